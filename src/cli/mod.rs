@@ -1,0 +1,122 @@
+//! The command line: one file per command, and what they share.
+//!
+//! Exit codes: 0 after a clean stop, 1 a failure at run time, 2 a wrong command line. A failure is one
+//! line on standard error that names the thing and what to do about it.
+
+mod serve;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use log::LevelFilter;
+
+/// A single-threaded event-loop server: echo, reply, discard and source over TCP, UDP and Unix sockets.
+#[derive(Parser)]
+#[command(name = "switchboard", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve clients until SIGINT or SIGTERM. This is what happens without a command, too.
+    Serve(serve::Options),
+}
+
+/// Why a command came to nothing, in one line.
+enum Failure {
+    /// The command line asked for what can't be.
+    Usage(String),
+    /// The world said no.
+    Runtime(String),
+}
+
+/// Records of this level and above are logged.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> LevelFilter {
+        match level {
+            LogLevel::Off => LevelFilter::Off,
+            LogLevel::Error => LevelFilter::Error,
+            LogLevel::Warn => LevelFilter::Warn,
+            LogLevel::Info => LevelFilter::Info,
+            LogLevel::Debug => LevelFilter::Debug,
+            LogLevel::Trace => LevelFilter::Trace,
+        }
+    }
+}
+
+/// Runs the program with these arguments, the first being its name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = with_default_command(arguments.into_iter().collect());
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let outcome = match cli.command {
+        Command::Serve(options) => serve::run(options),
+    };
+    // The log's last words, unless nobody reads them.
+    crate::logging::flush(Duration::from_millis(500));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Runtime(problem)) => {
+            complain(&problem);
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(problem)) => {
+            complain(&problem);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `switchboard --listen ...` is `switchboard serve --listen ...`.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let first = arguments.get(1).and_then(|argument| argument.to_str());
+    let about_itself = matches!(first, Some("-h" | "--help" | "-V" | "--version"));
+    if first.is_none_or(|first| first.starts_with('-')) && !about_itself {
+        if arguments.is_empty() {
+            arguments.push("switchboard".into());
+        }
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
+/// Help is printed as it is; an error is brought to one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print(); // standard output is closed: then nobody wants the help
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    complain(&format!("{} (see 'switchboard --help')", lines.join("; ")));
+    ExitCode::from(2)
+}
+
+fn complain(problem: &str) {
+    use std::io::Write;
+    // Not `eprintln!`: it panics where standard error is closed.
+    let _ = writeln!(std::io::stderr(), "switchboard: {problem}");
+}

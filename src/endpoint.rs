@@ -1,0 +1,176 @@
+//! Endpoints: where to listen or connect to, and what is spoken there, as a URL says it.
+//!
+//! `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
+//! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. IPv6 stands in brackets.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::protocol::Framing;
+
+/// A parsed URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP address.
+    Tcp(SocketAddr, Framing),
+    /// A Unix stream socket.
+    Unix(PathBuf, Framing),
+    /// A UDP address.
+    Udp(SocketAddr),
+}
+
+impl Endpoint {
+    /// What is spoken there; datagrams are messages already.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Endpoint::Tcp(_, framing) | Endpoint::Unix(_, framing) => *framing,
+            Endpoint::Udp(_) => Framing::Raw,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tail = match self.framing() {
+            Framing::Raw => "",
+            Framing::Lines => "+lines",
+            Framing::Prefixed => "+prefixed",
+        };
+        match self {
+            Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
+            Endpoint::Unix(path, _) => write!(f, "unix{tail}:{}", path.display()),
+            Endpoint::Udp(address) => write!(f, "udp://{address}"),
+        }
+    }
+}
+
+/// What is wrong with a URL, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadUrl(String);
+
+impl fmt::Display for BadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadUrl {}
+
+impl FromStr for Endpoint {
+    type Err = BadUrl;
+
+    /// Names are resolved here, once; the first address is taken.
+    fn from_str(url: &str) -> Result<Self, BadUrl> {
+        let bad = |problem: String| Err(BadUrl(problem));
+        if let Some((scheme, rest)) = url.split_once(':')
+            && (scheme == "unix" || scheme.starts_with("unix+"))
+        {
+            let framing = framing(scheme, "unix")?;
+            return match rest {
+                "" => bad("a path is missing: write unix:/run/name.sock".into()),
+                path if path.contains('\0') => bad("a path can't hold a NUL byte".into()),
+                path => Ok(Endpoint::Unix(path.into(), framing)),
+            };
+        }
+        let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        match scheme {
+            "udp" => Ok(Endpoint::Udp(resolve(rest)?)),
+            tcp if tcp == "tcp" || tcp.starts_with("tcp+") => {
+                let framing = framing(tcp, "tcp")?;
+                Ok(Endpoint::Tcp(resolve(rest)?, framing))
+            }
+            "tls" | "http" | "https" | "ws" | "wss" => {
+                bad(format!("{scheme}:// is not there yet: use tcp://, udp:// or unix:"))
+            }
+            _ => bad(format!(
+                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, udp://HOST:PORT or unix:PATH"
+            )),
+        }
+    }
+}
+
+fn framing(scheme: &str, transport: &str) -> Result<Framing, BadUrl> {
+    match &scheme[transport.len()..] {
+        "" | "+raw" => Ok(Framing::Raw),
+        "+lines" => Ok(Framing::Lines),
+        "+prefixed" => Ok(Framing::Prefixed),
+        other => Err(BadUrl(format!(
+            "the framing {:?} is unknown: use {transport}, {transport}+lines or {transport}+prefixed",
+            other.trim_start_matches('+'),
+        ))),
+    }
+}
+
+fn resolve(host_and_port: &str) -> Result<SocketAddr, BadUrl> {
+    if let Ok(address) = host_and_port.parse() {
+        return Ok(address);
+    }
+    let bad = |problem: String| Err(BadUrl(problem));
+    let Some((host, port)) = host_and_port.rsplit_once(':') else {
+        return bad(format!("a port is missing: write {}:8080", non_empty(host_and_port)));
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return bad(format!("an IPv6 address stands in brackets: write [{host_and_port}]:8080"));
+    }
+    if port.parse::<u16>().is_err() {
+        return bad(format!("the port {port:?} is not a number from 0 to 65535"));
+    }
+    if host.is_empty() || host == "*" {
+        return bad(format!(
+            "a host is missing: write 127.0.0.1:{port}, or 0.0.0.0:{port} for every IPv4 address"
+        ));
+    }
+    match host_and_port.to_socket_addrs().map(|mut addresses| addresses.next()) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => bad(format!("the host {host:?} has no address")),
+        Err(error) => bad(format!("the host {host:?} can't be resolved: {error}")),
+    }
+}
+
+fn non_empty(host: &str) -> &str {
+    if host.is_empty() { "127.0.0.1" } else { host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_there_and_back() {
+        for url in [
+            "tcp://127.0.0.1:8080",
+            "tcp+lines://127.0.0.1:8080",
+            "tcp+prefixed://[::1]:0",
+            "udp://0.0.0.0:53",
+            "unix:/run/switchboard.sock",
+            "unix+lines:relative/path",
+        ] {
+            assert_eq!(url.parse::<Endpoint>().unwrap().to_string(), url);
+        }
+        assert_eq!("127.0.0.1:80".parse::<Endpoint>().unwrap().to_string(), "tcp://127.0.0.1:80");
+        assert_eq!("tcp://[::1]:80/".parse::<Endpoint>().unwrap().to_string(), "tcp://[::1]:80");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_to_write() {
+        for (url, hint) in [
+            ("gopher://127.0.0.1:70", "\"gopher\""),
+            ("tcp+xml://127.0.0.1:70", "\"xml\""),
+            ("tls://127.0.0.1:443", "not there yet"),
+            ("tcp://127.0.0.1", "write 127.0.0.1:8080"),
+            ("tcp://", "write 127.0.0.1:8080"),
+            ("tcp://:8080", "write 127.0.0.1:8080"),
+            ("tcp://127.0.0.1:70000", "\"70000\""),
+            ("tcp://127.0.0.1:http", "\"http\""),
+            ("tcp://::1", "[::1]:8080"),
+            ("unix:", "a path is missing"),
+            ("", "a port is missing"),
+        ] {
+            let problem = url.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(problem.contains(hint), "{url}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! From bytes to messages and back, without a socket or a clock in sight.
+//!
+//! A protocol is a state machine over slices. [`Protocol::decode`] looks at the bytes that wait and says
+//! what they begin with; the caller consumes, and asks again. [`Protocol::encode`] turns a message into
+//! bytes. Because nothing here can read, write or wait, each protocol is tested at every split point of
+//! its input, and serves TCP, TLS, Unix sockets and tests alike.
+//!
+//! - [`raw`]: whatever came in one read is a message;
+//! - [`lines`]: LF or CRLF ends a message;
+//! - [`prefixed`]: four bytes of length, big-endian, and then the message.
+//!
+//! Imports nothing of ours.
+
+pub mod lines;
+pub mod prefixed;
+pub mod raw;
+
+use std::fmt;
+
+/// What services speak in: text if the protocol can tell, else bytes. Borrowed from where it was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Valid UTF-8.
+    Text(&'a str),
+    /// Anything.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// The message's bytes.
+    #[inline]
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Text where `bytes` are valid UTF-8.
+    #[inline]
+    pub fn from_bytes(bytes: &'a [u8]) -> Message<'a> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Message::Text(text),
+            Err(_) => Message::Binary(bytes),
+        }
+    }
+}
+
+/// What the waiting bytes begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A whole message. The caller consumes `consumed` bytes when it has served it.
+    Message {
+        /// The message.
+        message: Message<'a>,
+        /// How many bytes it took, framing and all. At least 1.
+        consumed: usize,
+    },
+    /// The beginning of a message, or nothing: more bytes are needed.
+    NeedMore,
+}
+
+/// How the peer broke the rules. It is told to the log, and the connection is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// A message of more than so many bytes.
+    TooLong {
+        /// The limit.
+        message_bytes_max: usize,
+    },
+    /// The end of file in the middle of a message.
+    Truncated,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::TooLong { message_bytes_max } => {
+                write!(f, "a message of more than {message_bytes_max} bytes")
+            }
+            Violation::Truncated => f.write_str("the end of file in the middle of a message"),
+        }
+    }
+}
+
+/// Where encoded bytes go.
+pub trait Sink {
+    /// Appends a copy of `bytes`.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Which protocol a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// See [`raw`].
+    #[default]
+    Raw,
+    /// See [`lines`].
+    Lines,
+    /// See [`prefixed`].
+    Prefixed,
+}
+
+/// One connection's protocol and where it stands in it. An enum, so that one loop serves all.
+#[derive(Debug)]
+pub enum Protocol {
+    /// See [`raw`].
+    Raw(raw::Raw),
+    /// See [`lines`].
+    Lines(lines::Lines),
+    /// See [`prefixed`].
+    Prefixed(prefixed::Prefixed),
+}
+
+impl Protocol {
+    /// At the beginning of a connection. Messages of more than `message_bytes_max` bytes (at most
+    /// 1 GiB) are a [`Violation`]; raw has no messages to measure.
+    pub fn new(framing: Framing, message_bytes_max: usize) -> Protocol {
+        let message_bytes_max = message_bytes_max.min(1 << 30) as u32;
+        match framing {
+            Framing::Raw => Protocol::Raw(raw::Raw),
+            Framing::Lines => Protocol::Lines(lines::Lines::new(message_bytes_max)),
+            Framing::Prefixed => Protocol::Prefixed(prefixed::Prefixed::new(message_bytes_max)),
+        }
+    }
+
+    /// Which protocol it is.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Protocol::Raw(_) => Framing::Raw,
+            Protocol::Lines(_) => Framing::Lines,
+            Protocol::Prefixed(_) => Framing::Prefixed,
+        }
+    }
+
+    /// What `bytes` begin with. Asked again with the same bytes and more behind them after
+    /// [`Step::NeedMore`], it does not look again at what it has seen.
+    ///
+    /// # Errors
+    /// Where no continuation could make `bytes` right.
+    #[inline]
+    pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
+        match self {
+            Protocol::Raw(raw) => Ok(raw.decode(bytes)),
+            Protocol::Lines(lines) => lines.decode(bytes),
+            Protocol::Prefixed(prefixed) => prefixed.decode(bytes),
+        }
+    }
+
+    /// What `bytes`, of which [`Protocol::decode`] can make no more, mean when nothing comes behind them.
+    ///
+    /// # Errors
+    /// Where a message ends before its end.
+    pub fn decode_end<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
+        match self {
+            Protocol::Lines(_) if !bytes.is_empty() => Ok(lines::last_line(bytes)),
+            Protocol::Prefixed(_) if !bytes.is_empty() => Err(Violation::Truncated),
+            _ => Ok(Step::NeedMore),
+        }
+    }
+
+    /// Appends what the peer is told when it broke the rules: a line where it reads lines, nothing
+    /// where a reply could be taken for data.
+    pub fn encode_violation(&mut self, violation: Violation, sink: &mut impl Sink) {
+        if let Protocol::Lines(_) = self {
+            sink.put(format!("error: {violation}\n").as_bytes());
+        }
+    }
+
+    /// Appends the message, framed.
+    #[inline]
+    pub fn encode(&mut self, message: Message<'_>, sink: &mut impl Sink) {
+        match self {
+            Protocol::Raw(_) => sink.put(message.bytes()),
+            Protocol::Lines(_) => lines::encode(message, sink),
+            Protocol::Prefixed(_) => prefixed::encode(message, sink),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Feeds `input` in the given pieces the way the reactor does: bytes are kept until they are
+    /// consumed. Returns the messages, and the violation that ended them.
+    pub(crate) fn feed(protocol: &mut Protocol, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Violation>) {
+        let (mut waiting, mut messages) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            waiting.extend_from_slice(piece);
+            loop {
+                match protocol.decode(&waiting) {
+                    Ok(Step::Message { message, consumed }) => {
+                        messages.push(message.bytes().to_vec());
+                        waiting.drain(..consumed);
+                    }
+                    Ok(Step::NeedMore) => break,
+                    Err(violation) => return (messages, Some(violation)),
+                }
+            }
+        }
+        let end = match protocol.decode_end(&waiting) {
+            Ok(Step::Message { message, .. }) => {
+                messages.push(message.bytes().to_vec());
+                None
+            }
+            Ok(Step::NeedMore) => None,
+            Err(violation) => Some(violation),
+        };
+        (messages, end)
+    }
+
+    /// The outcome must not depend on how the network cuts the stream: in two at every place, and
+    /// byte by byte.
+    pub(crate) fn at_every_split(
+        framing: Framing,
+        message_bytes_max: usize,
+        input: &[u8],
+        messages: &[&[u8]],
+        violation: Option<Violation>,
+    ) {
+        let expected = (messages.iter().map(|message| message.to_vec()).collect(), violation);
+        let new = || Protocol::new(framing, message_bytes_max);
+        for at in 0..=input.len() {
+            let pieces = [&input[..at], &input[at..]];
+            assert_eq!(feed(&mut new(), &pieces), expected, "{framing:?}, cut at {at} of {input:?}");
+        }
+        let bytes: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(feed(&mut new(), &bytes), expected, "{framing:?}, byte by byte of {input:?}");
+    }
+}

@@ -1,0 +1,377 @@
+//! The board: every connection, what is to be done, and what a handler may ask for.
+//!
+//! A handler is lent the board while it runs. Nothing it says there takes effect on a socket before it
+//! returns: `send` appends to an outbox, `finish` and `close` leave a mark. So the outboxes and marks
+//! *are* the list of effects, already in their place, and a handler may speak to anyone, itself
+//! included, without a callback ever running inside another.
+//!
+//! Invariant: whoever can make progress without a new event from the kernel stands in `queue`,
+//! `touched` or `closed`, and the reactor does not sleep while one of them holds anything.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::{Interest, Registry};
+use slab::Slab;
+
+use super::buffer::{Buffer, Spares};
+use super::connection::{Connection, Half, Stage};
+use super::datagram::Datagrams;
+use super::handler::{CloseReason, Limits, Transport};
+use super::timers::{Deadlines, Moment, Timers};
+use super::token::{Peer, Source};
+
+/// What a handler may do. See the module's text.
+pub struct Board<T, S> {
+    pub(super) connections: Slab<Connection<T, S>>,
+    pub(super) datagrams: Vec<Datagrams>,
+    /// Sources to serve in the next pass, each once.
+    pub(super) queue: Vec<Source>,
+    /// Connections with new bytes in the outbox, or a half to finish.
+    pub(super) touched: Vec<Peer>,
+    /// Connections that are marked closed, to be freed at the end of the turn.
+    pub(super) closed: Vec<Peer>,
+    pub(super) deadlines: Deadlines,
+    pub(super) timers: Timers<u64>,
+    pub(super) spares: Spares,
+    pub(super) now: Moment,
+    pub(super) limits: Limits,
+    pub(super) counters: Counters,
+    pub(super) draining: bool,
+    registry: Registry,
+    last_generation: u32,
+}
+
+/// What happened since the reactor was made.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// Connections that a listener accepted and the handler admitted.
+    pub accepted: u64,
+    /// Connections that the handler refused.
+    pub refused: u64,
+    /// Connections that we opened ourselves, or adopted.
+    pub connected: u64,
+    /// Connections that ended, by [`CloseReason::row`].
+    pub closed: [u64; CloseReason::COUNT],
+    /// Bytes read from and written to connections, and received and sent in datagrams.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Datagrams that were not sent: the socket's buffer was full, or the address unreachable.
+    pub datagrams_dropped: u64,
+    /// Passes of the loop.
+    pub turns: u64,
+    /// Events that the kernel reported.
+    pub events: u64,
+    /// The longest that one turn worked, not counting its wait.
+    pub busiest_turn: Duration,
+    /// Spells in which accepting had to wait for a descriptor, memory or a free slot.
+    pub accept_holds: u64,
+}
+
+impl<T: Transport, S> Board<T, S> {
+    pub(super) fn new(registry: Registry, limits: Limits) -> Self {
+        Board {
+            connections: Slab::new(),
+            datagrams: Vec::new(),
+            queue: Vec::new(),
+            touched: Vec::new(),
+            closed: Vec::new(),
+            deadlines: Deadlines::new(),
+            timers: Timers::new(),
+            spares: Spares::default(),
+            now: Moment::default(),
+            limits: limits.checked(),
+            counters: Counters::default(),
+            draining: false,
+            registry,
+            last_generation: 0,
+        }
+    }
+
+    /// Appends a copy of `bytes` to the peer's outbox. They are written when the handler has returned.
+    /// To a peer that is gone, or to which we have said our end of file, nothing is sent.
+    ///
+    /// A peer for whom more than `outbox_bytes_max` would wait is closed as a slow reader instead.
+    #[inline]
+    pub fn send(&mut self, to: Peer, bytes: &[u8]) {
+        self.send_with(to, |_, outbox| outbox.put(bytes));
+    }
+
+    /// [`Board::send`] for who writes a message in pieces, and with the connection's state at hand.
+    /// `write` is not called where nothing would be sent.
+    #[inline]
+    pub fn send_with(&mut self, to: Peer, write: impl FnOnce(&mut S, &mut Outbox<'_>)) {
+        let Some(connection) = tenant(&mut self.connections, to) else { return };
+        if connection.writing != Half::Open {
+            return;
+        }
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(to);
+        }
+        if connection.outbox.is_empty() {
+            connection.took_at = self.now;
+        }
+        let mut outbox = Outbox {
+            buffer: &mut connection.outbox,
+            spares: &mut self.spares,
+            bytes_max: self.limits.outbox_bytes_max,
+            overflowed: false,
+        };
+        write(&mut connection.state, &mut outbox);
+        let overflowed = outbox.overflowed;
+        if connection.outbox.len() > self.limits.outbox_bytes_low() {
+            connection.above_low = true;
+        }
+        if overflowed {
+            self.close_because(to, CloseReason::SlowReader);
+        }
+    }
+
+    /// Sends one datagram, of at most 65,507 bytes, from the datagram socket with this index; an empty
+    /// one is sent, too. What can't be sent at once is dropped and counted.
+    pub fn send_to(&mut self, socket: usize, to: SocketAddr, bytes: &[u8]) {
+        let Some(datagrams) = self.datagrams.get_mut(socket) else {
+            return;
+        };
+        if datagrams.outbox_bytes() + bytes.len() > self.limits.outbox_bytes_max {
+            self.counters.datagrams_dropped += 1;
+            return;
+        }
+        datagrams.push(to, bytes, &mut self.spares);
+        if !datagrams.queued {
+            datagrams.queued = true;
+            self.queue.push(Source::Datagram(socket as u32));
+        }
+    }
+
+    /// Ends the conversation in good order: what waits in the outbox is delivered, then our end of file.
+    /// Nothing more is sent or served; what the peer still sends is read and dropped until it ends its
+    /// side, or for `linger_for`.
+    pub fn finish(&mut self, peer: Peer) {
+        self.finish_because(peer, CloseReason::Finished);
+    }
+
+    /// [`Board::finish`], with the reason to be told when it is over.
+    pub fn finish_because(&mut self, peer: Peer, reason: CloseReason) {
+        if let Some(connection) = self.get_mut(peer) {
+            if connection.stage == Stage::Opening {
+                return self.close_because(peer, reason);
+            }
+            connection.reading = Half::Finished;
+            connection.reason = reason;
+            self.end_writing(peer);
+        }
+    }
+
+    /// Ends our direction only: what waits in the outbox is delivered, then our end of file. Bytes from
+    /// the peer are served on. For clients that have asked everything and wait for the answers.
+    pub fn half_close(&mut self, peer: Peer) {
+        if self.get_mut(peer).is_some() {
+            self.end_writing(peer);
+        }
+    }
+
+    fn end_writing(&mut self, peer: Peer) {
+        let now = self.now;
+        let Some(connection) = self.get_mut(peer) else { return };
+        if connection.writing == Half::Open {
+            connection.writing = Half::Finishing;
+            if connection.outbox.is_empty() {
+                connection.took_at = now;
+            }
+        }
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(peer);
+        }
+    }
+
+    /// Ends the connection now: what waits in either direction is lost, and the peer may see a reset.
+    pub fn close(&mut self, peer: Peer) {
+        self.close_because(peer, CloseReason::Closed);
+    }
+
+    pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
+        if let Some(connection) = self.get_mut(peer) {
+            connection.stage = Stage::Closed;
+            // What began the end is the reason, and not what happened on the way.
+            if connection.reason == CloseReason::Finished {
+                connection.reason = reason;
+            }
+            self.closed.push(peer);
+        }
+    }
+
+    /// Calls [`Handler::on_timer`](super::Handler::on_timer) with this key when `delay` has passed: never earlier, later by as
+    /// much as the loop is busy. A timer can't be taken back: remember what you no longer want to hear.
+    pub fn set_timer(&mut self, delay: Duration, key: u64) {
+        self.timers.set(self.now.after(delay), key);
+    }
+
+    /// Takes over an outgoing (or otherwise obtained) stream. [`Handler::on_open`](super::Handler::on_open) follows when it is
+    /// established, or [`Handler::on_close`](super::Handler::on_close) if that fails.
+    ///
+    /// # Errors
+    /// At `connections_max`, and where the poll refuses the stream.
+    pub fn connect(&mut self, transport: T, state: S) -> io::Result<Peer> {
+        if self.connections.len() >= self.limits.connections_max {
+            let message = format!("{} connections are open, the most allowed", self.connections.len());
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
+        }
+        let peer = self.insert(transport, state)?;
+        self.counters.connected += 1;
+        Ok(peer)
+    }
+
+    pub(super) fn insert(&mut self, mut transport: T, state: S) -> io::Result<Peer> {
+        let entry = self.connections.vacant_entry();
+        // 0 marks what is not a connection; see `token`.
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        let peer = Peer { slot: entry.key() as u32, generation: self.last_generation };
+        let source = Source::Connection(peer);
+        // Both directions, once, for the connection's whole life. Priority is asked for because a read
+        // stops short at urgent data, which must not pass for would-block.
+        self.registry.register(&mut transport, source.token(), EVERY_INTEREST)?;
+        let connection = Connection::new(transport, state, peer.generation, self.now);
+        self.deadlines.arm(peer.slot, connection.deadline(&self.limits).0);
+        entry.insert(connection).queued = true;
+        self.queue.push(source);
+        Ok(peer)
+    }
+
+    /// Whether the peer is there, and not marked to be closed.
+    pub fn is_open(&self, peer: Peer) -> bool {
+        self.get(peer).is_some()
+    }
+
+    /// Whether so much waits for the peer that no more of its messages should be served for now.
+    #[inline]
+    pub fn congested(&self, peer: Peer) -> bool {
+        self.get(peer).is_some_and(|connection| connection.congested(&self.limits))
+    }
+
+    /// How many bytes wait for the peer; 0 for one that is gone.
+    pub fn outbox_bytes(&self, peer: Peer) -> usize {
+        self.get(peer).map_or(0, |connection| connection.outbox.len())
+    }
+
+    /// The handler's own state of this connection, if one more of its messages may be served now: it is
+    /// neither closed nor finished, and its outbox has room for a reply. Asked before each message.
+    #[inline]
+    pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
+        let connection = tenant(&mut self.connections, peer)?;
+        let serving = connection.reading != Half::Finished && !connection.congested(&self.limits);
+        serving.then_some(&mut connection.state)
+    }
+
+    /// The handler's own state of this connection; `None` once it is closed.
+    #[inline]
+    pub fn state(&mut self, peer: Peer) -> Option<&mut S> {
+        self.get_mut(peer).map(|connection| &mut connection.state)
+    }
+
+    /// The connection's transport, to ask it for an address or an option; `None` once it is closed.
+    pub fn transport(&self, peer: Peer) -> Option<&T> {
+        self.get(peer).map(|connection| &connection.transport)
+    }
+
+    /// The names of all open connections, in no particular order.
+    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.stage == Stage::Open)
+            .map(|(slot, connection)| Peer { slot: slot as u32, generation: connection.generation })
+    }
+
+    /// How many connections there are, in whatever stage.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The turn's one sample of the clock.
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What happened since the reactor was made.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether the reactor was told to come to an end.
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    #[inline]
+    pub(super) fn get(&self, peer: Peer) -> Option<&Connection<T, S>> {
+        self.connections.get(peer.slot as usize).filter(|connection| {
+            connection.generation == peer.generation && connection.stage != Stage::Closed
+        })
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, peer: Peer) -> Option<&mut Connection<T, S>> {
+        tenant(&mut self.connections, peer)
+    }
+
+    /// Puts the connection into the queue, if it doesn't stand there already.
+    #[inline]
+    pub(super) fn enqueue(&mut self, peer: Peer) {
+        if let Some(connection) = self.get_mut(peer)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.queue.push(Source::Connection(peer));
+        }
+    }
+}
+
+/// The connection that bears this name, unless it is marked closed. (Apart from the board, so that the
+/// board's other fields stay free for use.)
+#[inline]
+pub(super) fn tenant<T, S>(
+    connections: &mut Slab<Connection<T, S>>,
+    peer: Peer,
+) -> Option<&mut Connection<T, S>> {
+    connections
+        .get_mut(peer.slot as usize)
+        .filter(|connection| connection.generation == peer.generation && connection.stage != Stage::Closed)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const EVERY_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const EVERY_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// The way into a peer's outbox.
+pub struct Outbox<'a> {
+    buffer: &'a mut Buffer,
+    spares: &'a mut Spares,
+    bytes_max: usize,
+    overflowed: bool,
+}
+
+impl Outbox<'_> {
+    /// Appends a copy of `bytes`.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        if self.buffer.len() + bytes.len() > self.bytes_max {
+            self.overflowed = true;
+        } else {
+            self.buffer.append(bytes, self.spares);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The two seams of the core: what moves the bytes ([`Transport`], below it) and what they mean
+//! ([`Handler`], above it), with the limits and the endings that both speak of.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event;
+
+use super::{Board, Buffer, Peer};
+
+/// How bytes move: a non-blocking stream with two independent directions.
+///
+/// `read` and `write` follow the non-blocking contract: `WouldBlock` means "an event will come",
+/// `Ok(0)` from `read` means that the peer has finished its direction. A transport that keeps bytes of
+/// its own (TLS) returns `WouldBlock` from `read` only when it holds no more of them, and `WouldBlock`
+/// from `flush` while it holds bytes that the socket did not take.
+pub trait Transport: Read + Write + event::Source + Sized {
+    /// What accepts new streams of this kind.
+    type Listener: event::Source;
+
+    /// Where an accepted stream comes from.
+    type Address;
+
+    /// Takes the next waiting stream. Errors as accept(2).
+    fn accept(listener: &mut Self::Listener) -> io::Result<(Self, Self::Address)>;
+
+    /// Brings a new stream to where bytes can flow: the end of an outgoing connect, a handshake.
+    /// `WouldBlock` means not yet; it is asked again at the stream's next event.
+    fn establish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Ends our direction: the peer reads everything that was written, and then end of file (FIN).
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// Whether a read that returned less than was asked for has emptied the socket, so that the next
+    /// arrival is sure to raise an event. epoll(7) promises it for plain stream sockets, and it saves
+    /// one `read` in two. The reactor does not rely on it where the event spoke of a hang-up, an error
+    /// or urgent data: there, bytes or the end of file can lie behind a short read.
+    fn short_read_means_empty(&self) -> bool {
+        false
+    }
+}
+
+/// What the reactor calls. All of it runs on the loop's thread: a callback that blocks, blocks everyone.
+///
+/// Callbacks never nest. A handler is lent the [`Board`] and says there what should happen; bytes are
+/// written, and connections freed, after it has returned.
+pub trait Handler: Sized {
+    /// How this handler's bytes move.
+    type Transport: Transport;
+
+    /// What the handler keeps for each connection.
+    type State;
+
+    /// A connection was accepted by the listener with this index: its state, or `None` to refuse it
+    /// (it is closed at once, and costs nothing more).
+    fn admit(
+        &mut self,
+        listener: usize,
+        address: &<Self::Transport as Transport>::Address,
+    ) -> Option<Self::State>;
+
+    /// Bytes can flow, in both directions.
+    fn on_open(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
+
+    /// Bytes came. Consume what makes whole messages and leave the rest: it will be there next time,
+    /// with more behind it. Before each message, ask [`Board::serving`] whether to go on; where the
+    /// outbox is congested the call comes again when it has drained, new bytes or not.
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer);
+
+    /// The peer's end of file: nothing comes after what lies in `inbox`, of which every whole message
+    /// has been served. Our own direction is still open; the default ends it too, behind the replies.
+    fn on_finish(&mut self, board: &mut BoardOf<Self>, from: Peer, _inbox: &mut Buffer) {
+        board.finish(from);
+    }
+
+    /// The outbox had risen above its low mark and has fallen below it: there is room again.
+    fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
+
+    /// A datagram came to the datagram socket with this index. It may be empty.
+    fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _from: SocketAddr, _bytes: &[u8]) {}
+
+    /// The timer that was set with this key is due.
+    fn on_timer(&mut self, _board: &mut BoardOf<Self>, _key: u64) {}
+
+    /// Another thread called `wake` on a clone of [`Reactor::waker`](super::Reactor::waker). Several
+    /// calls may arrive as one.
+    fn on_wake(&mut self, _board: &mut BoardOf<Self>) {}
+
+    /// The connection is gone, also where it never opened. Its name means nobody from now on.
+    fn on_close(
+        &mut self,
+        _board: &mut BoardOf<Self>,
+        _peer: Peer,
+        _state: Self::State,
+        _reason: CloseReason,
+    ) {
+    }
+}
+
+/// The board that a handler is lent.
+pub type BoardOf<H> = Board<<H as Handler>::Transport, <H as Handler>::State>;
+
+/// How far each thing may go. Whatever a peer can make us hold or do is bounded by one of these.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time. At the limit accepting stops, and the kernel's backlog holds the rest.
+    pub connections_max: usize,
+    /// Connections accepted from one listener in one turn.
+    pub accepts_per_turn: usize,
+    /// Bytes read from one connection in one turn. Must be at least 1.
+    pub read_bytes_per_turn: usize,
+    /// Datagrams received on one socket in one turn.
+    pub datagrams_per_turn: usize,
+    /// Timers fired in one turn.
+    pub timers_per_turn: usize,
+    /// Bytes that may wait for the rest of their message. The handler's own limit on a message should
+    /// strike first; this one ends the connection where it doesn't.
+    pub inbox_bytes_max: usize,
+    /// From here on, a connection's outbox holds up its own reading. The low mark is half of it.
+    pub outbox_bytes_high: usize,
+    /// Beyond this, the connection is closed: a slow reader must not cost more.
+    pub outbox_bytes_max: usize,
+    /// Time for [`Transport::establish`], from the first moment, whatever bytes arrive.
+    pub handshake_within: Duration,
+    /// A connection over which nothing moved for this long is closed.
+    pub idle_after: Duration,
+    /// A peer that took nothing for this long, while we had something for it, is closed.
+    pub stall_after: Duration,
+    /// After our end of file, how long we read on (and drop what comes) for the peer's. Closing
+    /// earlier would answer a late byte with RST, which can destroy our last reply on its way.
+    pub linger_for: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections_max: 10_000,
+            accepts_per_turn: 64,
+            read_bytes_per_turn: super::buffer::LARGE_BYTES,
+            datagrams_per_turn: 64,
+            timers_per_turn: 1024,
+            inbox_bytes_max: 1024 * 1024,
+            outbox_bytes_high: 64 * 1024,
+            outbox_bytes_max: 4 * 1024 * 1024,
+            handshake_within: Duration::from_secs(10),
+            idle_after: Duration::from_secs(300),
+            stall_after: Duration::from_secs(30),
+            linger_for: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Limits {
+    /// Sizes beyond this are not believed: buffers index their bytes with 32 bits.
+    pub const BYTES_MAX: usize = 1 << 30;
+
+    /// Brings every field to where the reactor can work: at least 1 where 0 would stop it, and sizes
+    /// within [`Limits::BYTES_MAX`].
+    pub(super) fn checked(mut self) -> Limits {
+        for size in [
+            &mut self.read_bytes_per_turn,
+            &mut self.inbox_bytes_max,
+            &mut self.outbox_bytes_high,
+            &mut self.outbox_bytes_max,
+        ] {
+            *size = (*size).clamp(1, Limits::BYTES_MAX);
+        }
+        for count in [&mut self.accepts_per_turn, &mut self.datagrams_per_turn, &mut self.timers_per_turn] {
+            *count = (*count).max(1);
+        }
+        self.connections_max = self.connections_max.min(u32::MAX as usize);
+        self
+    }
+
+    #[inline]
+    pub(super) fn outbox_bytes_low(&self) -> usize {
+        self.outbox_bytes_high / 2
+    }
+}
+
+/// Why a connection ended. The same words in the log, the counters and the callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both sides said everything and said so.
+    Finished,
+    /// The peer reset the connection, or was gone when we wrote.
+    Reset,
+    /// An outgoing connection, or a handshake, came to nothing.
+    Unestablished(io::ErrorKind),
+    /// The transport failed in another way.
+    Failed(io::ErrorKind),
+    /// The handshake took longer than `handshake_within`.
+    HandshakeTimeout,
+    /// Nothing moved for `idle_after`.
+    Idle,
+    /// The peer took nothing for `stall_after` while we had something for it.
+    Stalled,
+    /// The peer did not answer our end of file with its own within `linger_for`.
+    Lingered,
+    /// More than `outbox_bytes_max` waited for the peer.
+    SlowReader,
+    /// More than `inbox_bytes_max` waited for the rest of a message.
+    InboxFull,
+    /// The peer broke the rules of its protocol.
+    Violation,
+    /// The handler closed it.
+    Closed,
+    /// The server stopped, and let it finish first.
+    Drained,
+    /// The server stopped and could not wait any longer.
+    Cut,
+}
+
+impl CloseReason {
+    /// The names of all reasons, in the order of their [rows](CloseReason::row).
+    pub const NAMES: [&'static str; 14] = [
+        "finished",
+        "reset",
+        "unestablished",
+        "failed",
+        "handshake-timeout",
+        "idle",
+        "stalled",
+        "lingered",
+        "slow-reader",
+        "inbox-full",
+        "violation",
+        "closed",
+        "drained",
+        "cut",
+    ];
+
+    /// How many reasons there are.
+    pub const COUNT: usize = CloseReason::NAMES.len();
+
+    /// The reason's place in a table of counters.
+    pub fn row(self) -> usize {
+        match self {
+            CloseReason::Finished => 0,
+            CloseReason::Reset => 1,
+            CloseReason::Unestablished(_) => 2,
+            CloseReason::Failed(_) => 3,
+            CloseReason::HandshakeTimeout => 4,
+            CloseReason::Idle => 5,
+            CloseReason::Stalled => 6,
+            CloseReason::Lingered => 7,
+            CloseReason::SlowReader => 8,
+            CloseReason::InboxFull => 9,
+            CloseReason::Violation => 10,
+            CloseReason::Closed => 11,
+            CloseReason::Drained => 12,
+            CloseReason::Cut => 13,
+        }
+    }
+
+    /// The reason's name in the log and in the counters.
+    pub fn name(self) -> &'static str {
+        CloseReason::NAMES[self.row()]
+    }
+
+    /// What an error of a read or a write says of the connection's end.
+    #[cold]
+    pub(super) fn of(error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
+            kind => CloseReason::Failed(kind),
+        }
+    }
+}
+
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CloseReason::Unestablished(kind) | CloseReason::Failed(kind) => {
+                write!(f, "{} ({kind})", self.name())
+            }
+            _ => f.write_str(self.name()),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a `mio::Token` means, and the name that a connection goes by.
+//!
+//! The kernel hands back 64 bits with each event. We pack a slot and a generation into them: the slot
+//! says where the connection lies in the slab, the generation says which of the slot's tenants is
+//! meant. An event that was queued for a connection that has been closed since, in the same batch or
+//! long before, carries an old generation and finds nobody. That is the whole defence against the
+//! oldest bug of event loops: to serve a stranger's event because a slot (or a descriptor) was reused.
+//!
+//! Invariant: a connection's generation is never 0; 0 marks the sources that are not connections.
+
+use mio::Token;
+
+const _: () = assert!(usize::BITS >= 64, "a token carries a slot and a generation: 64 bits are needed");
+
+/// The name of a connection: small, `Copy`, and safe to keep for as long as you like. When the
+/// connection is gone, every use of its name does nothing.
+///
+/// Generations are 32 bits and count all connections of a reactor, so a name that was kept could meet
+/// its double only after four thousand million further connections, in the very same slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{}.{}", self.slot, self.generation)
+    }
+}
+
+/// Everything that the poll watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Connection(Peer),
+    Listener(u32),
+    Datagram(u32),
+    Waker,
+    Signals,
+}
+
+// The kinds that are not connections stand in the top bits of the slot half.
+const LISTENER: u32 = 0;
+const DATAGRAM: u32 = 1 << 30;
+const OTHER: u32 = 2 << 30;
+const KIND: u32 = 3 << 30;
+
+impl Source {
+    #[inline]
+    pub(super) fn token(self) -> Token {
+        let (slot, generation) = match self {
+            Source::Connection(peer) => (peer.slot, peer.generation),
+            Source::Listener(index) => (LISTENER | index, 0),
+            Source::Datagram(index) => (DATAGRAM | index, 0),
+            Source::Waker => (OTHER, 0),
+            Source::Signals => (OTHER | 1, 0),
+        };
+        Token((generation as usize) << 32 | slot as usize)
+    }
+
+    #[inline]
+    pub(super) fn from_token(Token(bits): Token) -> Source {
+        let (slot, generation) = (bits as u32, (bits >> 32) as u32);
+        if generation != 0 {
+            return Source::Connection(Peer { slot, generation });
+        }
+        match (slot & KIND, slot & !KIND) {
+            (LISTENER, index) => Source::Listener(index),
+            (DATAGRAM, index) => Source::Datagram(index),
+            (_, 0) => Source::Waker,
+            _ => Source::Signals,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_carry_every_source_there_and_back() {
+        for source in [
+            Source::Connection(Peer { slot: 0, generation: 1 }),
+            Source::Connection(Peer { slot: u32::MAX, generation: u32::MAX }),
+            Source::Listener(0),
+            Source::Listener(7),
+            Source::Datagram(0),
+            Source::Datagram(7),
+            Source::Waker,
+            Source::Signals,
+        ] {
+            assert_eq!(Source::from_token(source.token()), source);
+        }
+    }
+}

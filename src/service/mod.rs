@@ -1,0 +1,117 @@
+//! What a server is for: messages in, reactions out.
+//!
+//! A [`Service`] is ten lines for a user to write. It knows no sockets, no framing and no readiness; the
+//! same service serves a line-mode client and a datagram at once. It runs on the loop's thread, so it
+//! must not block, and it says what it wants to the [`Switchboard`] it is lent.
+//!
+//! - [`exchange`]: how bytes become calls of a service;
+//! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each.
+
+pub mod discard;
+pub mod echo;
+pub mod exchange;
+pub mod reply;
+pub mod source;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::protocol::{Framing, Message, Protocol};
+use crate::reactor::{Board, CloseReason, Moment, Peer};
+use crate::transport::Stream;
+
+/// What a user implements.
+pub trait Service {
+    /// A connection is there.
+    fn on_open(&mut self, _board: &mut Switchboard<'_>, _peer: Peer) {}
+
+    /// A message came.
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>);
+
+    /// A datagram came. It may be empty.
+    fn on_datagram(&mut self, _board: &mut Switchboard<'_>, _from: Origin, _bytes: &[u8]) {}
+
+    /// The peer has said everything; it may still be listening. The default says our end, too, once
+    /// all replies are delivered.
+    fn on_finish(&mut self, board: &mut Switchboard<'_>, from: Peer) {
+        board.finish(from);
+    }
+
+    /// So much waited for the peer that it was [congested](Switchboard::congested), or nearly; now
+    /// there is room again.
+    fn on_drain(&mut self, _board: &mut Switchboard<'_>, _peer: Peer) {}
+
+    /// The timer that was set with this key is due.
+    fn on_timer(&mut self, _board: &mut Switchboard<'_>, _key: u64) {}
+
+    /// The connection is gone. Its name means nobody from now on.
+    fn on_close(&mut self, _board: &mut Switchboard<'_>, _peer: Peer, _reason: CloseReason) {}
+}
+
+/// Who sent a datagram, and to which of our sockets: where an answer goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Our socket's index, in the order of the listeners.
+    pub socket: usize,
+    /// The sender.
+    pub address: SocketAddr,
+}
+
+/// The service's handle on everybody else. What it is told takes effect when the callback has returned.
+pub struct Switchboard<'a> {
+    board: &'a mut Board<Stream, Protocol>,
+}
+
+impl<'a> Switchboard<'a> {
+    #[inline]
+    pub(crate) fn new(board: &'a mut Board<Stream, Protocol>) -> Self {
+        Switchboard { board }
+    }
+
+    /// Sends a message, framed as the peer's listener has it. To a peer that is gone, nothing is sent.
+    #[inline]
+    pub fn send(&mut self, to: Peer, message: Message<'_>) {
+        self.board.send_with(to, |protocol, outbox| protocol.encode(message, outbox));
+    }
+
+    /// Sends a datagram from the socket that `to` came to. If it can't be sent now it is dropped.
+    pub fn send_to(&mut self, to: Origin, bytes: &[u8]) {
+        self.board.send_to(to.socket, to.address, bytes);
+    }
+
+    /// Calls [`Service::on_timer`] with this key when `delay` has passed.
+    pub fn set_timer(&mut self, delay: Duration, key: u64) {
+        self.board.set_timer(delay, key);
+    }
+
+    /// Ends the conversation in good order: what waits is delivered, then our end of file.
+    pub fn finish(&mut self, peer: Peer) {
+        self.board.finish(peer);
+    }
+
+    /// Ends the connection now; what waits is lost.
+    pub fn close(&mut self, peer: Peer) {
+        self.board.close(peer);
+    }
+
+    /// Whether so much waits for the peer that a service with more to say should wait for
+    /// [`Service::on_drain`].
+    pub fn congested(&self, peer: Peer) -> bool {
+        self.board.congested(peer)
+    }
+
+    /// Whether the peer is still there.
+    pub fn is_open(&self, peer: Peer) -> bool {
+        self.board.is_open(peer)
+    }
+
+    /// How the peer's messages are delimited; `None` for one that is gone.
+    pub fn framing(&mut self, peer: Peer) -> Option<Framing> {
+        self.board.state(peer).map(|protocol| protocol.framing())
+    }
+
+    /// The turn's one sample of the clock.
+    pub fn now(&self) -> Moment {
+        self.board.now()
+    }
+}

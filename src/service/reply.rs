@@ -1,0 +1,36 @@
+//! Reply: the same answer to every message, whatever it said.
+//!
+//! On raw bytes a message is what one read returned; over lines it is a line, and the answer is one.
+
+use crate::protocol::Message;
+use crate::reactor::Peer;
+
+use super::{Origin, Service, Switchboard};
+
+/// See the module's text.
+pub struct Reply {
+    answer: String,
+}
+
+impl Reply {
+    /// Answers with exactly this; over lines and prefixed messages, framed.
+    pub fn new(answer: impl Into<String>) -> Reply {
+        Reply { answer: answer.into() }
+    }
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Reply::new("Hello from switchboard!")
+    }
+}
+
+impl Service for Reply {
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, _message: Message<'_>) {
+        board.send(from, Message::Text(&self.answer));
+    }
+
+    fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, _bytes: &[u8]) {
+        board.send_to(from, self.answer.as_bytes());
+    }
+}

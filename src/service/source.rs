@@ -1,0 +1,69 @@
+//! Source: numbered lines without end, as fast as the peer takes them. The lesson of the write half.
+//!
+//! The mistake to avoid is a loop that writes until it is done: there is no done here. So the service
+//! fills the outbox up to where the board calls it congested, and goes on when the board says that it
+//! drained. The peer's speed decides, through its receive window, our send buffer, the outbox's marks
+//! and two callbacks; nothing waits, and a peer that stops reading costs one outbox and then its
+//! connection ([`CloseReason::Stalled`]).
+//!
+//! Line n says n, in 15 digits: 16 bytes each, so that a reader can tell at any offset what should be
+//! there, and what is missing. (RFC 864 is the ancestor, with a rotating alphabet.)
+
+use std::collections::HashMap;
+
+use crate::protocol::{Framing, Message};
+use crate::reactor::{CloseReason, Peer};
+
+use super::{Service, Switchboard};
+
+/// One line: 15 digits and LF.
+pub const LINE_BYTES: usize = 16;
+
+/// Lines per message.
+const LINES: u64 = 256;
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Source {
+    /// The next line's number for each peer.
+    next: HashMap<Peer, u64>,
+    chunk: String,
+}
+
+impl Source {
+    fn fill(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        use std::fmt::Write;
+        let Some(next) = self.next.get_mut(&peer) else { return };
+        // Over lines, the protocol ends the last line of a message itself.
+        let own_end = usize::from(board.framing(peer) == Some(Framing::Lines));
+        while board.is_open(peer) && !board.congested(peer) {
+            self.chunk.clear();
+            for number in *next..*next + LINES {
+                writeln!(self.chunk, "{number:015}").expect("a String takes everything");
+            }
+            *next += LINES;
+            board.send(peer, Message::Text(&self.chunk[..self.chunk.len() - own_end]));
+        }
+    }
+}
+
+impl Service for Source {
+    fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        self.next.insert(peer, 0);
+        self.fill(board, peer);
+    }
+
+    fn on_drain(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        self.fill(board, peer);
+    }
+
+    /// What the peer says is not heard.
+    fn on_message(&mut self, _board: &mut Switchboard<'_>, _from: Peer, _message: Message<'_>) {}
+
+    /// It has nothing more to say, but it may well read on: `nc -N host port </dev/null | head`.
+    fn on_finish(&mut self, _board: &mut Switchboard<'_>, _from: Peer) {}
+
+    fn on_close(&mut self, _board: &mut Switchboard<'_>, peer: Peer, _reason: CloseReason) {
+        self.next.remove(&peer);
+    }
+}

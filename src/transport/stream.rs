@@ -1,0 +1,368 @@
+//! TCP and Unix stream sockets.
+//!
+//! One enum, matched at each read and write: a predictable branch, where a trait object would be an
+//! indirect call and a type parameter a second copy of the loop.
+//!
+//! Invariant: every socket in here is non-blocking, and closed on exec (mio sees to both).
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token, event};
+
+use crate::reactor::Transport;
+
+/// A stream socket.
+pub enum Stream {
+    /// TCP; an outgoing one is not `established` until its connect has come through.
+    Tcp {
+        /// The socket.
+        socket: TcpStream,
+        /// Whether bytes can flow.
+        established: bool,
+    },
+    /// A Unix stream connection.
+    Unix(UnixStream),
+}
+
+/// What accepts streams.
+pub enum Listener {
+    /// A TCP listener.
+    Tcp(TcpListener),
+    /// A Unix listener, and the file that is its name.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Where a stream comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP peer.
+    Ip(SocketAddr),
+    /// A process on this machine.
+    Unix,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// What a listening socket can be told. Not all of it means something to every kind of socket.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    /// Connections that the kernel holds until we accept them; it caps this at `somaxconn`. Without the
+    /// feature `socket-options`, mio's default is used.
+    pub backlog: u32,
+    /// TCP: probe a silent peer after this long, to notice that its machine is gone. Needs the feature
+    /// `socket-options`.
+    pub keepalive: Option<Duration>,
+    /// TCP and UDP: let other processes listen on the same port (SO_REUSEPORT); the kernel spreads new
+    /// connections over them. Needs the feature `socket-options`.
+    pub reuse_port: bool,
+    /// Unix: the permission bits of the socket's file. `None`: as the umask leaves them.
+    pub unix_mode: Option<u32>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        ListenOptions { backlog: 4096, keepalive: None, reuse_port: false, unix_mode: None }
+    }
+}
+
+impl Stream {
+    /// Begins a TCP connection; [`Transport::establish`] says what became of it.
+    ///
+    /// # Errors
+    /// Those of connect(2) that are known at once.
+    pub fn connect(to: SocketAddr) -> io::Result<Stream> {
+        Ok(Stream::Tcp { socket: TcpStream::connect(to)?, established: false })
+    }
+
+    /// Connects to a Unix listener. That happens at once, or not at all.
+    ///
+    /// # Errors
+    /// Those of connect(2): nobody listens, the backlog is full, no permission.
+    pub fn connect_unix(path: &Path) -> io::Result<Stream> {
+        UnixStream::connect(path).map(Stream::Unix)
+    }
+
+    /// The other side's address, if it is still there.
+    pub fn peer_address(&self) -> Option<Address> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.peer_addr().ok().map(Address::Ip),
+            Stream::Unix(_) => Some(Address::Unix),
+        }
+    }
+}
+
+impl Transport for Stream {
+    type Listener = Listener;
+    type Address = Address;
+
+    #[inline]
+    fn accept(listener: &mut Listener) -> io::Result<(Stream, Address)> {
+        match listener {
+            Listener::Tcp(listener) => {
+                let (socket, address) = listener.accept()?;
+                // Linux gives an accepted socket its listener's options: one syscall less for each
+                // connection. If the call fails, the peer has reset already, and the first read says so.
+                if !OPTIONS_ARE_INHERITED {
+                    let _ = socket.set_nodelay(true);
+                }
+                Ok((Stream::Tcp { socket, established: true }, Address::Ip(address)))
+            }
+            Listener::Unix(listener, _) => {
+                listener.accept().map(|(unix, _)| (Stream::Unix(unix), Address::Unix))
+            }
+        }
+    }
+
+    /// connect(2) on a non-blocking socket: when it turns writable, SO_ERROR tells how it went. mio adds
+    /// that a wakeup may be spurious, so the peer's address must be known as well.
+    fn establish(&mut self) -> io::Result<()> {
+        let Stream::Tcp { socket, established: established @ false } = self else {
+            return Ok(());
+        };
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        match socket.peer_addr() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Err(error) => return Err(error),
+        }
+        socket.set_nodelay(true)?;
+        *established = true;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.shutdown(Shutdown::Write),
+            Stream::Unix(unix) => unix.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// For TCP on Linux only. A read from a Unix socket also stops short behind a message that carried
+    /// descriptors, with more bytes waiting; and other systems' manuals promise nothing.
+    #[inline]
+    fn short_read_means_empty(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Stream::Tcp { .. })
+    }
+}
+
+const OPTIONS_ARE_INHERITED: bool =
+    cfg!(all(feature = "socket-options", any(target_os = "linux", target_os = "android")));
+
+impl Read for Stream {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.read(into),
+            Stream::Unix(unix) => unix.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.write(bytes),
+            Stream::Unix(unix) => unix.write(bytes),
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // a socket keeps nothing back
+    }
+}
+
+/// The poll watches the socket inside.
+macro_rules! watch_the_socket_inside {
+    ($kind:ident: $($variant:pat => $socket:ident),*) => {
+        impl event::Source for $kind {
+            fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+                match self { $($variant => $socket.register(registry, token, interest)),* }
+            }
+            fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+                match self { $($variant => $socket.reregister(registry, token, interest)),* }
+            }
+            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+                match self { $($variant => $socket.deregister(registry)),* }
+            }
+        }
+    };
+}
+watch_the_socket_inside!(Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket);
+watch_the_socket_inside!(Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket);
+
+impl Listener {
+    /// Binds and listens. SO_REUSEADDR is set: a server may come back while connections of its
+    /// predecessor are still in TIME_WAIT. TCP_NODELAY is set for all that it accepts: replies are
+    /// written whole, and Nagle's algorithm would hold back the last part of each.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    pub fn tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+        bind_tcp(address, options).map(Listener::Tcp)
+    }
+
+    /// Binds and listens on a Unix socket. A socket file that nobody listens on any more is replaced;
+    /// the file is removed when the listener is dropped.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2); `AddrInUse` where somebody listens there, `AlreadyExists`
+    /// where the path is a file of another kind.
+    pub fn unix(path: &Path, options: &ListenOptions) -> io::Result<Listener> {
+        make_way(path)?;
+        let listener = bind_unix(path, options)?;
+        Ok(Listener::Unix(listener, SocketFile::of(path)?))
+    }
+
+    /// The TCP address that it is bound to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(..) => None,
+        }
+    }
+}
+
+/// Binds a UDP socket.
+///
+/// # Errors
+/// Those of socket(2) and bind(2).
+pub fn bind_udp(address: SocketAddr, options: &ListenOptions) -> io::Result<UdpSocket> {
+    if !options.reuse_port {
+        return UdpSocket::bind(address);
+    }
+    #[cfg(feature = "socket-options")]
+    {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(UdpSocket::from_std(socket.into()))
+    }
+    #[cfg(not(feature = "socket-options"))]
+    Err(without_socket_options("reuse_port"))
+}
+
+#[cfg(feature = "socket-options")]
+fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+    use socket2::{Domain, Socket, TcpKeepalive, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(time) = options.keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+    if options.reuse_port {
+        return Err(without_socket_options("reuse_port"));
+    }
+    if options.keepalive.is_some() {
+        return Err(without_socket_options("keepalive"));
+    }
+    TcpListener::bind(address)
+}
+
+#[cfg(feature = "socket-options")]
+fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Before listening: so nobody gets in whom the mode is meant to keep out.
+    set_mode(path, options)?;
+    socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
+    Ok(UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into()))
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    set_mode(path, options)?;
+    Ok(listener)
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn without_socket_options(option: &str) -> io::Error {
+    let message = format!("{option} needs the feature `socket-options`");
+    io::Error::new(io::ErrorKind::Unsupported, message)
+}
+
+fn set_mode(path: &Path, options: &ListenOptions) -> io::Result<()> {
+    match options.unix_mode {
+        Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a socket file that a dead server left behind; leaves everything else alone.
+fn make_way(path: &Path) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a socket"));
+    }
+    // Non-blocking, so a live server with a full backlog is an error (and alive), not a wait.
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The name of a Unix listener in the file system. Dropping it removes the file, if it still is ours.
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let path = std::path::absolute(path)?;
+        let identity = identity(&path)?;
+        Ok(SocketFile { path, identity })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A successor may have put its own socket there.
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = std::fs::remove_file(&self.path); // nobody is left to tell
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
