@@ -5,11 +5,16 @@
 //! around `simple_logger` writes. What does not fit is dropped and counted: of the log and the
 //! clients, the log has to wait.
 //!
-//! Invariant: [`log::Log::log`] of the queue never blocks.
+//! Until [`leave_the_loop_alone`] is called nobody is served yet, and records are written where they
+//! arise; the thread is started by the first record after that. So a server that has nothing to
+//! say has one thread: glibc makes every system call dearer in a process that ever had a second
+//! (about 30 instructions each, a fifth of what an echo costs us).
+//!
+//! Invariant: after that call, [`log::Log::log`] never blocks.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -21,35 +26,35 @@ use simple_logger::SimpleLogger;
 const RECORDS_MAX: usize = 1024;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+static LOOPING: AtomicBool = AtomicBool::new(false);
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// How many records were dropped so far.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Starts the writer and makes it the program's logger. Call it once.
+/// Makes this the program's logger. Call it once.
 ///
 /// # Errors
-/// Where there is a logger already, or no thread to be had.
+/// Where there is a logger already.
 pub fn start(level: LevelFilter) -> Result<(), String> {
-    let (sender, receiver) = sync_channel(RECORDS_MAX);
-    let logger = SimpleLogger::new().with_level(level).with_utc_timestamps();
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write_all(&logger, &receiver))
-        .map_err(|error| format!("cannot start the log's thread: {error}"))?;
-    let queue = QUEUE.get_or_init(|| Queue { sender, level });
-    log::set_logger(queue).map_err(|error| error.to_string())?;
+    let logger = Logger { level, writer: new_writer(level), queue: OnceLock::new() };
+    log::set_logger(LOGGER.get_or_init(|| logger)).map_err(|error| error.to_string())?;
     log::set_max_level(level);
     Ok(())
 }
 
+/// The loop begins: from now on, no record may hold it up.
+pub fn leave_the_loop_alone() {
+    LOOPING.store(true, Ordering::Relaxed);
+}
+
 /// Waits until everything that was logged so far is written, or for at most `patience`.
 pub fn flush(patience: Duration) {
-    let Some(queue) = QUEUE.get() else { return };
+    let Some(Some(queue)) = LOGGER.get().map(|logger| logger.queue.get()) else { return };
     let (done, written) = sync_channel(1);
-    if queue.sender.try_send(Entry::Flush(done)).is_ok() {
+    if queue.try_send(Entry::Flush(done)).is_ok() {
         let _ = written.recv_timeout(patience); // whoever waits longer than that waits in vain
     }
 }
@@ -59,12 +64,14 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
-struct Queue {
-    sender: SyncSender<Entry>,
+struct Logger {
     level: LevelFilter,
+    /// For the time before the loop.
+    writer: SimpleLogger,
+    queue: OnceLock<SyncSender<Entry>>,
 }
 
-impl Log for Queue {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level
     }
@@ -73,12 +80,16 @@ impl Log for Queue {
         if !self.enabled(record.metadata()) {
             return;
         }
+        if !LOOPING.load(Ordering::Relaxed) {
+            return write(&self.writer, record);
+        }
+        let queue = self.queue.get_or_init(|| start_writing(self.level));
         let entry = Entry::Record {
             level: record.level(),
             target: record.target().to_owned(),
             text: record.args().to_string(),
         };
-        if self.sender.try_send(entry).is_err() {
+        if queue.try_send(entry).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -88,24 +99,37 @@ impl Log for Queue {
     }
 }
 
-fn write_all(logger: &SimpleLogger, entries: &Receiver<Entry>) {
+fn new_writer(level: LevelFilter) -> SimpleLogger {
+    SimpleLogger::new().with_level(level).with_utc_timestamps()
+}
+
+/// Starts the thread. Where there is none to be had its end of the queue is gone with it, and every
+/// record counts as dropped.
+fn start_writing(level: LevelFilter) -> SyncSender<Entry> {
+    let (sender, receiver) = sync_channel(RECORDS_MAX);
+    let _ = thread::Builder::new().name("log".into()).spawn(move || write_all(level, &receiver));
+    sender
+}
+
+fn write_all(level: LevelFilter, entries: &Receiver<Entry>) {
+    let writer = new_writer(level);
     // The program ends this thread by ending; the queue lives as long as it does.
     for entry in entries {
         match entry {
-            Entry::Record { level, target, text } => {
-                // `eprintln!` panics when standard error is closed; that costs a record, not the log.
-                let written = panic::catch_unwind(AssertUnwindSafe(|| {
-                    logger.log(
-                        &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
-                    );
-                }));
-                if written.is_err() {
-                    DROPPED.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            Entry::Record { level, target, text } => write(
+                &writer,
+                &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
+            ),
             Entry::Flush(done) => {
-                let _ = done.try_send(());
+                let _ = done.try_send(()); // nobody waits any more
             }
         }
+    }
+}
+
+/// `eprintln!` panics when standard error is closed; that costs a record, and not the log or the server.
+fn write(writer: &SimpleLogger, record: &Record<'_>) {
+    if panic::catch_unwind(AssertUnwindSafe(|| writer.log(record))).is_err() {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -171,6 +171,7 @@ impl<S: Service> Server<S> {
             }
         }
 
+        leave_the_loop_alone();
         while !stops.told(&mut reactor, None)? {}
         reactor.drain();
         log::info!("stopping: {} connections to finish", reactor.board().connections());
@@ -312,6 +313,12 @@ fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String {
         records_dropped(),
     )
 }
+
+#[cfg(feature = "cli")]
+use crate::logging::leave_the_loop_alone;
+
+#[cfg(not(feature = "cli"))]
+fn leave_the_loop_alone() {}
 
 #[cfg(feature = "cli")]
 fn records_dropped() -> u64 {

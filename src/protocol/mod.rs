@@ -144,7 +144,7 @@ impl Protocol {
     ///
     /// # Errors
     /// Where no continuation could make `bytes` right.
-    #[inline]
+    #[inline(always)]
     pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
         match self {
             Protocol::Raw(raw) => Ok(raw.decode(bytes)),
@@ -174,7 +174,7 @@ impl Protocol {
     }
 
     /// Appends the message, framed.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&mut self, message: Message<'_>, sink: &mut impl Sink) {
         match self {
             Protocol::Raw(_) => sink.put(message.bytes()),

@@ -12,11 +12,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::buffer::{Buffer, Spares};
-use super::connection::{Connection, Half, Stage};
+use super::connection::{Connection, Half, Pressure, Stage};
 use super::datagram::Datagrams;
 use super::handler::{CloseReason, Limits, Transport};
 use super::timers::{Deadlines, Moment, Timers};
@@ -27,7 +27,7 @@ pub struct Board<T, S> {
     pub(super) connections: Slab<Connection<T, S>>,
     pub(super) datagrams: Vec<Datagrams>,
     /// Sources to serve in the next pass, each once.
-    pub(super) queue: Vec<Source>,
+    pub(super) queue: Vec<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
     pub(super) touched: Vec<Peer>,
     /// Connections that are marked closed, to be freed at the end of the turn.
@@ -39,6 +39,8 @@ pub struct Board<T, S> {
     pub(super) limits: Limits,
     pub(super) counters: Counters,
     pub(super) draining: bool,
+    /// The limits and the state of affairs let everyday connections go the short way.
+    pub(super) short_cut: bool,
     registry: Registry,
     last_generation: u32,
 }
@@ -76,6 +78,7 @@ pub struct Counters {
 
 impl<T: Transport, S> Board<T, S> {
     pub(super) fn new(registry: Registry, limits: Limits) -> Self {
+        let limits = limits.checked();
         Board {
             connections: Slab::new(),
             datagrams: Vec::new(),
@@ -86,7 +89,8 @@ impl<T: Transport, S> Board<T, S> {
             timers: Timers::new(),
             spares: Spares::default(),
             now: Moment::default(),
-            limits: limits.checked(),
+            short_cut: limits.let_a_block_pass(),
+            limits,
             counters: Counters::default(),
             draining: false,
             registry,
@@ -100,16 +104,18 @@ impl<T: Transport, S> Board<T, S> {
     /// A peer for whom more than `outbox_bytes_max` would wait is closed as a slow reader instead.
     #[inline]
     pub fn send(&mut self, to: Peer, bytes: &[u8]) {
-        self.send_with(to, |_, outbox| outbox.put(bytes));
+        if let Some((_, mut outbox)) = self.outbox(to) {
+            outbox.put(bytes);
+        }
     }
 
-    /// [`Board::send`] for who writes a message in pieces, and with the connection's state at hand.
-    /// `write` is not called where nothing would be sent.
-    #[inline]
-    pub fn send_with(&mut self, to: Peer, write: impl FnOnce(&mut S, &mut Outbox<'_>)) {
-        let Some(connection) = tenant(&mut self.connections, to) else { return };
+    /// The way into the peer's outbox, for who writes a message in pieces, with the connection's state
+    /// at hand. `None` where [`Board::send`] would send nothing.
+    #[inline(always)]
+    pub fn outbox(&mut self, to: Peer) -> Option<(&mut S, Outbox<'_>)> {
+        let connection = tenant(&mut self.connections, to)?;
         if connection.writing != Half::Open {
-            return;
+            return None;
         }
         if !connection.touched {
             connection.touched = true;
@@ -118,20 +124,13 @@ impl<T: Transport, S> Board<T, S> {
         if connection.outbox.is_empty() {
             connection.took_at = self.now;
         }
-        let mut outbox = Outbox {
+        let outbox = Outbox {
             buffer: &mut connection.outbox,
+            pressure: &mut connection.pressure,
             spares: &mut self.spares,
-            bytes_max: self.limits.outbox_bytes_max,
-            overflowed: false,
+            limits: &self.limits,
         };
-        write(&mut connection.state, &mut outbox);
-        let overflowed = outbox.overflowed;
-        if connection.outbox.len() > self.limits.outbox_bytes_low() {
-            connection.above_low = true;
-        }
-        if overflowed {
-            self.close_because(to, CloseReason::SlowReader);
-        }
+        Some((&mut connection.state, outbox))
     }
 
     /// Sends one datagram, of at most 65,507 bytes, from the datagram socket with this index; an empty
@@ -147,7 +146,7 @@ impl<T: Transport, S> Board<T, S> {
         datagrams.push(to, bytes, &mut self.spares);
         if !datagrams.queued {
             datagrams.queued = true;
-            self.queue.push(Source::Datagram(socket as u32));
+            self.queue.push(Source::Datagram(socket as u32).token());
         }
     }
 
@@ -201,6 +200,7 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
         if let Some(connection) = self.get_mut(peer) {
             connection.stage = Stage::Closed;
+            connection.generation = NOBODY;
             // What began the end is the reason, and not what happened on the way.
             if connection.reason == CloseReason::Finished {
                 connection.reason = reason;
@@ -235,14 +235,14 @@ impl<T: Transport, S> Board<T, S> {
         // 0 marks what is not a connection; see `token`.
         self.last_generation = self.last_generation.wrapping_add(1).max(1);
         let peer = Peer { slot: entry.key() as u32, generation: self.last_generation };
-        let source = Source::Connection(peer);
+        let token = Source::Connection(peer).token();
         // Both directions, once, for the connection's whole life. Priority is asked for because a read
         // stops short at urgent data, which must not pass for would-block.
-        self.registry.register(&mut transport, source.token(), EVERY_INTEREST)?;
+        self.registry.register(&mut transport, token, EVERY_INTEREST)?;
         let connection = Connection::new(transport, state, peer.generation, self.now);
         self.deadlines.arm(peer.slot, connection.deadline(&self.limits).0);
         entry.insert(connection).queued = true;
-        self.queue.push(source);
+        self.queue.push(token);
         Ok(peer)
     }
 
@@ -264,7 +264,7 @@ impl<T: Transport, S> Board<T, S> {
 
     /// The handler's own state of this connection, if one more of its messages may be served now: it is
     /// neither closed nor finished, and its outbox has room for a reply. Asked before each message.
-    #[inline]
+    #[inline(always)]
     pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
         let connection = tenant(&mut self.connections, peer)?;
         let serving = connection.reading != Half::Finished && !connection.congested(&self.limits);
@@ -326,29 +326,19 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn get_mut(&mut self, peer: Peer) -> Option<&mut Connection<T, S>> {
         tenant(&mut self.connections, peer)
     }
-
-    /// Puts the connection into the queue, if it doesn't stand there already.
-    #[inline]
-    pub(super) fn enqueue(&mut self, peer: Peer) {
-        if let Some(connection) = self.get_mut(peer)
-            && !connection.queued
-        {
-            connection.queued = true;
-            self.queue.push(Source::Connection(peer));
-        }
-    }
 }
 
-/// The connection that bears this name, unless it is marked closed. (Apart from the board, so that the
-/// board's other fields stay free for use.)
-#[inline]
+/// The generation of a connection that is marked closed: no name finds it any more.
+const NOBODY: u32 = 0;
+
+/// The connection that bears this name. (Apart from the board, so that the board's other fields stay
+/// free for use.)
+#[inline(always)]
 pub(super) fn tenant<T, S>(
     connections: &mut Slab<Connection<T, S>>,
     peer: Peer,
 ) -> Option<&mut Connection<T, S>> {
-    connections
-        .get_mut(peer.slot as usize)
-        .filter(|connection| connection.generation == peer.generation && connection.stage != Stage::Closed)
+    connections.get_mut(peer.slot as usize).filter(|connection| connection.generation == peer.generation)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -359,19 +349,23 @@ const EVERY_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// The way into a peer's outbox.
 pub struct Outbox<'a> {
     buffer: &'a mut Buffer,
+    pressure: &'a mut Pressure,
     spares: &'a mut Spares,
-    bytes_max: usize,
-    overflowed: bool,
+    limits: &'a Limits,
 }
 
 impl Outbox<'_> {
     /// Appends a copy of `bytes`.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
-        if self.buffer.len() + bytes.len() > self.bytes_max {
-            self.overflowed = true;
-        } else {
-            self.buffer.append(bytes, self.spares);
+        let len = self.buffer.len() + bytes.len();
+        if len > self.limits.outbox_bytes_low() {
+            if len > self.limits.outbox_bytes_max || *self.pressure == Pressure::Overflow {
+                *self.pressure = Pressure::Overflow;
+                return;
+            }
+            *self.pressure = Pressure::High;
         }
+        self.buffer.append(bytes, self.spares);
     }
 }

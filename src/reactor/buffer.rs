@@ -20,8 +20,9 @@ pub(super) const SMALL_BYTES: usize = 1024;
 /// larger ones gain nothing more.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
-/// How many bytes of each size of block are kept for reuse; what comes back beyond that is freed.
-const SPARE_BYTES_MAX: usize = 1024 * 1024;
+/// How many blocks of each size are kept for reuse, 1 MiB of either; what comes back beyond is freed.
+const SMALL_SPARES_MAX: usize = 1024;
+const LARGE_SPARES_MAX: usize = 16;
 
 /// A first-in first-out run of bytes. See the module's text.
 #[derive(Default)]
@@ -55,9 +56,9 @@ impl Buffer {
     ///
     /// # Panics
     /// If fewer than `count` bytes wait: the caller consumed what it never saw.
-    #[inline]
+    #[inline(always)]
     pub fn consume(&mut self, count: usize) {
-        assert!(count <= self.len(), "consumed {count} bytes of {}", self.len());
+        assert!(count <= self.len(), "consumed more than there was");
         self.start += count as u32;
     }
 
@@ -74,7 +75,7 @@ impl Buffer {
     }
 
     /// Appends a copy of `bytes`.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, bytes: &[u8], spares: &mut Spares) {
         let room = self.room(bytes.len(), spares);
         room[..bytes.len()].copy_from_slice(bytes);
@@ -83,16 +84,18 @@ impl Buffer {
 
     /// At least `wanted` bytes of free storage behind the waiting ones, for a read; say with
     /// [`Buffer::filled`] how many of them now hold data.
-    #[inline]
+    #[inline(always)]
     pub fn room(&mut self, wanted: usize, spares: &mut Spares) -> &mut [u8] {
-        if self.storage.len() - (self.end as usize) < wanted {
+        if self.storage.is_empty() {
+            self.storage = spares.take(wanted);
+        } else if self.storage.len() - (self.end as usize) < wanted {
             self.make_room(wanted, spares);
         }
         &mut self.storage[self.end as usize..]
     }
 
     /// The first `count` bytes of the last [`Buffer::room`] hold data now.
-    #[inline]
+    #[inline(always)]
     pub fn filled(&mut self, count: usize) {
         let end = self.end as usize + count;
         assert!(end <= self.storage.len(), "filled beyond the storage");
@@ -106,11 +109,59 @@ impl Buffer {
     pub fn recycle(&mut self, spares: &mut Spares) {
         if self.is_empty() {
             self.clear();
-            if !self.storage.is_empty() {
-                spares.give(mem::take(&mut self.storage));
-            }
+            spares.give(mem::take(&mut self.storage));
         } else if self.len() <= SMALL_BYTES && self.storage.len() > SMALL_BYTES {
             self.move_to(spares.take(SMALL_BYTES), spares);
+        }
+    }
+
+    /// The whole storage of an empty buffer, a block of [`LARGE_BYTES`].
+    #[inline(always)]
+    pub(super) fn whole(&mut self, spares: &mut Spares) -> &mut [u8] {
+        if self.storage.len() != LARGE_BYTES {
+            self.storage = spares.large();
+        }
+        &mut self.storage
+    }
+
+    /// Takes `block` for its storage, if it owns none.
+    #[inline(always)]
+    pub(super) fn lend(&mut self, block: &mut Box<[u8]>) {
+        if self.storage.is_empty() {
+            mem::swap(&mut self.storage, block);
+        }
+    }
+
+    /// Gives back the storage that was lent. The buffer is empty.
+    #[inline(always)]
+    pub(super) fn take_back(&mut self, block: &mut Box<[u8]>) {
+        self.clear();
+        mem::swap(&mut self.storage, block);
+    }
+
+    /// Takes over everything that waits in `other`; this buffer is empty before, `other` is after, and
+    /// owns nothing. Few bytes are copied, so that each side keeps the block that fits it; many are
+    /// not, the block changes hands.
+    #[inline]
+    pub(super) fn take_from(&mut self, other: &mut Buffer, spares: &mut Spares) {
+        if other.is_empty() {
+            return;
+        }
+        if other.len() <= SMALL_BYTES {
+            self.append(other.bytes(), spares);
+            other.clear();
+        } else {
+            mem::swap(self, other);
+        }
+        other.recycle(spares);
+    }
+
+    /// Drops everything, and a block of another size than a read needs with it.
+    #[inline]
+    pub(super) fn reset(&mut self, spares: &mut Spares) {
+        self.clear();
+        if self.storage.len() != LARGE_BYTES {
+            self.recycle(spares);
         }
     }
 
@@ -124,19 +175,15 @@ impl Buffer {
             self.start = 0;
             self.end = len as u32;
         } else {
-            // A first block is as large as what it is for; only a buffer that overflowed doubles.
-            let at_least = if len == 0 { wanted } else { (len + wanted).max(2 * len) };
-            self.move_to(spares.take(at_least), spares);
+            self.move_to(spares.take((len + wanted).max(2 * len)), spares);
         }
     }
 
+    #[inline(never)]
     fn move_to(&mut self, mut storage: Box<[u8]>, spares: &mut Spares) {
         let len = self.len();
         storage[..len].copy_from_slice(self.bytes());
-        let old = mem::replace(&mut self.storage, storage);
-        if !old.is_empty() {
-            spares.give(old);
-        }
+        spares.give(mem::replace(&mut self.storage, storage));
         self.start = 0;
         self.end = len as u32;
     }
@@ -153,22 +200,28 @@ impl Spares {
     /// A block of at least `bytes`: a spare one if there is, else a new one.
     #[inline]
     fn take(&mut self, bytes: usize) -> Box<[u8]> {
-        let (shelf, size) = match bytes {
-            0..=SMALL_BYTES => (&mut self.small, SMALL_BYTES),
-            ..=LARGE_BYTES => (&mut self.large, LARGE_BYTES),
-            _ => return vec![0; bytes.next_power_of_two()].into_boxed_slice(),
+        let spare = match bytes {
+            0..=SMALL_BYTES => self.small.pop(),
+            ..=LARGE_BYTES => self.large.pop(),
+            _ => None,
         };
-        shelf.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice())
+        spare.unwrap_or_else(|| new_block(bytes))
+    }
+
+    /// A block of [`LARGE_BYTES`].
+    #[inline]
+    pub(super) fn large(&mut self) -> Box<[u8]> {
+        self.take(LARGE_BYTES)
     }
 
     #[inline]
     fn give(&mut self, block: Box<[u8]>) {
-        let shelf = match block.len() {
-            SMALL_BYTES => &mut self.small,
-            LARGE_BYTES => &mut self.large,
+        let (shelf, spares_max) = match block.len() {
+            SMALL_BYTES => (&mut self.small, SMALL_SPARES_MAX),
+            LARGE_BYTES => (&mut self.large, LARGE_SPARES_MAX),
             _ => return,
         };
-        if shelf.len() < SPARE_BYTES_MAX / block.len() {
+        if shelf.len() < spares_max {
             shelf.push(block);
         }
     }
@@ -177,6 +230,16 @@ impl Spares {
     pub fn bytes(&self) -> usize {
         self.small.len() * SMALL_BYTES + self.large.len() * LARGE_BYTES
     }
+}
+
+#[cold]
+fn new_block(bytes: usize) -> Box<[u8]> {
+    let size = match bytes {
+        0..=SMALL_BYTES => SMALL_BYTES,
+        ..=LARGE_BYTES => LARGE_BYTES,
+        _ => bytes.next_power_of_two(),
+    };
+    vec![0; size].into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -213,7 +276,7 @@ mod tests {
             spares.give(vec![0; LARGE_BYTES].into_boxed_slice());
         }
         spares.give(vec![0; 3 * LARGE_BYTES].into_boxed_slice());
-        assert_eq!(spares.bytes(), SPARE_BYTES_MAX);
+        assert_eq!(spares.bytes(), LARGE_SPARES_MAX * LARGE_BYTES);
     }
 
     #[derive(Debug, Clone)]

@@ -38,33 +38,65 @@ pub(super) enum Stage {
     Closed,
 }
 
-/// What an event said. A plain copy of mio's event, so that tests can make one up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Readiness {
+/// How full the outbox has been since the handler last heard of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pressure {
+    /// At most the low mark.
+    Low,
+    /// Above it: the handler is told when it has fallen.
+    High,
+    /// More was sent than it may hold, and not taken: the connection is about to be closed.
+    Overflow,
+}
+
+/// What an event said, as bits: a plain copy of mio's event, so that tests can make one up.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness(u8);
+
+impl Readiness {
     /// A read will tell something: bytes, the end of file, or an error.
-    pub readable: bool,
+    pub const READABLE: Readiness = Readiness(1);
     /// A write will tell something.
-    pub writable: bool,
+    pub const WRITABLE: Readiness = Readiness(2);
     /// A hang-up, an error or urgent data: there may be more behind a short read.
-    pub exceptional: bool,
+    pub const EXCEPTIONAL: Readiness = Readiness(4);
+    /// The everyday event.
+    const BOTH: Readiness = Readiness(1 | 2);
+
+    /// This and that.
+    #[inline(always)]
+    pub const fn and(self, other: Readiness) -> Readiness {
+        Readiness(self.0 | other.0)
+    }
+
+    /// Whether any of `other` is in here.
+    #[inline(always)]
+    pub const fn has(self, other: Readiness) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline(always)]
+    fn clear(&mut self, other: Readiness) {
+        self.0 &= !other.0;
+    }
 }
 
 impl From<&mio::event::Event> for Readiness {
-    #[inline]
+    #[inline(always)]
     fn from(event: &mio::event::Event) -> Readiness {
         // An error is news for whoever asks next, so it wakes both directions.
         let error = event.is_error();
-        let hang_up = event.is_read_closed();
-        Readiness {
-            readable: event.is_readable() || hang_up || error,
-            writable: event.is_writable() || error,
-            exceptional: hang_up || error || event.is_priority(),
-        }
+        let exceptional = error | event.is_read_closed() | event.is_priority();
+        let readable = event.is_readable() | exceptional;
+        let writable = event.is_writable() | error;
+        Readiness(u8::from(readable) | u8::from(writable) << 1 | u8::from(exceptional) << 2)
     }
 }
 
 pub(super) struct Connection<T, S> {
     pub(super) transport: T,
+    /// What waits for the rest of its message, or for the outbox to drain. While the connection is
+    /// served, the reactor holds it.
     pub(super) inbox: Buffer,
     pub(super) outbox: Buffer,
     /// When bytes last came from the peer.
@@ -79,13 +111,10 @@ pub(super) struct Connection<T, S> {
     pub(super) reason: CloseReason,
     /// The peer's end of file has been read.
     pub(super) peer_finished: bool,
-    /// The latches: a read, a write, may get somewhere.
-    readable: bool,
-    writable: bool,
-    /// The last events were exceptional: no shortcut until a read would block.
-    doubtful: bool,
-    /// The outbox is, or was, above its low mark, and the handler waits to hear that it fell.
-    pub(super) above_low: bool,
+    /// The latches: what events said and no would-block has taken back. After an exceptional one, a
+    /// short read is no proof of an empty socket, until a read would block.
+    latches: Readiness,
+    pub(super) pressure: Pressure,
     /// It stands in the queue of sources to serve.
     pub(super) queued: bool,
     /// It stands in the list of outboxes to flush.
@@ -108,10 +137,8 @@ impl<T: Transport, S> Connection<T, S> {
             writing: Half::Open,
             reason: CloseReason::Finished,
             peer_finished: false,
-            readable: false,
-            writable: false,
-            doubtful: false,
-            above_low: false,
+            latches: Readiness::default(),
+            pressure: Pressure::Low,
             queued: false,
             touched: false,
             state,
@@ -121,28 +148,28 @@ impl<T: Transport, S> Connection<T, S> {
     /// An event came: sets the latches.
     #[inline]
     pub(super) fn latch(&mut self, readiness: Readiness) {
-        self.readable |= readiness.readable;
-        self.writable |= readiness.writable;
-        self.doubtful |= readiness.exceptional;
+        self.latches = self.latches.and(readiness);
     }
 
     /// Reading is for the handler, the kernel may have something, and our own outbox does not hold it up.
     #[inline]
     pub(super) fn can_fill(&self, limits: &Limits) -> bool {
-        self.readable && self.reading == Half::Open && self.outbox.len() <= limits.outbox_bytes_low()
+        self.latches.has(Readiness::READABLE)
+            && self.reading == Half::Open
+            && self.outbox.len() <= limits.outbox_bytes_low()
     }
 
     /// The handler is done with reading, yet the peer may go on sending: bytes to be dropped, so that
     /// its end of file (or a reset) is seen and a full receive buffer doesn't turn our close into RST.
     #[inline]
     pub(super) fn can_discard(&self) -> bool {
-        self.readable && self.reading == Half::Finished && !self.peer_finished
+        self.latches.has(Readiness::READABLE) && self.reading == Half::Finished && !self.peer_finished
     }
 
-    /// Bytes wait for the handler, and its replies have somewhere to go.
+    /// What came may be given to the handler: its replies have somewhere to go.
     #[inline]
     pub(super) fn can_serve(&self, limits: &Limits) -> bool {
-        !self.inbox.is_empty() && self.reading != Half::Finished && !self.congested(limits)
+        self.reading != Half::Finished && !self.congested(limits)
     }
 
     /// So much waits for the peer that no more of its messages should be served for now.
@@ -157,115 +184,180 @@ impl<T: Transport, S> Connection<T, S> {
         self.writing == Half::Finished && self.peer_finished
     }
 
-    /// Reads into the inbox until would-block, the end of file or the budget; returns how many bytes.
+    /// Reads into `inbox` until would-block, the end of file or the budget; returns how many bytes.
     ///
     /// The budget is also what the outbox has left below its high mark: replies are mostly about as
     /// large as their requests, so a peer that never reads costs us that mark and little more.
     ///
     /// On an error, what was read before it is in the inbox and still counts.
-    #[inline]
-    pub(super) fn fill(&mut self, limits: &Limits, spares: &mut Spares) -> (usize, io::Result<()>) {
+    pub(super) fn fill(
+        &mut self,
+        inbox: &mut Buffer,
+        limits: &Limits,
+        spares: &mut Spares,
+    ) -> (usize, io::Result<()>) {
         let budget = limits
             .read_bytes_per_turn
             .min(limits.outbox_bytes_high - self.outbox.len())
-            .min(limits.inbox_bytes_max.saturating_sub(self.inbox.len()));
-        let mut total = 0;
-        let outcome = self.read_up_to(budget, &mut total, spares);
-        (total, outcome)
+            .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
+        self.read(inbox, budget, spares)
     }
 
-    /// Reads and drops, within the same budget.
-    pub(super) fn discard(&mut self, limits: &Limits, spares: &mut Spares) -> (usize, io::Result<()>) {
-        let mut total = 0;
-        self.inbox.clear();
-        while self.readable && total < limits.read_bytes_per_turn {
-            let before = total;
-            if let Err(error) = self.read_up_to(LARGE_BYTES, &mut total, spares) {
-                return (total, Err(error));
-            }
-            self.inbox.clear();
-            if total == before {
-                break;
-            }
-        }
-        self.inbox.recycle(spares);
-        (total, Ok(()))
+    /// Reads and drops, within the same budget. `scratch` is empty before and after.
+    #[cold]
+    pub(super) fn discard(
+        &mut self,
+        scratch: &mut Buffer,
+        limits: &Limits,
+        spares: &mut Spares,
+    ) -> (usize, io::Result<()>) {
+        let outcome = self.read(scratch, limits.read_bytes_per_turn, spares);
+        scratch.clear();
+        outcome
     }
 
-    #[inline]
-    fn read_up_to(&mut self, budget: usize, total: &mut usize, spares: &mut Spares) -> io::Result<()> {
+    fn read(&mut self, inbox: &mut Buffer, budget: usize, spares: &mut Spares) -> (usize, io::Result<()>) {
         /// With less room than this, it is better to move to a larger block than to read a trickle.
         const ROOM_BYTES_MIN: usize = 4 * 1024;
         let mut left = budget;
         while left > 0 {
-            let wanted = if self.inbox.is_empty() { LARGE_BYTES } else { ROOM_BYTES_MIN };
-            let room = self.inbox.room(wanted, spares);
+            let room = inbox.room(if inbox.is_empty() { LARGE_BYTES } else { ROOM_BYTES_MIN }, spares);
             let asked = room.len().min(left);
             match self.transport.read(&mut room[..asked]) {
                 Ok(0) => {
                     self.peer_finished = true;
-                    self.readable = false;
+                    self.latches.clear(Readiness::READABLE);
                     if self.reading == Half::Open {
                         self.reading = Half::Finishing;
                     }
-                    return Ok(());
+                    break;
                 }
                 Ok(count) => {
-                    self.inbox.filled(count);
-                    *total += count;
+                    inbox.filled(count);
                     left -= count;
-                    if count < asked && !self.doubtful && self.transport.short_read_means_empty() {
-                        self.readable = false;
-                        return Ok(());
+                    if count < asked
+                        && !self.latches.has(Readiness::EXCEPTIONAL)
+                        && self.transport.short_read_means_empty()
+                    {
+                        self.latches.clear(Readiness::READABLE);
+                        break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    self.doubtful = false;
-                    return Ok(());
+                    self.latches.clear(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+                    break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return (budget - left, Err(error)),
             }
         }
-        Ok(())
+        (budget - left, Ok(()))
     }
 
     /// Writes the outbox until it is empty or the transport would block, and then, where our direction
     /// is finishing, our end of file. Returns how many bytes the transport took.
-    #[inline]
-    pub(super) fn drain(&mut self) -> (usize, io::Result<()>) {
-        let mut total = 0;
-        while self.writable && !self.outbox.is_empty() {
+    pub(super) fn drain(&mut self, now: Moment, spares: &mut Spares) -> (usize, io::Result<()>) {
+        let waiting = self.outbox.len();
+        let mut outcome = Ok(());
+        while self.latches.has(Readiness::WRITABLE) && !self.outbox.is_empty() {
             match self.transport.write(self.outbox.bytes()) {
-                Ok(0) => return (total, Err(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return (waiting - self.outbox.len(), Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.outbox.consume(count);
-                    total += count;
+                    self.took_at = now;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.latches.clear(Readiness::WRITABLE)
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (total, Err(error)),
+                Err(error) => return (waiting - self.outbox.len(), Err(error)),
             }
         }
-        if self.writable && self.outbox.is_empty() && self.writing != Half::Finished {
-            return (total, self.flush());
+        let count = waiting - self.outbox.len();
+        self.outbox.recycle(spares);
+        if self.latches.has(Readiness::WRITABLE) && self.outbox.is_empty() && self.writing != Half::Finished {
+            outcome = self.flush(now);
         }
-        (total, Ok(()))
+        (count, outcome)
+    }
+
+    /// Both directions are open, may get somewhere, and have nothing buffered: the everyday case.
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.stage == Stage::Open
+            && self.reading == Half::Open
+            && self.writing == Half::Open
+            && self.latches == Readiness::BOTH
+            && self.inbox.is_empty()
+            && self.outbox.is_empty()
+    }
+
+    /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that
+    /// there is more to it: the end of file, a would-block, an interruption.
+    #[inline(always)]
+    pub(super) fn fill_once(&mut self, inbox: &mut Buffer, spares: &mut Spares) -> io::Result<usize> {
+        let room = inbox.whole(spares);
+        let asked = room.len();
+        match self.transport.read(room) {
+            Ok(count) => {
+                inbox.filled(count);
+                if count < asked && self.transport.short_read_means_empty() {
+                    self.latches.clear(Readiness::READABLE);
+                }
+                Ok(count)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The everyday case of [`Connection::drain`]: one write takes it all. False means that there is
+    /// more to it.
+    #[inline(always)]
+    pub(super) fn drain_at_once(&mut self, now: Moment, bytes_out: &mut u64) -> bool {
+        if self.stage != Stage::Open
+            || self.writing != Half::Open
+            || self.reading != Half::Open
+            || self.pressure != Pressure::Low
+        {
+            return false;
+        }
+        if !self.outbox.is_empty() {
+            let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
+            self.took_at = now;
+            self.outbox.consume(count);
+            *bytes_out += count as u64;
+        }
+        self.outbox.is_empty()
+    }
+
+    /// Nothing waits for the peer, nor for the handler to hear of it.
+    #[inline]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.outbox.is_empty() && self.pressure == Pressure::Low && self.writing == Half::Open
     }
 
     /// What the transport itself still holds, and behind it our end of file.
-    #[inline]
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, now: Moment) -> io::Result<()> {
         let finishing = self.writing == Half::Finishing;
         loop {
             let flushed = self.transport.flush();
             match flushed.and_then(|()| if finishing { self.transport.finish() } else { Ok(()) }) {
-                Ok(()) if finishing => self.writing = Half::Finished,
+                Ok(()) if finishing => {
+                    self.writing = Half::Finished;
+                    self.took_at = now; // lingering begins
+                }
                 Ok(()) => {}
                 // The peer went altogether between its end of file and ours: then it is over, too.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => self.writing = Half::Finished,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    self.writing = Half::Finished;
+                    self.peer_finished = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.latches.clear(Readiness::WRITABLE)
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }

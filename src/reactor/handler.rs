@@ -175,6 +175,12 @@ impl Limits {
         self
     }
 
+    /// A read of one whole block, and a reply to it of the same size, are within every limit.
+    pub(super) fn let_a_block_pass(&self) -> bool {
+        let block = super::buffer::LARGE_BYTES;
+        self.read_bytes_per_turn >= block && self.inbox_bytes_max >= block && self.outbox_bytes_high >= block
+    }
+
     #[inline]
     pub(super) fn outbox_bytes_low(&self) -> usize {
         self.outbox_bytes_high / 2

@@ -39,10 +39,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use board::tenant;
-use connection::{Half, Stage};
+use connection::{Connection, Half, Pressure, Stage};
 use datagram::Datagrams;
 use token::Source;
 
@@ -62,12 +62,19 @@ pub struct Reactor<H: Handler> {
     handler: H,
     board: BoardOf<H>,
     listeners: Vec<Listener<<H::Transport as Transport>::Listener>>,
+    /// The inbox of whoever is being served: one block that stays warm, lent to each in turn. A
+    /// connection has one of its own only while an unfinished message waits in it. Empty in between.
+    inbox: Buffer,
+    /// The storage of the outbox of whoever is being served, for the same reason.
+    block: Box<[u8]>,
     /// Last turn's queue, kept for its memory; so the queues cost no allocation.
-    served: Vec<Source>,
+    served: Vec<Token>,
     named: Vec<Peer>,
     started: Instant,
     /// When the last turn ended: what lies between two turns counts as waiting.
     ended: Moment,
+    /// Bytes in and out that earlier turns have accounted for.
+    told: (u64, u64),
     signalled: bool,
 }
 
@@ -124,10 +131,13 @@ impl<H: Handler> Reactor<H> {
             handler,
             board,
             listeners: Vec::new(),
+            inbox: Buffer::default(),
+            block: Box::default(),
             served: Vec::new(),
             named: Vec::new(),
             started: Instant::now(),
             ended: Moment::default(),
+            told: (0, 0),
             signalled: false,
         })
     }
@@ -185,67 +195,57 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Only those of the poll itself.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        let events = self.wait(timeout)?;
-        Ok(self.work(events))
+        self.wait(timeout)?;
+        self.board.now = self.clock();
+        self.serve_queue();
+        let events = self.serve_events();
+        Ok(self.end_turn(events))
     }
 
     /// A turn without the kernel: the caller says what time it is and who is ready. This is how the
     /// loop is tested and measured over the scripted wire, and stepped by another loop.
     pub fn turn_with(&mut self, now: Moment, ready: &[(Peer, Readiness)]) -> Turn {
         self.board.now = self.board.now.max(now);
+        self.serve_queue();
         for (peer, readiness) in ready {
-            self.note(Source::Connection(*peer), *readiness);
+            self.serve(Source::Connection(*peer), *readiness);
         }
-        self.work(ready.len())
+        self.end_turn(ready.len())
     }
 
-    /// What follows the wait. Each phase is bounded: by the queue's length when it begins, and by a
-    /// budget for each entry.
-    fn work(&mut self, events: usize) -> Turn {
-        let (began, before) = (self.board.now, (self.board.counters.bytes_in, self.board.counters.bytes_out));
-        self.serve();
+    /// What follows when everyone has been served, and the account of the turn.
+    fn end_turn(&mut self, events: usize) -> Turn {
         self.fire_timers();
         self.flush();
         self.reap();
 
-        let ended = self.clock().max(began);
-        let counters = &mut self.board.counters;
+        let board = &mut self.board;
+        let (began, ended) = (board.now, Moment::at(self.started.elapsed()).max(board.now));
         let turn = Turn {
             events,
-            bytes_in: counters.bytes_in - before.0,
-            bytes_out: counters.bytes_out - before.1,
+            bytes_in: board.counters.bytes_in - mem::replace(&mut self.told.0, board.counters.bytes_in),
+            bytes_out: board.counters.bytes_out - mem::replace(&mut self.told.1, board.counters.bytes_out),
             waited: began.since(self.ended),
             worked: ended.since(began),
             signalled: mem::take(&mut self.signalled),
         };
-        counters.turns += 1;
-        counters.events += events as u64;
-        counters.busiest_turn = counters.busiest_turn.max(turn.worked);
+        board.counters.turns += 1;
+        board.counters.events += events as u64;
+        board.counters.busiest_turn = board.counters.busiest_turn.max(turn.worked);
         self.ended = ended;
         turn
     }
 
-    /// Sleeps until something happens or is due, and turns events into latches and queue entries.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+    /// Sleeps until something happens or is due.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = self.timeout(timeout);
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            outcome => outcome?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            outcome => outcome,
         }
-        self.board.now = self.clock();
-
-        // The batch is lifted out so that it can be read while the board is written.
-        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
-        let mut count = 0;
-        for event in &events {
-            count += 1;
-            self.note(Source::from_token(event.token()), Readiness::from(event));
-        }
-        if count == events.capacity() && count < EVENTS_PER_TURN_MAX {
-            events = Events::with_capacity(2 * count);
-        }
-        self.events = events;
-        Ok(count)
     }
 
     /// How long the poll may sleep: not at all while work is queued.
@@ -271,158 +271,201 @@ impl<H: Handler> Reactor<H> {
         Moment::at(self.started.elapsed())
     }
 
-    /// Remembers what an event said, and queues who it was about.
-    #[inline]
-    fn note(&mut self, source: Source, readiness: Readiness) {
+    /// Gives every source that queued up in the last turn its budget, once. Who has more to do queues
+    /// up again for the next turn.
+    fn serve_queue(&mut self) {
+        let mut tokens = mem::take(&mut self.served);
+        mem::swap(&mut tokens, &mut self.board.queue);
+        for token in tokens.drain(..) {
+            let source = Source::from_token(token);
+            self.unqueue(source);
+            self.serve(source, Readiness::default());
+        }
+        self.served = tokens;
+    }
+
+    /// Serves whom the kernel reported. Who stands in the queue has had its budget in this turn: its
+    /// event is remembered, and it is served in the next.
+    fn serve_events(&mut self) -> usize {
+        // The batch is lifted out so that it can be read while the board is written.
+        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut count = 0;
+        for event in &events {
+            count += 1;
+            let readiness = Readiness::from(event);
+            match Source::from_token(event.token()) {
+                Source::Connection(peer) => self.serve_connection(peer, readiness),
+                source => self.serve(source, readiness),
+            }
+        }
+        if count == events.capacity() && count < EVENTS_PER_TURN_MAX {
+            events = Events::with_capacity(2 * count);
+        }
+        self.events = events;
+        count
+    }
+
+    fn serve(&mut self, source: Source, readiness: Readiness) {
         match source {
-            Source::Connection(peer) => {
-                // An event of a slot's former tenant has the wrong generation and ends here.
-                if let Some(connection) = self.board.get_mut(peer) {
-                    connection.latch(readiness);
-                    if !connection.queued {
-                        connection.queued = true;
-                        self.board.queue.push(source);
-                    }
-                }
-            }
-            Source::Listener(index) => {
-                if let Some(listener) = self.listeners.get_mut(index as usize) {
-                    listener.readable = true;
-                    if !listener.queued && listener.hold == Hold::No {
-                        listener.queued = true;
-                        self.board.queue.push(source);
-                    }
-                }
-            }
-            Source::Datagram(index) => {
-                if let Some(datagrams) = self.board.datagrams.get_mut(index as usize) {
-                    datagrams.readable = true;
-                    if !datagrams.queued {
-                        datagrams.queued = true;
-                        self.board.queue.push(source);
-                    }
-                }
-            }
-            Source::Waker => self.board.queue.push(source),
+            Source::Connection(peer) => self.serve_connection(peer, readiness),
+            Source::Listener(index) => self.accept(index as usize, readiness),
+            Source::Datagram(index) => self.serve_datagrams(index as usize, readiness),
+            Source::Waker => self.handler.on_wake(&mut self.board),
             Source::Signals => self.signalled = true,
         }
     }
 
-    /// Gives every queued source its budget, once. Who has more to do queues up again for the next turn.
-    fn serve(&mut self) {
-        let mut sources = mem::take(&mut self.served);
-        mem::swap(&mut sources, &mut self.board.queue);
-        for source in sources.drain(..) {
-            match source {
-                Source::Connection(peer) => self.serve_connection(peer),
-                Source::Listener(index) => self.accept(index as usize),
-                Source::Datagram(index) => self.serve_datagrams(index as usize),
-                Source::Waker => self.handler.on_wake(&mut self.board),
-                Source::Signals => unreachable!("signals are told to the owner of the loop, not queued"),
+    fn unqueue(&mut self, source: Source) {
+        match source {
+            Source::Connection(peer) => {
+                if let Some(connection) = self.board.get_mut(peer) {
+                    connection.queued = false;
+                }
             }
+            Source::Listener(index) => {
+                if let Some(listener) = self.listeners.get_mut(index as usize) {
+                    listener.queued = false;
+                }
+            }
+            Source::Datagram(index) => self.board.datagrams[index as usize].queued = false,
+            Source::Waker | Source::Signals => {}
         }
-        self.served = sources;
     }
 
     /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket.
     ///
     /// The reply is written here and not in the flush phase: the buffers are still in the cache, and
-    /// go back to the spares before the next connection asks for one. With 16 connections that echo
-    /// 64 KiB, that is one warm block in use instead of 16 cold ones. What others are sent (a
-    /// broadcast) waits for the flush phase, so that each gets one write per turn.
-    fn serve_connection(&mut self, peer: Peer) {
-        let Reactor { board, handler, .. } = self;
+    /// are free again before the next connection needs some. With 16 connections that echo 64 KiB, that
+    /// is one warm block in use instead of 16 cold ones. What others are sent (a broadcast) waits for the
+    /// flush phase, so that each gets one write per turn.
+    ///
+    /// This is the short cut for the connection that nearly every event is about: nothing is buffered,
+    /// nothing is ending, a message came, the reply goes out whole. Whatever turns out otherwise goes the
+    /// long way, [`Reactor::serve_at_length`], which does all of this and more; the tests hold the one
+    /// against the other. The short cut halves our own instructions per echo (`benches/floor.rs`).
+    #[inline(always)]
+    fn serve_connection(&mut self, peer: Peer, readiness: Readiness) {
+        let Reactor { board, handler, inbox, block, .. } = self;
+        // An event of a slot's former tenant has the wrong generation and ends here.
         let Some(connection) = tenant(&mut board.connections, peer) else { return };
-        connection.queued = false;
-
-        if connection.stage == Stage::Opening {
-            match connection.transport.establish() {
-                Ok(()) => {
-                    connection.stage = Stage::Open;
-                    connection.took_at = board.now;
-                    let (at, _) = connection.deadline(&board.limits);
-                    board.deadlines.arm(peer.slot, at);
-                    handler.on_open(board, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if board.draining {
-                        board.close_because(peer, CloseReason::Drained);
-                    }
-                    return;
-                }
-                Err(error) => return board.close_because(peer, CloseReason::Unestablished(error.kind())),
-            }
+        connection.latch(readiness);
+        if connection.queued {
+            return;
+        }
+        if !connection.is_plain() || !board.short_cut {
+            return self.serve_at_length(peer);
+        }
+        if block.is_empty() {
+            *block = board.spares.large();
         }
 
-        // Looked up anew after each callback: it may have closed this very connection.
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
-        let mut failure = None;
+        match connection.fill_once(inbox, &mut board.spares) {
+            Ok(0) => return self.serve_at_length(peer),
+            Ok(count) => {
+                connection.heard_at = board.now;
+                board.counters.bytes_in += count as u64;
+            }
+            Err(error) => return self.conclude(peer, Err(error)),
+        }
+
+        connection.touched = true; // its own replies are written below, not in the flush phase
+        connection.outbox.lend(block);
+        handler.on_bytes(board, peer, inbox);
+        let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
+        connection.touched = false;
+
+        if inbox.is_empty() && connection.drain_at_once(board.now, &mut board.counters.bytes_out) {
+            inbox.clear();
+            connection.outbox.take_back(block);
+            if connection.is_plain() {
+                settle(handler, board, peer, Ok(())); // the latch is still set: there is more to read
+            }
+            return;
+        }
+        self.conclude(peer, Ok(()));
+    }
+
+    /// The long way: for connections that open, end, wait, are paused, or have more to say than a turn
+    /// may hear.
+    #[inline(never)]
+    fn serve_at_length(&mut self, peer: Peer) {
+        let Reactor { board, handler, inbox, .. } = self;
+        let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
+        if connection.stage == Stage::Opening {
+            establish(handler, board, peer);
+            connection = match tenant(&mut board.connections, peer) {
+                Some(connection) if connection.stage == Stage::Open => connection,
+                _ => return,
+            };
+        }
+
+        // From the socket to the inbox.
+        inbox.take_from(&mut connection.inbox, &mut board.spares);
+        let mut outcome = Ok(());
         if connection.can_fill(&board.limits) {
-            let (count, outcome) = connection.fill(&board.limits, &mut board.spares);
+            let (count, filled) = connection.fill(inbox, &board.limits, &mut board.spares);
             if count > 0 {
                 connection.heard_at = board.now;
                 board.counters.bytes_in += count as u64;
             }
-            failure = outcome.err();
+            outcome = filled;
         } else if connection.can_discard() {
-            let (count, outcome) = connection.discard(&board.limits, &mut board.spares);
+            let (count, discarded) = connection.discard(inbox, &board.limits, &mut board.spares);
             board.counters.bytes_in += count as u64;
-            failure = outcome.err();
+            outcome = discarded;
         }
         if board.draining && connection.reading == Half::Open {
             // That was the last call: what had arrived when we were told to stop is still served.
             connection.reading = Half::Finishing;
         }
 
-        if connection.can_serve(&board.limits) {
-            let mut inbox = mem::take(&mut connection.inbox);
-            // What it is sent by its own callback is written below; it needs no place in the list.
+        // To the handler. Whatever was looked up is looked up anew after a callback, which may have
+        // closed this very connection; its slot stays.
+        if !inbox.is_empty() && connection.can_serve(&board.limits) {
             connection.touched = true;
-            handler.on_bytes(board, peer, &mut inbox);
-            let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
-            if connection.reading == Half::Finished {
-                inbox.clear(); // the handler finished it: what it left will not be asked for
-            }
-            inbox.recycle(&mut board.spares);
-            connection.touched = false;
-            connection.inbox = inbox;
-            if connection.inbox.len() >= board.limits.inbox_bytes_max && !connection.congested(&board.limits)
-            {
-                board.close_because(peer, CloseReason::InboxFull);
-            }
+            handler.on_bytes(board, peer, inbox);
+            board.connections[peer.slot as usize].touched = false;
         }
+        self.conclude(peer, outcome);
+    }
 
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    /// The rest of the long way, when the handler has had the inbox: the end of reading, what it left,
+    /// the outbox, and what follows from all that. `outcome` is that of the read.
+    #[inline(never)]
+    fn conclude(&mut self, peer: Peer, outcome: io::Result<()>) {
+        let Reactor { board, handler, inbox, .. } = self;
+        let mut connection = &mut board.connections[peer.slot as usize];
         if connection.reading == Half::Finishing && !connection.congested(&board.limits) {
             connection.reading = Half::Finished;
-            let mut rest = mem::take(&mut connection.inbox);
             if board.draining {
                 board.finish_because(peer, CloseReason::Drained);
             } else {
-                handler.on_finish(board, peer, &mut rest);
+                handler.on_finish(board, peer, inbox);
             }
-            rest.clear();
-            rest.recycle(&mut board.spares);
+            connection = &mut board.connections[peer.slot as usize];
         }
-
-        drain(handler, board, peer);
-
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
-        if let Some(error) = failure {
-            // After the reply: what was read before the error has been served like any other.
-            board.close_because(peer, CloseReason::of(&error));
-        } else if !connection.queued && (connection.can_fill(&board.limits) || connection.can_discard()) {
-            // The budget is spent, and no event will tell us of what is still in the socket.
-            connection.queued = true;
-            board.queue.push(Source::Connection(peer));
+        if !inbox.is_empty() {
+            put_back(inbox, connection, &board.limits, &mut board.spares);
         }
+        inbox.reset(&mut board.spares);
+        if connection.stage == Stage::Closed {
+            return;
+        }
+        let (count, drained) = connection.drain(board.now, &mut board.spares);
+        board.counters.bytes_out += count as u64;
+        // The error of the read comes last: what was read before it has been served like all else.
+        settle(handler, board, peer, drained.and(outcome));
     }
 
     /// Takes waiting connections, within the budget and the limit.
-    fn accept(&mut self, index: usize) {
+    #[inline(never)]
+    fn accept(&mut self, index: usize, readiness: Readiness) {
         let Reactor { board, handler, listeners, .. } = self;
-        let listener = &mut listeners[index];
-        listener.queued = false;
+        let Some(listener) = listeners.get_mut(index) else { return };
+        listener.readable |= readiness.has(Readiness::READABLE);
+        if listener.queued || listener.hold != Hold::No {
+            return;
+        }
         for _ in 0..board.limits.accepts_per_turn {
             if board.connections.len() >= board.limits.connections_max {
                 if !mem::replace(&mut listener.told, true) {
@@ -462,15 +505,18 @@ impl<H: Handler> Reactor<H> {
             }
         }
         listener.queued = true;
-        board.queue.push(Source::Listener(index as u32));
+        board.queue.push(Source::Listener(index as u32).token());
     }
 
     /// Receives datagrams within the budget; each is answered before the next is received.
-    fn serve_datagrams(&mut self, index: usize) {
-        let Reactor { board, handler, .. } = self;
-        board.datagrams[index].queued = false;
+    #[inline(never)]
+    fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
+        let Reactor { board, handler, inbox, .. } = self;
+        board.datagrams[index].readable |= readiness.has(Readiness::READABLE);
+        if board.datagrams[index].queued {
+            return;
+        }
         flush_datagrams(board, index);
-        let mut inbox = Buffer::default();
         for _ in 0..board.limits.datagrams_per_turn {
             let datagrams = &mut board.datagrams[index];
             if !datagrams.readable {
@@ -494,11 +540,10 @@ impl<H: Handler> Reactor<H> {
             }
         }
         inbox.clear();
-        inbox.recycle(&mut board.spares);
         let datagrams = &mut board.datagrams[index];
         if datagrams.readable && !datagrams.queued {
             datagrams.queued = true;
-            board.queue.push(Source::Datagram(index as u32));
+            board.queue.push(Source::Datagram(index as u32).token());
         }
     }
 
@@ -534,9 +579,12 @@ impl<H: Handler> Reactor<H> {
         let mut peers = mem::take(&mut self.named);
         mem::swap(&mut peers, &mut board.touched);
         for peer in peers.drain(..) {
-            if let Some(connection) = board.get_mut(peer) {
-                connection.touched = false;
-                drain(handler, board, peer);
+            let Some(connection) = tenant(&mut board.connections, peer) else { continue };
+            connection.touched = false;
+            let (count, outcome) = connection.drain(board.now, &mut board.spares);
+            board.counters.bytes_out += count as u64;
+            if outcome.is_err() || !connection.is_at_rest() {
+                settle(handler, board, peer, outcome);
             }
         }
         self.named = peers;
@@ -580,17 +628,19 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         for index in 0..self.listeners.len() {
-            self.accept(index);
+            self.listeners[index].queued = false;
+            self.accept(index, Readiness::default());
         }
         self.listeners.clear();
-        self.board.queue.retain(|source| !matches!(source, Source::Listener(_)));
+        self.board.queue.retain(|token| !matches!(Source::from_token(*token), Source::Listener(_)));
         self.board.draining = true;
+        self.board.short_cut = false;
         let board = &mut self.board;
         for (slot, connection) in &mut board.connections {
             if !connection.queued {
                 connection.queued = true;
                 let peer = Peer { slot: slot as u32, generation: connection.generation };
-                board.queue.push(Source::Connection(peer));
+                board.queue.push(Source::Connection(peer).token());
             }
         }
     }
@@ -620,38 +670,85 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// Writes the connection's outbox as far as the transport takes it, and draws the conclusions.
-#[inline]
-fn drain<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+/// Asks a new connection whether bytes can flow, and tells the handler when they can.
+#[inline(never)]
+fn establish<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
-    let was_writing = connection.writing != Half::Finished;
-    let (count, outcome) = connection.drain();
-    if count > 0 {
-        connection.took_at = board.now;
-        board.counters.bytes_out += count as u64;
+    match connection.transport.establish() {
+        Ok(()) => {
+            connection.stage = Stage::Open;
+            connection.heard_at = board.now;
+            let (at, _) = connection.deadline(&board.limits);
+            board.deadlines.arm(peer.slot, at);
+            handler.on_open(board, peer);
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !board.draining => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            board.close_because(peer, CloseReason::Drained);
+        }
+        Err(error) => board.close_because(peer, CloseReason::Unestablished(error.kind())),
     }
-    connection.outbox.recycle(&mut board.spares);
+}
+
+/// What the handler left stays with the connection: the beginning of a message, or messages that must
+/// wait for the outbox to drain.
+#[inline(never)]
+fn put_back<T: Transport, S>(
+    inbox: &mut Buffer,
+    connection: &mut Connection<T, S>,
+    limits: &Limits,
+    spares: &mut Spares,
+) {
+    if connection.reading == Half::Finished || connection.stage == Stage::Closed {
+        return; // nobody will ask for it
+    }
+    connection.inbox.take_from(inbox, spares);
+    if connection.inbox.len() >= limits.inbox_bytes_max && !connection.congested(limits) {
+        // More can't be read, and what is there is no message: its handler should have said so.
+        connection.reason = CloseReason::InboxFull;
+        connection.reading = Half::Finished;
+        connection.inbox.clear();
+        connection.inbox.recycle(spares);
+        if connection.writing == Half::Open {
+            connection.writing = Half::Finishing;
+        }
+    }
+}
+
+/// What follows when a connection has been served or flushed and is not simply at rest: its end, a
+/// deadline, or more work.
+#[inline(never)]
+fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outcome: io::Result<()>) {
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
     if let Err(error) = outcome {
         return board.close_because(peer, CloseReason::of(&error));
+    }
+    if connection.pressure == Pressure::Overflow {
+        return board.close_because(peer, CloseReason::SlowReader);
     }
     if connection.is_over() {
         let reason = connection.reason;
         return board.close_because(peer, reason);
     }
-    if was_writing && connection.writing == Half::Finished {
-        connection.took_at = board.now; // lingering begins
-    }
     if connection.writing != Half::Open || !connection.outbox.is_empty() {
         let (at, _) = connection.deadline(&board.limits);
         board.deadlines.arm(peer.slot, at);
     }
-    if connection.above_low && connection.outbox.len() <= board.limits.outbox_bytes_low() {
-        connection.above_low = false;
-        // What was held up by the outbox can go on, and no event will say so.
-        let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
-        if held_up || connection.can_fill(&board.limits) {
-            board.enqueue(peer);
-        }
+    let drained =
+        connection.pressure == Pressure::High && connection.outbox.len() <= board.limits.outbox_bytes_low();
+    if drained {
+        connection.pressure = Pressure::Low;
+    }
+    // Work that no event will tell us of: the budget is spent and the latch still set, or what the
+    // outbox had held up can go on.
+    let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
+    if (connection.can_fill(&board.limits) || connection.can_discard() || (drained && held_up))
+        && !connection.queued
+    {
+        connection.queued = true;
+        board.queue.push(Source::Connection(peer).token());
+    }
+    if drained {
         handler.on_drain(board, peer);
     }
 }
@@ -668,7 +765,7 @@ fn resume<T: Transport, S>(board: &mut Board<T, S>, index: usize, listener: &mut
     listener.hold = Hold::No;
     if listener.readable && !listener.queued {
         listener.queued = true;
-        board.queue.push(Source::Listener(index as u32));
+        board.queue.push(Source::Listener(index as u32).token());
     }
 }
 

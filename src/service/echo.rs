@@ -9,7 +9,7 @@ use super::{Origin, Service, Switchboard};
 pub struct Echo;
 
 impl Service for Echo {
-    #[inline]
+    #[inline(always)]
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
         board.send(from, message);
     }

@@ -39,7 +39,9 @@ impl<S: Service> Exchange<S> {
     #[cold]
     fn refuse(board: &mut Board<Stream, Protocol>, from: Peer, violation: Violation) {
         log::debug!("{from}: {violation}");
-        board.send_with(from, |protocol, outbox| protocol.encode_violation(violation, outbox));
+        if let Some((protocol, mut outbox)) = board.outbox(from) {
+            protocol.encode_violation(violation, &mut outbox);
+        }
         board.finish_because(from, CloseReason::Violation);
     }
 }
@@ -68,7 +70,7 @@ impl<S: Service> Handler for Exchange<S> {
         self.service.on_open(&mut Switchboard::new(board), peer);
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_bytes(&mut self, board: &mut Board<Stream, Protocol>, from: Peer, inbox: &mut Buffer) {
         while !inbox.is_empty() {
             // What the service did about the last message may have been the end of it.
@@ -133,7 +135,7 @@ impl<S: Service> Handler for Exchange<S> {
 }
 
 impl Sink for Outbox<'_> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         Outbox::put(self, bytes);
     }

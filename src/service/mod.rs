@@ -69,9 +69,11 @@ impl<'a> Switchboard<'a> {
     }
 
     /// Sends a message, framed as the peer's listener has it. To a peer that is gone, nothing is sent.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, to: Peer, message: Message<'_>) {
-        self.board.send_with(to, |protocol, outbox| protocol.encode(message, outbox));
+        if let Some((protocol, mut outbox)) = self.board.outbox(to) {
+            protocol.encode(message, &mut outbox);
+        }
     }
 
     /// Sends a datagram from the socket that `to` came to. If it can't be sent now it is dropped.

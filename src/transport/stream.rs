@@ -166,7 +166,7 @@ const OPTIONS_ARE_INHERITED: bool =
     cfg!(all(feature = "socket-options", any(target_os = "linux", target_os = "android")));
 
 impl Read for Stream {
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.read(into),
@@ -176,7 +176,7 @@ impl Read for Stream {
 }
 
 impl Write for Stream {
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.write(bytes),

@@ -51,11 +51,7 @@ struct Line {
 
 /// A new line with its two ends. It takes everything that is written to it until told otherwise.
 pub fn wire() -> (Wire, Remote) {
-    let line = Rc::new(RefCell::new(Line {
-        room: usize::MAX,
-        edge: Readiness { writable: true, ..Readiness::default() },
-        ..Line::default()
-    }));
+    let line = Rc::new(RefCell::new(Line { room: usize::MAX, edge: Readiness::WRITABLE, ..Line::default() }));
     (Wire(Rc::clone(&line)), Remote(line))
 }
 
@@ -64,7 +60,7 @@ impl Remote {
     pub fn say(&self, bytes: &[u8]) {
         let mut line = self.0.borrow_mut();
         line.inbound.extend(bytes);
-        line.edge.readable = true;
+        line.edge = line.edge.and(Readiness::READABLE);
     }
 
     /// Everything that was written since the last call.
@@ -84,8 +80,7 @@ impl Remote {
     pub fn finish(&self) {
         let mut line = self.0.borrow_mut();
         line.finished = true;
-        line.edge.readable = true;
-        line.edge.exceptional = true;
+        line.edge = line.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
     }
 
     /// Breaks the line: reads and writes fail with `ConnectionReset`.
@@ -93,7 +88,7 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.reset = true;
         line.inbound.clear();
-        line.edge = Readiness { readable: true, writable: true, exceptional: true };
+        line.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
     }
 
     /// The most that single reads return, in order; the last one holds for all that follow. 0 stands
@@ -112,7 +107,7 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.room = bytes;
         if bytes > 0 {
-            line.edge.writable = true;
+            line.edge = line.edge.and(Readiness::WRITABLE);
         }
     }
 
@@ -122,7 +117,7 @@ impl Remote {
         self.0.borrow_mut().short_read_means_empty = promised;
     }
 
-    /// What an edge-triggered poll would report now; all false if nothing.
+    /// What an edge-triggered poll would report now; the default if nothing.
     pub fn take_edge(&self) -> Readiness {
         std::mem::take(&mut self.0.borrow_mut().edge)
     }
@@ -168,8 +163,11 @@ impl Read for Wire {
         let scripted = next(&mut line.reads);
         if scripted == 0 {
             // A scripted would-block: bytes or not, the "kernel" reports the edge again later.
-            line.edge.readable |= !line.inbound.is_empty() || line.finished;
-            line.edge.exceptional |= line.finished;
+            if line.finished {
+                line.edge = line.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+            } else if !line.inbound.is_empty() {
+                line.edge = line.edge.and(Readiness::READABLE);
+            }
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if line.inbound.is_empty() {
@@ -200,7 +198,9 @@ impl Write for Wire {
         let count = bytes.len().min(scripted).min(line.room);
         if count == 0 {
             // A scripted would-block is reported writable again later; one for want of room, when there is some.
-            line.edge.writable |= line.room > 0;
+            if line.room > 0 {
+                line.edge = line.edge.and(Readiness::WRITABLE);
+            }
             return Err(io::ErrorKind::WouldBlock.into());
         }
         line.outbound.extend(&bytes[..count]);
