@@ -1,4 +1,64 @@
-//! placeholder
+//! switchboard: a single-threaded event-loop server on mio, to run, to measure with, and to study.
+//!
+//! One operator sits at a switchboard. A lamp lights, she plugs in, listens, connects, moves on, and she
+//! never waits on one line while another is lit. That is an event loop: one thread, one [`mio::Poll`],
+//! every socket a line on the board.
+//!
+//! ```no_run
+//! use switchboard::{Message, Peer, Server, Service, Switchboard};
+//!
+//! struct Echo;
+//!
+//! impl Service for Echo {
+//!     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
+//!         board.send(from, message);
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     Server::new(Echo).listen("tcp://127.0.0.1:8080")?.run()
+//! }
+//! ```
+//!
+//! # The picture
+//!
+//! ```text
+//!            bytes                                                   meaning
+//!   kernel ──────────► Transport ──► Connection ──► Handler ──► Protocol ──► Service
+//!   sockets  read      TCP, Unix,    inbox,         called by   decode       on_message
+//!            write     wire          outbox,        the         encode       ...
+//!          ◄────────── (TLS)     ◄── latches    ◄── Reactor ◄──          ◄── Switchboard::send
+//! ```
+//!
+//! Bytes enter and leave on the left; meaning is on the right. Four seams, one shape each:
+//!
+//! | seam | what it answers | where |
+//! |---|---|---|
+//! | [`Transport`](reactor::Transport) | how bytes move | [`transport`] |
+//! | [`Handler`](reactor::Handler) | what the reactor calls, in bytes | [`service::exchange`] |
+//! | [`Protocol`](protocol::Protocol) | bytes to messages and back | [`protocol`] |
+//! | [`Service`] | messages to reactions | [`service`] |
+//!
+//! The [`Reactor`](reactor::Reactor) owns a [`Board`](reactor::Board): all connections (a slab), the
+//! timers, the clock. A handler is lent the board and names other parties by [`Peer`], a slot and a
+//! generation. While a handler runs nothing is written to a socket: `send` appends to an outbox, and the
+//! reactor writes when the handler has returned. So the outboxes are the list of effects, and no callback
+//! ever runs inside another.
+//!
+//! # Reading order
+//!
+//! 1. `examples/01_socket.rs` to `05_epoll.rs`: the road to the event loop, one idea each.
+//! 2. [`reactor`]: `mod.rs` has the loop as a list (`turn`) and the way of one byte
+//!    (`serve_connection`, and its long form `serve_at_length`); then `board.rs`, `connection.rs`.
+//! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.
+//! 4. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
+//!
+//! # Features
+//!
+//! - `cli` (default): the `switchboard` program, signals, the log.
+//! - `guard`: allow and deny lists. `socket-options`: backlog, keepalive, SO_REUSEPORT.
+//! - none of them: the core with raw bytes, lines and prefixed messages, on mio, slab and log alone.
+
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod endpoint;
@@ -10,3 +70,13 @@ pub mod reactor;
 pub mod server;
 pub mod service;
 pub mod transport;
+
+pub use protocol::Message;
+pub use reactor::Peer;
+pub use server::Server;
+pub use service::{Service, Switchboard};
+
+/// The README, so that its code is compiled and run as the tests are.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -61,6 +61,7 @@ pub(super) fn last_line(bytes: &[u8]) -> Step<'_> {
 }
 
 /// The message and LF. A message that holds an LF itself arrives as several lines.
+#[inline(always)]
 pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
     sink.put(message.bytes());
     sink.put(b"\n");

@@ -42,6 +42,7 @@ impl Prefixed {
 ///
 /// # Panics
 /// If the message has 4 GiB or more: no outbox takes that.
+#[inline(always)]
 pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
     let bytes = message.bytes();
     let length = u32::try_from(bytes.len()).expect("a message is far below 4 GiB");

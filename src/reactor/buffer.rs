@@ -77,14 +77,24 @@ impl Buffer {
     /// Appends a copy of `bytes`.
     #[inline(always)]
     pub fn append(&mut self, bytes: &[u8], spares: &mut Spares) {
-        let room = self.room(bytes.len(), spares);
-        room[..bytes.len()].copy_from_slice(bytes);
+        let end = self.end as usize;
+        if let Some(room) = self.storage.get_mut(end..end + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.end += bytes.len() as u32;
+        } else {
+            self.append_elsewhere(bytes, spares);
+        }
+    }
+
+    #[inline(never)]
+    fn append_elsewhere(&mut self, bytes: &[u8], spares: &mut Spares) {
+        self.room(bytes.len(), spares)[..bytes.len()].copy_from_slice(bytes);
         self.filled(bytes.len());
     }
 
     /// At least `wanted` bytes of free storage behind the waiting ones, for a read; say with
     /// [`Buffer::filled`] how many of them now hold data.
-    #[inline(always)]
+    #[inline]
     pub fn room(&mut self, wanted: usize, spares: &mut Spares) -> &mut [u8] {
         if self.storage.is_empty() {
             self.storage = spares.take(wanted);
@@ -124,12 +134,10 @@ impl Buffer {
         &mut self.storage
     }
 
-    /// Takes `block` for its storage, if it owns none.
+    /// Takes `block` for its storage, and leaves its own there; the buffer is empty.
     #[inline(always)]
     pub(super) fn lend(&mut self, block: &mut Box<[u8]>) {
-        if self.storage.is_empty() {
-            mem::swap(&mut self.storage, block);
-        }
+        mem::swap(&mut self.storage, block);
     }
 
     /// Gives back the storage that was lent. The buffer is empty.

@@ -50,7 +50,7 @@ pub(super) enum Pressure {
 }
 
 /// What an event said, as bits: a plain copy of mio's event, so that tests can make one up.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u8);
 
 impl Readiness {
@@ -317,20 +317,36 @@ impl<T: Transport, S> Connection<T, S> {
     /// more to it.
     #[inline(always)]
     pub(super) fn drain_at_once(&mut self, now: Moment, bytes_out: &mut u64) -> bool {
-        if self.stage != Stage::Open
-            || self.writing != Half::Open
-            || self.reading != Half::Open
-            || self.pressure != Pressure::Low
-        {
+        let everyday = self.stage == Stage::Open
+            && self.reading == Half::Open
+            && self.writing == Half::Open
+            && self.pressure == Pressure::Low;
+        if !everyday {
             return false;
         }
-        if !self.outbox.is_empty() {
-            let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
-            self.took_at = now;
-            self.outbox.consume(count);
-            *bytes_out += count as u64;
+        let waiting = self.outbox.len();
+        if waiting == 0 {
+            return true;
         }
-        self.outbox.is_empty()
+        let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
+        self.took_at = now;
+        *bytes_out += count as u64;
+        if count < waiting {
+            self.outbox.consume(count);
+        }
+        count == waiting
+    }
+
+    /// A read may get somewhere.
+    #[inline(always)]
+    pub(super) fn is_readable(&self) -> bool {
+        self.latches.has(Readiness::READABLE)
+    }
+
+    /// A write may get somewhere.
+    #[cfg(test)]
+    pub(super) fn is_writable(&self) -> bool {
+        self.latches.has(Readiness::WRITABLE)
     }
 
     /// Nothing waits for the peer, nor for the handler to hear of it.

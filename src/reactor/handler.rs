@@ -168,6 +168,7 @@ impl Limits {
         ] {
             *size = (*size).clamp(1, Limits::BYTES_MAX);
         }
+        self.outbox_bytes_high = self.outbox_bytes_high.min(self.outbox_bytes_max);
         for count in [&mut self.accepts_per_turn, &mut self.datagrams_per_turn, &mut self.timers_per_turn] {
             *count = (*count).max(1);
         }

@@ -23,6 +23,8 @@ mod buffer;
 mod connection;
 mod datagram;
 mod handler;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod token;
 
@@ -197,8 +199,9 @@ impl<H: Handler> Reactor<H> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         self.wait(timeout)?;
         self.board.now = self.clock();
-        self.serve_queue();
+        let queue = self.take_queue();
         let events = self.serve_events();
+        self.serve_queue(queue);
         Ok(self.end_turn(events))
     }
 
@@ -206,10 +209,11 @@ impl<H: Handler> Reactor<H> {
     /// loop is tested and measured over the scripted wire, and stepped by another loop.
     pub fn turn_with(&mut self, now: Moment, ready: &[(Peer, Readiness)]) -> Turn {
         self.board.now = self.board.now.max(now);
-        self.serve_queue();
+        let queue = self.take_queue();
         for (peer, readiness) in ready {
             self.serve(Source::Connection(*peer), *readiness);
         }
+        self.serve_queue(queue);
         self.end_turn(ready.len())
     }
 
@@ -271,21 +275,13 @@ impl<H: Handler> Reactor<H> {
         Moment::at(self.started.elapsed())
     }
 
-    /// Gives every source that queued up in the last turn its budget, once. Who has more to do queues
-    /// up again for the next turn.
-    fn serve_queue(&mut self) {
-        let mut tokens = mem::take(&mut self.served);
-        mem::swap(&mut tokens, &mut self.board.queue);
-        for token in tokens.drain(..) {
-            let source = Source::from_token(token);
-            self.unqueue(source);
-            self.serve(source, Readiness::default());
-        }
-        self.served = tokens;
+    /// Who queued up until now. Who queues up from here on is served in the next turn.
+    fn take_queue(&mut self) -> Vec<Token> {
+        mem::replace(&mut self.board.queue, mem::take(&mut self.served))
     }
 
-    /// Serves whom the kernel reported. Who stands in the queue has had its budget in this turn: its
-    /// event is remembered, and it is served in the next.
+    /// Serves whom the kernel reported. For those who stand in the queue the event is only remembered:
+    /// they are served with the queue, so that nobody gets two budgets in one turn.
     fn serve_events(&mut self) -> usize {
         // The batch is lifted out so that it can be read while the board is written.
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
@@ -303,6 +299,17 @@ impl<H: Handler> Reactor<H> {
         }
         self.events = events;
         count
+    }
+
+    /// Gives everyone in the queue a budget, once. Who has more to do queues up again. They come after
+    /// the events: a flooder with more to say waits for the whisperers.
+    fn serve_queue(&mut self, mut queue: Vec<Token>) {
+        for token in queue.drain(..) {
+            let source = Source::from_token(token);
+            self.unqueue(source);
+            self.serve(source, Readiness::default());
+        }
+        self.served = queue; // its memory serves again
     }
 
     fn serve(&mut self, source: Source, readiness: Readiness) {
@@ -377,8 +384,8 @@ impl<H: Handler> Reactor<H> {
         if inbox.is_empty() && connection.drain_at_once(board.now, &mut board.counters.bytes_out) {
             inbox.clear();
             connection.outbox.take_back(block);
-            if connection.is_plain() {
-                settle(handler, board, peer, Ok(())); // the latch is still set: there is more to read
+            if connection.is_readable() {
+                settle(handler, board, peer, Ok(())); // the block was filled: there may be more
             }
             return;
         }

@@ -72,7 +72,7 @@ impl<S: Service> Handler for Exchange<S> {
 
     #[inline(always)]
     fn on_bytes(&mut self, board: &mut Board<Stream, Protocol>, from: Peer, inbox: &mut Buffer) {
-        while !inbox.is_empty() {
+        loop {
             // What the service did about the last message may have been the end of it.
             let Some(protocol) = board.serving(from) else { return };
             match protocol.decode(inbox.bytes()) {
@@ -82,6 +82,9 @@ impl<S: Service> Handler for Exchange<S> {
                 }
                 Ok(Step::NeedMore) => return,
                 Err(violation) => return Self::refuse(board, from, violation),
+            }
+            if inbox.is_empty() {
+                return;
             }
         }
     }

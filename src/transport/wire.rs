@@ -122,6 +122,11 @@ impl Remote {
         std::mem::take(&mut self.0.borrow_mut().edge)
     }
 
+    /// [`Remote::take_edge`], without taking it.
+    pub fn peek_edge(&self) -> Readiness {
+        self.0.borrow().edge
+    }
+
     /// Whether the near side has ended its direction.
     pub fn saw_finish(&self) -> bool {
         self.0.borrow().near_finished

@@ -1,0 +1,711 @@
+//! The loop under a microscope: a whole reactor over scripted wires, turn by turn.
+//!
+//! The handler echoes messages of seven bytes, so that every read can end inside one. The properties
+//! drive it through arbitrary schedules and look at it from inside after each turn; the single tests
+//! below them are named after what would go wrong.
+
+use std::io;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::buffer::LARGE_BYTES;
+use super::*;
+use crate::transport::wire::{Remote, Wire, WireListener, wire};
+
+const MESSAGE_BYTES: usize = 7;
+
+/// Echoes whole messages, and the rest at the end; remembers what it was told.
+#[derive(Default)]
+struct Sevens {
+    opened: Vec<Peer>,
+    closed: Vec<(Peer, CloseReason)>,
+    drained: usize,
+    timers: Vec<u64>,
+    /// What to do when a message begins with this byte.
+    acts: Vec<(u8, Act)>,
+}
+
+#[derive(Clone, Copy)]
+enum Act {
+    Close(Peer),
+    Finish(Peer),
+    Send(Peer, &'static [u8]),
+    SetTimer(Duration, u64),
+}
+
+impl Handler for Sevens {
+    type Transport = Wire;
+    type State = ();
+
+    fn admit(&mut self, _listener: usize, _address: &()) -> Option<()> {
+        Some(())
+    }
+
+    fn on_open(&mut self, _board: &mut BoardOf<Self>, peer: Peer) {
+        self.opened.push(peer);
+    }
+
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
+        while inbox.len() >= MESSAGE_BYTES && board.serving(from).is_some() {
+            let first = inbox.bytes()[0];
+            board.send(from, &inbox.bytes()[..MESSAGE_BYTES]);
+            inbox.consume(MESSAGE_BYTES);
+            for (_, act) in self.acts.iter().filter(|(byte, _)| *byte == first) {
+                match *act {
+                    Act::Close(peer) => board.close(peer),
+                    Act::Finish(peer) => board.finish(peer),
+                    Act::Send(peer, bytes) => board.send(peer, bytes),
+                    Act::SetTimer(delay, key) => board.set_timer(delay, key),
+                }
+            }
+        }
+    }
+
+    fn on_finish(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
+        board.send(from, inbox.bytes());
+        board.finish(from);
+    }
+
+    fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {
+        self.drained += 1;
+    }
+
+    fn on_timer(&mut self, _board: &mut BoardOf<Self>, key: u64) {
+        self.timers.push(key);
+    }
+
+    fn on_close(&mut self, board: &mut BoardOf<Self>, peer: Peer, _state: (), reason: CloseReason) {
+        assert!(!board.is_open(peer), "told of the end of a connection that is there");
+        self.closed.push((peer, reason));
+    }
+}
+
+/// A reactor, and the far ends of its lines.
+struct Bench {
+    reactor: Reactor<Sevens>,
+    now: Moment,
+    lines: Vec<(Peer, Remote)>,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Bench {
+        let reactor = Reactor::new(Sevens::default(), limits).expect("a poll");
+        Bench { reactor, now: Moment::default(), lines: Vec::new() }
+    }
+
+    /// One more line, opened and ready.
+    fn line(&mut self) -> (Peer, Remote) {
+        let (near, far) = wire();
+        let peer = self.reactor.board().connect(near, ()).expect("room for it");
+        self.lines.push((peer, far.clone()));
+        self.turn();
+        (peer, far)
+    }
+
+    /// One turn, with the events that an edge-triggered poll would report.
+    fn turn(&mut self) -> Turn {
+        let ready: Vec<_> = self
+            .lines
+            .iter()
+            .map(|(peer, far)| (*peer, far.take_edge()))
+            .filter(|(_, edge)| *edge != Readiness::default())
+            .collect();
+        let turn = self.reactor.turn_with(self.now, &ready);
+        self.check();
+        turn
+    }
+
+    fn turn_after(&mut self, time: Duration) -> Turn {
+        self.now = self.now.after(time);
+        self.turn()
+    }
+
+    /// Turns until there is nothing left to do.
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.turn();
+            let asleep = self.reactor.timeout(None) != Some(Duration::ZERO);
+            let quiet = self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
+            if asleep && quiet {
+                return;
+            }
+        }
+        panic!("never at rest");
+    }
+
+    fn reason(&mut self, peer: Peer) -> Option<CloseReason> {
+        self.reactor.handler().closed.iter().find(|(closed, _)| *closed == peer).map(|(_, reason)| *reason)
+    }
+
+    /// What must hold after every turn, whatever happened in it.
+    fn check(&mut self) {
+        let board = &self.reactor.board;
+        let limits = &board.limits;
+        assert!(self.reactor.inbox.is_empty(), "the lent inbox came back with bytes in it");
+        for (slot, connection) in &board.connections {
+            let peer = Peer { slot: slot as u32, generation: connection.generation };
+            if connection.stage == Stage::Closed {
+                assert_eq!(board.closed.iter().filter(|closed| closed.slot == peer.slot).count(), 1);
+                continue;
+            }
+            // Whoever stands in a queue knows it, and stands there once.
+            let token = Source::Connection(peer).token();
+            let places = board.queue.iter().filter(|queued| **queued == token).count();
+            assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
+            assert!(!connection.touched || board.touched.contains(&peer), "{peer}: touched and forgotten");
+            // Whoever can make progress without an event is not forgotten.
+            let drains = !connection.outbox.is_empty() && connection.is_writable();
+            let held_up = !connection.inbox.is_empty()
+                && connection.inbox.len() >= MESSAGE_BYTES
+                && connection.can_serve(limits);
+            let work = connection.can_fill(limits) || connection.can_discard() || drains || held_up;
+            assert!(
+                !work || connection.queued || connection.touched || connection.stage == Stage::Opening,
+                "{peer}: work and nobody to do it"
+            );
+            assert!(!connection.is_over(), "{peer}: over and still here");
+            // Memory.
+            assert!(connection.outbox.len() <= limits.outbox_bytes_max);
+            assert!(connection.inbox.len() <= limits.inbox_bytes_max);
+            assert!(
+                connection.inbox.storage_bytes() == 0 || !connection.inbox.is_empty(),
+                "idle, with storage"
+            );
+            assert!(
+                connection.outbox.storage_bytes() == 0 || !connection.outbox.is_empty(),
+                "idle, with storage"
+            );
+            let most = LARGE_BYTES.max(4 * (limits.outbox_bytes_high + limits.inbox_bytes_max));
+            assert!(connection.outbox.storage_bytes() <= most && connection.inbox.storage_bytes() <= most);
+            // Time.
+            assert!(
+                board.deadlines.armed(peer.slot) <= connection.deadline(limits).0,
+                "{peer}: its deadline would be missed"
+            );
+        }
+    }
+}
+
+// The properties.
+
+#[derive(Debug, Clone)]
+enum Step {
+    Say { who: usize, bytes: usize },
+    Finish { who: usize },
+    Reset { who: usize },
+    ReadsReturn { who: usize, sizes: Vec<usize> },
+    WritesTake { who: usize, sizes: Vec<usize> },
+    MakeRoom { who: usize, bytes: usize },
+    Open,
+    Turn { milliseconds: u64 },
+}
+
+fn sizes() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![Just(0), 1..20usize, 1000..100_000usize], 1..5)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..5usize;
+    let bytes = || prop_oneof![1..30usize, 100..5_000usize, 60_000..200_000usize];
+    prop_oneof![
+        4 => (who.clone(), bytes()).prop_map(|(who, bytes)| Step::Say { who, bytes }),
+        1 => who.clone().prop_map(|who| Step::Finish { who }),
+        1 => who.clone().prop_map(|who| Step::Reset { who }),
+        2 => (who.clone(), sizes()).prop_map(|(who, sizes)| Step::ReadsReturn { who, sizes }),
+        2 => (who.clone(), sizes()).prop_map(|(who, sizes)| Step::WritesTake { who, sizes }),
+        2 => (who, prop_oneof![Just(0), bytes()]).prop_map(|(who, bytes)| Step::MakeRoom { who, bytes }),
+        1 => Just(Step::Open),
+        8 => (0..5u64).prop_map(|milliseconds| Step::Turn { milliseconds }),
+    ]
+}
+
+/// Limits at which everything is let through in blocks (and the short cut is taken), and tight ones.
+fn limits() -> impl Strategy<Value = Limits> {
+    let tight = (20..2_000usize, 10..200usize, 8..300usize).prop_map(|(read, inbox, high)| Limits {
+        read_bytes_per_turn: read,
+        inbox_bytes_max: inbox,
+        outbox_bytes_high: high,
+        outbox_bytes_max: 1000,
+        ..Limits::default()
+    });
+    prop_oneof![Just(Limits::default()), tight]
+}
+
+/// What one remote said, did and heard.
+struct Story {
+    said: Vec<u8>,
+    heard: Vec<u8>,
+    finished: bool,
+    reset: bool,
+}
+
+/// Bytes that tell where in the stream they belong, and to whose.
+fn pattern(who: usize, from: usize, count: usize) -> Vec<u8> {
+    (from..from + count).map(|at| (at % 251) as u8 ^ (who as u8) << 5).collect()
+}
+
+fn run(limits: Limits, peers: usize, promised: bool, steps: Vec<Step>) {
+    let mut bench = Bench::new(limits.clone());
+    let mut stories = Vec::new();
+    let open = |bench: &mut Bench, stories: &mut Vec<Story>| {
+        let (_, far) = bench.line();
+        far.promise_short_reads(promised);
+        stories.push(Story { said: Vec::new(), heard: Vec::new(), finished: false, reset: false });
+    };
+    for _ in 0..peers {
+        open(&mut bench, &mut stories);
+    }
+    for step in steps {
+        let lines = bench.lines.len();
+        match step {
+            Step::Say { who, bytes } => {
+                let (who, story) = (who % lines, &mut stories[who % lines]);
+                if !story.finished && !story.reset {
+                    let bytes = pattern(who, story.said.len(), bytes);
+                    bench.lines[who].1.say(&bytes);
+                    story.said.extend(bytes);
+                }
+            }
+            Step::Finish { who } => {
+                bench.lines[who % lines].1.finish();
+                stories[who % lines].finished = true;
+            }
+            Step::Reset { who } => {
+                bench.lines[who % lines].1.reset();
+                stories[who % lines].reset = true;
+            }
+            // A wire that promises to empty itself can't return less than it has.
+            Step::ReadsReturn { sizes, .. } if promised && sizes.iter().any(|size| *size != 0) => {}
+            Step::ReadsReturn { who, sizes } => bench.lines[who % lines].1.reads_return(sizes),
+            Step::WritesTake { who, sizes } => bench.lines[who % lines].1.writes_take(sizes),
+            Step::MakeRoom { who, bytes } => bench.lines[who % lines].1.make_room(bytes),
+            Step::Open if lines < 8 => open(&mut bench, &mut stories),
+            Step::Open => {}
+            Step::Turn { milliseconds } => {
+                let before: Vec<_> = bench.lines.iter().map(|line| quiet_reads(&bench, line)).collect();
+                bench.turn_after(Duration::from_millis(milliseconds));
+                for ((_, far), before) in bench.lines.iter().zip(before) {
+                    if let Some(reads) = before {
+                        assert_eq!(far.calls().0, reads, "read while congested");
+                    }
+                }
+                hear(&mut bench, &mut stories);
+            }
+        }
+    }
+
+    // The world becomes kind: everything that can still be delivered, is.
+    for (_, far) in &bench.lines {
+        far.reads_return([]);
+        far.writes_take([]);
+        far.make_room(usize::MAX);
+    }
+    bench.settle();
+    hear(&mut bench, &mut stories);
+    for (who, story) in stories.iter().enumerate() {
+        let (peer, far) = bench.lines[who].clone();
+        if story.reset {
+            assert!(far.saw_close(), "reset, and never noticed");
+            continue;
+        }
+        let whole =
+            if story.finished { story.said.len() } else { story.said.len() / MESSAGE_BYTES * MESSAGE_BYTES };
+        assert_eq!(story.heard.len(), whole, "line {who} was not answered whole");
+        if story.finished {
+            assert!(far.saw_finish() && far.saw_close(), "both said everything, and it is not over");
+            assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
+        } else {
+            assert!(bench.reactor.board().is_open(peer));
+        }
+    }
+}
+
+/// The number of reads so far, of a line that must not be read in the next turn: its outbox is above
+/// the low mark, and nothing can be written.
+fn quiet_reads(bench: &Bench, (peer, far): &(Peer, Remote)) -> Option<u64> {
+    let connection = bench.reactor.board.get(*peer)?;
+    let stuck = connection.outbox.len() > bench.reactor.board.limits.outbox_bytes_low()
+        && !connection.is_writable()
+        && !far.peek_edge().has(Readiness::WRITABLE);
+    stuck.then(|| far.calls().0)
+}
+
+/// What was heard is what was said: in order, nothing twice, nobody else's.
+fn hear(bench: &mut Bench, stories: &mut [Story]) {
+    for (who, story) in stories.iter_mut().enumerate() {
+        let bytes = bench.lines[who].1.hear();
+        let from = story.heard.len();
+        assert!(from + bytes.len() <= story.said.len(), "more came back than was said");
+        assert!(bytes[..] == story.said[from..from + bytes.len()], "line {who} heard something else");
+        story.heard.extend(bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_connection_survives_every_schedule(
+        limits in limits(),
+        promised: bool,
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let steps = steps.into_iter().filter(|step| !matches!(step, Step::Open)).collect();
+        run(limits, 1, promised, steps);
+    }
+
+    #[test]
+    fn several_peers_on_one_reactor_get_each_their_own(
+        limits in limits(),
+        promised: bool,
+        peers in 2..5usize,
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        run(limits, peers, promised, steps);
+    }
+}
+
+// One symptom each.
+
+#[test]
+fn a_message_costs_one_read_and_one_write() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, alice) = bench.line();
+    alice.promise_short_reads(true);
+    let before = alice.calls();
+    for _ in 0..10 {
+        alice.say(b"1234567");
+        let turn = bench.turn();
+        assert_eq!((turn.events, turn.bytes_in, turn.bytes_out), (1, 7, 7));
+        assert_eq!(alice.hear(), b"1234567");
+        assert_eq!(
+            bench.reactor.timeout(Some(Duration::MAX)).map(|t| t.is_zero()),
+            Some(false),
+            "asleep at once"
+        );
+    }
+    assert_eq!(alice.calls(), (before.0 + 10, before.1 + 10));
+}
+
+#[test]
+fn bytes_behind_a_short_read_are_found_when_the_event_was_exceptional() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    // The promise is broken here, as a mark of urgent data breaks it: the event says so.
+    alice.promise_short_reads(true);
+    alice.reads_return([3, 4]);
+    alice.say(b"1234567");
+    bench.reactor.turn_with(
+        Moment::default(),
+        &[(peer, Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL))],
+    );
+    assert_eq!(alice.hear(), b"1234567");
+}
+
+#[test]
+fn a_late_event_does_not_reach_the_slots_next_tenant() {
+    let mut bench = Bench::new(Limits::default());
+    let (old, alice) = bench.line();
+    alice.reset();
+    bench.turn();
+    let (new, bob) = bench.line();
+    assert_eq!(old.slot, new.slot, "the test needs the slot to be used again");
+    let before = bob.calls();
+    bench.reactor.turn_with(Moment::default(), &[(old, Readiness::READABLE)]);
+    assert_eq!(bob.calls(), before);
+    // Nor does a name that was kept.
+    bench.reactor.board().send(old, b"for alice");
+    bench.reactor.board().close(old);
+    bench.turn();
+    assert_eq!(bob.hear(), b"");
+    assert!(bench.reactor.board().is_open(new));
+}
+
+#[test]
+fn a_peer_closed_by_another_in_the_same_batch_is_not_served() {
+    let mut bench = Bench::new(Limits::default());
+    let ((_, alice), (bob_peer, bob)) = (bench.line(), bench.line());
+    bench.reactor.handler().acts.push((b'x', Act::Close(bob_peer)));
+    alice.say(b"x234567");
+    bob.say(b"1234567");
+    bench.turn();
+    assert_eq!((alice.hear(), bob.hear()), (b"x234567".to_vec(), Vec::new()));
+    assert_eq!(bench.reason(bob_peer), Some(CloseReason::Closed));
+    assert!(bob.saw_close());
+}
+
+#[test]
+fn closing_oneself_in_ones_own_callback_ends_it_there() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().acts.push((b'x', Act::Close(peer)));
+    alice.say(b"1234567x234567never..");
+    bench.turn();
+    assert!(alice.saw_close());
+    assert_eq!(bench.reactor.board().connections(), 0);
+}
+
+#[test]
+fn what_another_is_sent_is_written_in_the_same_turn() {
+    let mut bench = Bench::new(Limits::default());
+    let ((_, alice), (bob_peer, bob)) = (bench.line(), bench.line());
+    bench.reactor.handler().acts.push((b'x', Act::Send(bob_peer, b"psst")));
+    let before = bob.calls().1;
+    alice.say(b"x234567x234567");
+    bench.turn();
+    assert_eq!(bob.hear(), b"psstpsst");
+    assert_eq!(bob.calls().1, before + 1, "two messages, one write");
+}
+
+#[test]
+fn a_flooder_costs_a_whisperer_one_budget() {
+    let mut bench = Bench::new(Limits { read_bytes_per_turn: 7000, ..Limits::default() });
+    let ((_, flooder), (_, whisperer)) = (bench.line(), bench.line());
+    flooder.say(&[1; 700_000]);
+    for _ in 0..20 {
+        whisperer.say(b"psst...");
+        let turn = bench.turn();
+        assert_eq!(whisperer.hear(), b"psst...");
+        assert!(turn.bytes_in <= 7007, "{turn:?}");
+    }
+}
+
+#[test]
+fn an_end_of_file_is_not_the_end_while_replies_wait() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    alice.make_room(10);
+    alice.say(&[b'a'; 70_000]);
+    alice.finish();
+    bench.settle();
+    assert!(!alice.saw_finish(), "FIN before the replies");
+    alice.make_room(usize::MAX);
+    bench.settle();
+    assert_eq!(alice.hear(), [b'a'; 70_000]);
+    assert!(alice.saw_finish() && alice.saw_close());
+    assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
+}
+
+#[test]
+fn after_our_end_of_file_what_still_comes_is_dropped_for_a_while() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().acts.push((b'x', Act::Finish(peer)));
+    alice.say(b"x234567and then some more that nobody asked for");
+    bench.settle();
+    assert_eq!(alice.hear(), b"x234567");
+    assert!(alice.saw_finish() && !alice.saw_close());
+    alice.say(b"and more");
+    bench.settle();
+    assert_eq!(alice.unread(), 0, "unread bytes would turn the close into a reset");
+    alice.finish();
+    bench.settle();
+    assert!(alice.saw_close());
+    assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
+}
+
+#[test]
+fn lingering_has_an_end_that_bytes_do_not_put_off() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().acts.push((b'x', Act::Finish(peer)));
+    alice.say(b"x234567");
+    bench.settle();
+    for _ in 0..20 {
+        alice.say(b"on and on");
+        bench.turn_after(Duration::from_millis(101));
+    }
+    assert_eq!(bench.reason(peer), Some(CloseReason::Lingered));
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_one_that_talks_is_not() {
+    let mut bench = Bench::new(Limits { idle_after: Duration::from_secs(10), ..Limits::default() });
+    let ((idler, _), (talker, far)) = (bench.line(), bench.line());
+    for _ in 0..21 {
+        far.say(b"tick tk");
+        bench.turn_after(Duration::from_millis(500));
+    }
+    assert_eq!(bench.reason(idler), Some(CloseReason::Idle));
+    assert!(bench.reactor.board().is_open(talker));
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_stalled_even_if_it_talks() {
+    let mut bench = Bench::new(Limits { stall_after: Duration::from_secs(3), ..Limits::default() });
+    let (peer, far) = bench.line();
+    far.make_room(3);
+    for _ in 0..7 {
+        far.say(b"1234567");
+        bench.turn_after(Duration::from_millis(500));
+    }
+    assert_eq!(bench.reason(peer), Some(CloseReason::Stalled));
+}
+
+#[test]
+fn a_first_reply_after_a_long_silence_is_not_a_stall() {
+    let mut bench = Bench::new(Limits { stall_after: Duration::from_secs(3), ..Limits::default() });
+    let (peer, far) = bench.line();
+    far.make_room(0);
+    far.writes_take([0]);
+    bench.turn_after(Duration::from_secs(100));
+    far.say(b"1234567");
+    bench.turn_after(Duration::from_secs(1));
+    bench.turn_after(Duration::from_secs(1));
+    assert!(bench.reactor.board().is_open(peer));
+}
+
+#[test]
+fn a_slow_reader_does_not_grow_another_ones_messages_without_end() {
+    let mut bench = Bench::new(Limits { outbox_bytes_max: 100, ..Limits::default() });
+    let ((_, alice), (bob_peer, bob)) = (bench.line(), bench.line());
+    bench.reactor.handler().acts.push((b'x', Act::Send(bob_peer, b"twenty bytes, no less")));
+    bob.make_room(0);
+    for _ in 0..10 {
+        alice.say(b"x234567");
+        bench.turn();
+        assert_eq!(alice.hear(), b"x234567");
+    }
+    assert_eq!(bench.reason(bob_peer), Some(CloseReason::SlowReader));
+}
+
+#[test]
+fn a_message_without_end_ends_the_connection() {
+    let mut bench = Bench::new(Limits { inbox_bytes_max: 5, ..Limits::default() });
+    let (peer, alice) = bench.line();
+    alice.say(b"12345");
+    bench.settle();
+    alice.finish();
+    bench.settle();
+    assert_eq!(bench.reason(peer), Some(CloseReason::InboxFull));
+}
+
+#[test]
+fn what_had_arrived_when_the_stop_came_is_answered() {
+    let mut bench = Bench::new(Limits::default());
+    let ((talker, alice), (idler, bob)) = (bench.line(), bench.line());
+    alice.say(b"1234567");
+    bench.reactor.drain();
+    bench.turn();
+    assert_eq!(alice.hear(), b"1234567");
+    assert!(alice.saw_finish() && bob.saw_finish(), "both are told that it is over");
+    alice.finish();
+    bob.finish();
+    bench.settle();
+    assert_eq!(bench.reason(talker), Some(CloseReason::Drained));
+    assert_eq!(bench.reason(idler), Some(CloseReason::Drained));
+    assert_eq!(bench.reactor.board().connections(), 0);
+}
+
+#[test]
+fn timers_fire_in_their_order_and_never_early() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, alice) = bench.line();
+    bench.reactor.handler().acts.extend([
+        (b'x', Act::SetTimer(Duration::from_millis(20), 2)),
+        (b'x', Act::SetTimer(Duration::from_millis(10), 1)),
+    ]);
+    alice.say(b"x234567");
+    bench.turn();
+    bench.turn_after(Duration::from_millis(9));
+    assert_eq!(bench.reactor.handler().timers, []);
+    bench.turn_after(Duration::from_millis(1));
+    assert_eq!(bench.reactor.handler().timers, [1]);
+    bench.turn_after(Duration::from_millis(100));
+    assert_eq!(bench.reactor.handler().timers, [1, 2]);
+}
+
+#[test]
+fn on_drain_is_told_when_there_is_room_again() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, alice) = bench.line();
+    alice.make_room(100);
+    alice.say(&[b'a'; 60_000]);
+    bench.settle();
+    assert_eq!(bench.reactor.handler().drained, 0);
+    alice.make_room(usize::MAX);
+    bench.settle();
+    assert_eq!(bench.reactor.handler().drained, 1);
+}
+
+// Listeners.
+
+fn listening(limits: Limits) -> (Bench, WireListener) {
+    let mut bench = Bench::new(limits);
+    let listener = WireListener::default();
+    bench.reactor.listen(listener.clone()).expect("a listener");
+    (bench, listener)
+}
+
+fn knock(bench: &mut Bench, listener: &WireListener) -> Remote {
+    let (near, far) = wire();
+    listener.put(Ok(near));
+    bench.reactor.accept(0, Readiness::READABLE);
+    far
+}
+
+fn opened(bench: &mut Bench) -> usize {
+    bench.settle();
+    bench.reactor.handler().opened.len()
+}
+
+#[test]
+fn a_connection_that_is_gone_before_it_is_accepted_costs_nobody_else() {
+    let (mut bench, listener) = listening(Limits::default());
+    listener.put(Err(io::ErrorKind::ConnectionAborted.into()));
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1);
+}
+
+#[test]
+fn out_of_descriptors_the_listener_rests_and_does_not_go_deaf() {
+    const EMFILE: i32 = 24;
+    let (mut bench, listener) = listening(Limits::default());
+    listener.put(Err(io::Error::from_raw_os_error(EMFILE)));
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 0);
+    assert_ne!(bench.reactor.timeout(None), Some(Duration::ZERO), "it would spin");
+    bench.now = bench.now.after(ACCEPT_RETRY);
+    assert_eq!(opened(&mut bench), 1);
+}
+
+#[test]
+fn out_of_descriptors_the_next_one_that_leaves_lets_one_in() {
+    const ENFILE: i32 = 23;
+    let (mut bench, listener) = listening(Limits::default());
+    let (_, alice) = bench.line();
+    listener.put(Err(io::Error::from_raw_os_error(ENFILE)));
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1, "alice herself");
+    alice.finish();
+    bench.settle();
+    assert_eq!(opened(&mut bench), 2);
+}
+
+#[test]
+fn at_the_limit_new_ones_wait_and_come_in_as_others_leave() {
+    let (mut bench, listener) = listening(Limits { connections_max: 1, ..Limits::default() });
+    let (_, alice) = bench.line();
+    knock(&mut bench, &listener);
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1);
+    alice.finish();
+    bench.settle();
+    assert_eq!(opened(&mut bench), 2);
+    assert_eq!(bench.reactor.board().counters().accept_holds, 1, "one spell, told once");
+}
+
+#[test]
+fn accepting_has_a_budget_and_carries_on() {
+    let (mut bench, listener) = listening(Limits { accepts_per_turn: 2, ..Limits::default() });
+    for _ in 0..4 {
+        listener.put(Ok(wire().0));
+    }
+    knock(&mut bench, &listener);
+    assert_eq!(bench.reactor.board().connections(), 2);
+    bench.turn();
+    assert_eq!(bench.reactor.board().connections(), 4);
+    bench.turn();
+    assert_eq!(bench.reactor.board().connections(), 5);
+}
