@@ -79,7 +79,7 @@ impl Buffer {
     pub fn append(&mut self, bytes: &[u8], spares: &mut Spares) {
         let end = self.end as usize;
         if let Some(room) = self.storage.get_mut(end..end + bytes.len()) {
-            room.copy_from_slice(bytes);
+            copy(bytes, room);
             self.end += bytes.len() as u32;
         } else {
             self.append_elsewhere(bytes, spares);
@@ -88,7 +88,7 @@ impl Buffer {
 
     #[inline(never)]
     fn append_elsewhere(&mut self, bytes: &[u8], spares: &mut Spares) {
-        self.room(bytes.len(), spares)[..bytes.len()].copy_from_slice(bytes);
+        copy(bytes, &mut self.room(bytes.len(), spares)[..bytes.len()]);
         self.filled(bytes.len());
     }
 
@@ -190,7 +190,7 @@ impl Buffer {
     #[inline(never)]
     fn move_to(&mut self, mut storage: Box<[u8]>, spares: &mut Spares) {
         let len = self.len();
-        storage[..len].copy_from_slice(self.bytes());
+        copy(self.bytes(), &mut storage[..len]);
         spares.give(mem::replace(&mut self.storage, storage));
         self.start = 0;
         self.end = len as u32;
@@ -237,6 +237,22 @@ impl Spares {
     /// How many bytes of memory are kept for reuse.
     pub fn bytes(&self) -> usize {
         self.small.len() * SMALL_BYTES + self.large.len() * LARGE_BYTES
+    }
+}
+
+/// `copy_from_slice` in pieces. memcpy turns a long copy into one `rep movsb`, and on AMD's Zen 3 that
+/// takes 27 us instead of 1.5 us for 64 KiB where the destination lies 16 bytes behind the source,
+/// modulo 4096. Two blocks that malloc hands out one after the other lie just so: it was 40 % of all
+/// time in a 64 KiB echo. Below 4 KiB memcpy takes its vector loop, and nothing is lost.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8]) {
+    const PIECE_BYTES: usize = 2048;
+    if from.len() <= PIECE_BYTES {
+        to.copy_from_slice(from);
+    } else {
+        for (from, to) in from.chunks(PIECE_BYTES).zip(to.chunks_mut(PIECE_BYTES)) {
+            to.copy_from_slice(from);
+        }
     }
 }
 
