@@ -208,10 +208,12 @@ impl Spares {
     /// A block of at least `bytes`: a spare one if there is, else a new one.
     #[inline]
     fn take(&mut self, bytes: usize) -> Box<[u8]> {
-        let spare = match bytes {
-            0..=SMALL_BYTES => self.small.pop(),
-            ..=LARGE_BYTES => self.large.pop(),
-            _ => None,
+        let spare = if bytes <= SMALL_BYTES {
+            self.small.pop()
+        } else if bytes <= LARGE_BYTES {
+            self.large.pop()
+        } else {
+            None
         };
         spare.unwrap_or_else(|| new_block(bytes))
     }
@@ -258,10 +260,12 @@ fn copy(from: &[u8], to: &mut [u8]) {
 
 #[cold]
 fn new_block(bytes: usize) -> Box<[u8]> {
-    let size = match bytes {
-        0..=SMALL_BYTES => SMALL_BYTES,
-        ..=LARGE_BYTES => LARGE_BYTES,
-        _ => bytes.next_power_of_two(),
+    let size = if bytes <= SMALL_BYTES {
+        SMALL_BYTES
+    } else if bytes <= LARGE_BYTES {
+        LARGE_BYTES
+    } else {
+        bytes.next_power_of_two()
     };
     vec![0; size].into_boxed_slice()
 }

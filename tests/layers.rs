@@ -1,0 +1,128 @@
+//! The architecture, held: arrows point down only, the core knows mio, slab and log, and the README shows
+//! what is compiled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// For each part: what of our own it may name, and which crates beyond the standard library.
+const LAYERS: &[(&str, &[&str], &[&str])] = &[
+    ("src/reactor", &[], &["mio", "slab", "log"]),
+    ("src/protocol", &[], &[]),
+    ("src/guard", &[], &["ipnet"]),
+    ("src/transport", &["reactor"], &["mio", "socket2"]),
+    ("src/endpoint.rs", &["protocol"], &[]),
+    ("src/logging.rs", &[], &["log", "simple_logger"]),
+    ("src/service", &["guard", "protocol", "reactor", "transport"], &["log"]),
+    (
+        "src/server.rs",
+        &["endpoint", "guard", "logging", "protocol", "reactor", "service", "transport"],
+        &["log", "mio", "signal_hook", "signal_hook_mio"],
+    ),
+    (
+        "src/cli",
+        &["endpoint", "guard", "logging", "reactor", "server", "service", "transport"],
+        &["clap", "log", "nix"],
+    ),
+];
+
+/// Every crate that Cargo.toml may bring in, as code names it.
+const CRATES: &[&str] =
+    &["clap", "ipnet", "log", "mio", "nix", "signal_hook", "signal_hook_mio", "simple_logger", "slab", "socket2"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(below: &Path) -> Vec<PathBuf> {
+    if below.is_file() {
+        return vec![below.to_path_buf()];
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).expect("a folder of sources") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The code of a file: without comments, and without its tests, which may reach for anything.
+fn code(path: &Path) -> String {
+    if path.file_name().is_some_and(|name| name == "tests.rs") {
+        return String::new();
+    }
+    let text = fs::read_to_string(path).expect("a source file");
+    let code = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or_default();
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = code.split("#[cfg(all(test").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The names that follow `prefix` in `code`: `crate::` gives our modules.
+fn named_after(code: &str, prefix: &str) -> Vec<String> {
+    code.match_indices(prefix)
+        .filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        .map(|(at, _)| {
+            let rest = &code[at + prefix.len()..];
+            rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+        })
+        .collect()
+}
+
+#[test]
+fn arrows_point_down_only() {
+    for (part, ours, theirs) in LAYERS {
+        for path in sources(&root().join(part)) {
+            let code = code(&path);
+            let own = part.trim_start_matches("src/").trim_end_matches(".rs");
+            for module in named_after(&code, "crate::") {
+                assert!(
+                    module == own || ours.contains(&module.as_str()),
+                    "{} reaches for crate::{module}",
+                    path.display()
+                );
+            }
+            for name in CRATES {
+                let used = code.contains(&format!("{name}::"))
+                    && code
+                        .match_indices(&format!("{name}::"))
+                        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
+                assert!(!used || theirs.contains(name), "{} uses the crate {name}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_source_file_is_in_a_layer() {
+    let known: Vec<PathBuf> = LAYERS.iter().map(|(part, _, _)| root().join(part)).collect();
+    for path in sources(&root().join("src")) {
+        let top = path == root().join("src/lib.rs") || path == root().join("src/main.rs");
+        assert!(top || known.iter().any(|part| path.starts_with(part)), "{} is in no layer", path.display());
+    }
+}
+
+#[test]
+fn every_file_opens_with_its_idea() {
+    for folder in ["src", "examples", "benches", "tests"] {
+        for path in sources(&root().join(folder)) {
+            let text = fs::read_to_string(&path).expect("a source file");
+            assert!(text.starts_with("//!"), "{} does not say what it is", path.display());
+        }
+    }
+}
+
+/// The code of 07_hello from its first `use` on.
+fn hello() -> String {
+    let text = fs::read_to_string(root().join("examples/07_hello.rs")).expect("the example");
+    text[text.find("use switchboard").expect("its imports")..].trim().to_owned()
+}
+
+#[test]
+fn the_readme_shows_the_hello_that_is_compiled() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    assert!(readme.contains(&hello()), "README.md and examples/07_hello.rs have drifted apart");
+}
