@@ -281,7 +281,8 @@ impl<T: Transport, S> Connection<T, S> {
         (count, outcome)
     }
 
-    /// Both directions are open, may get somewhere, and have nothing buffered: the everyday case.
+    /// Both directions are open, may get somewhere, and have nothing buffered, and a short read will
+    /// tell that there is no more: the everyday case.
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         self.stage == Stage::Open
@@ -290,6 +291,7 @@ impl<T: Transport, S> Connection<T, S> {
             && self.latches == Readiness::BOTH
             && self.inbox.is_empty()
             && self.outbox.is_empty()
+            && self.transport.short_read_means_empty()
     }
 
     /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that
@@ -301,7 +303,7 @@ impl<T: Transport, S> Connection<T, S> {
         match self.transport.read(room) {
             Ok(count) => {
                 inbox.filled(count);
-                if count < asked && self.transport.short_read_means_empty() {
+                if count < asked {
                     self.latches.clear(Readiness::READABLE);
                 }
                 Ok(count)

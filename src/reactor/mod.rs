@@ -219,9 +219,15 @@ impl<H: Handler> Reactor<H> {
 
     /// What follows when everyone has been served, and the account of the turn.
     fn end_turn(&mut self, events: usize) -> Turn {
-        self.fire_timers();
-        self.flush();
-        self.reap();
+        if self.next_due() <= self.board.now {
+            self.fire_timers();
+        }
+        if !self.board.touched.is_empty() {
+            self.flush();
+        }
+        if !self.board.closed.is_empty() {
+            self.reap();
+        }
 
         let board = &mut self.board;
         let (began, ended) = (board.now, Moment::at(self.started.elapsed()).max(board.now));
@@ -258,17 +264,24 @@ impl<H: Handler> Reactor<H> {
         if !(board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty()) {
             return Some(Duration::ZERO);
         }
-        let mut next = board.deadlines.next().min(board.timers.next());
+        match self.next_due() {
+            Moment::NEVER => asked,
+            next => {
+                let due = next.since(self.ended);
+                Some(asked.map_or(due, |asked| asked.min(due)))
+            }
+        }
+    }
+
+    /// When a timer, a deadline or a listener's rest is over next.
+    fn next_due(&self) -> Moment {
+        let mut next = self.board.deadlines.next().min(self.board.timers.next());
         for listener in &self.listeners {
             if let Hold::Starved(until) = listener.hold {
                 next = next.min(until);
             }
         }
-        if next == Moment::NEVER {
-            return asked;
-        }
-        let due = next.since(self.ended);
-        Some(asked.map_or(due, |asked| asked.min(due)))
+        next
     }
 
     fn clock(&self) -> Moment {
@@ -555,6 +568,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Ends what has waited too long, calls back what was asked for, and wakes listeners from their rest.
+    #[inline(never)]
     fn fire_timers(&mut self) {
         let Reactor { board, handler, listeners, .. } = self;
         let now = board.now;
@@ -581,6 +595,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Writes what handlers sent to others than the one they served.
+    #[inline(never)]
     fn flush(&mut self) {
         let Reactor { board, handler, .. } = self;
         let mut peers = mem::take(&mut self.named);
@@ -598,11 +613,11 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Frees what was marked closed. From here on its slot may be used again.
+    #[inline(never)]
     fn reap(&mut self) {
         let Reactor { board, handler, listeners, .. } = self;
         let mut peers = mem::take(&mut self.named);
         mem::swap(&mut peers, &mut board.closed);
-        let reaped = !peers.is_empty();
         for peer in peers.drain(..) {
             let mut connection = board.connections.remove(peer.slot as usize);
             for buffer in [&mut connection.inbox, &mut connection.outbox] {
@@ -615,11 +630,9 @@ impl<H: Handler> Reactor<H> {
             handler.on_close(board, peer, connection.state, connection.reason);
         }
         self.named = peers;
-        if reaped {
-            for (index, listener) in listeners.iter_mut().enumerate() {
-                if listener.hold != Hold::No {
-                    resume(board, index, listener);
-                }
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            if listener.hold != Hold::No {
+                resume(board, index, listener);
             }
         }
     }
