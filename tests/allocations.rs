@@ -28,7 +28,12 @@ impl Handler for Bytes {
 }
 
 /// One turn in which everybody has said `message` and is answered.
-fn round(reactor: &mut Reactor<Bytes>, lines: &[(Peer, Remote)], ready: &mut Vec<(Peer, switchboard::reactor::Readiness)>, message: &[u8]) {
+fn round(
+    reactor: &mut Reactor<Bytes>,
+    lines: &[(Peer, Remote)],
+    ready: &mut Vec<(Peer, switchboard::reactor::Readiness)>,
+    message: &[u8],
+) {
     ready.clear();
     for (peer, far) in lines {
         far.say(message);

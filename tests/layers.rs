@@ -26,8 +26,18 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Every crate that Cargo.toml may bring in, as code names it.
-const CRATES: &[&str] =
-    &["clap", "ipnet", "log", "mio", "nix", "signal_hook", "signal_hook_mio", "simple_logger", "slab", "socket2"];
+const CRATES: &[&str] = &[
+    "clap",
+    "ipnet",
+    "log",
+    "mio",
+    "nix",
+    "signal_hook",
+    "signal_hook_mio",
+    "simple_logger",
+    "slab",
+    "socket2",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -87,9 +97,9 @@ fn arrows_point_down_only() {
             }
             for name in CRATES {
                 let used = code.contains(&format!("{name}::"))
-                    && code
-                        .match_indices(&format!("{name}::"))
-                        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
+                    && code.match_indices(&format!("{name}::")).any(|(at, _)| {
+                        !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                    });
                 assert!(!used || theirs.contains(name), "{} uses the crate {name}", path.display());
             }
         }
