@@ -159,11 +159,11 @@ impl<T: Transport, S> Connection<T, S> {
             && self.outbox.len() <= limits.outbox_bytes_low()
     }
 
-    /// The handler is done with reading, yet the peer may go on sending: bytes to be dropped, so that
-    /// its end of file (or a reset) is seen and a full receive buffer doesn't turn our close into RST.
+    /// The handler is done with reading, yet the socket has something to tell: bytes to be dropped, so
+    /// that a full receive buffer doesn't turn our close into RST; the end of file; a reset.
     #[inline]
     pub(super) fn can_discard(&self) -> bool {
-        self.latches.has(Readiness::READABLE) && self.reading == Half::Finished && !self.peer_finished
+        self.latches.has(Readiness::READABLE) && self.reading == Half::Finished
     }
 
     /// What came may be given to the handler: its replies have somewhere to go.

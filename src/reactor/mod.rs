@@ -455,7 +455,8 @@ impl<H: Handler> Reactor<H> {
     fn conclude(&mut self, peer: Peer, outcome: io::Result<()>) {
         let Reactor { board, handler, inbox, .. } = self;
         let mut connection = &mut board.connections[peer.slot as usize];
-        if connection.reading == Half::Finishing && !connection.congested(&board.limits) {
+        let served = connection.stage == Stage::Open && !connection.congested(&board.limits);
+        if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
                 board.finish_because(peer, CloseReason::Drained);
@@ -603,6 +604,9 @@ impl<H: Handler> Reactor<H> {
         for peer in peers.drain(..) {
             let Some(connection) = tenant(&mut board.connections, peer) else { continue };
             connection.touched = false;
+            if connection.stage == Stage::Opening {
+                continue; // it is written when bytes can flow
+            }
             let (count, outcome) = connection.drain(board.now, &mut board.spares);
             board.counters.bytes_out += count as u64;
             if outcome.is_err() || !connection.is_at_rest() {
@@ -648,8 +652,14 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         for index in 0..self.listeners.len() {
-            self.listeners[index].queued = false;
-            self.accept(index, Readiness::default());
+            // One budget after the other, until the backlog is empty or there is no room for more.
+            loop {
+                self.listeners[index].queued = false;
+                self.accept(index, Readiness::default());
+                if !self.listeners[index].queued {
+                    break;
+                }
+            }
         }
         self.listeners.clear();
         self.board.queue.retain(|token| !matches!(Source::from_token(*token), Source::Listener(_)));

@@ -24,6 +24,8 @@ struct Sevens {
     timers: Vec<u64>,
     /// What to do when a message begins with this byte.
     acts: Vec<(u8, Act)>,
+    /// Goes on after the peer's end of file.
+    patient: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +66,9 @@ impl Handler for Sevens {
 
     fn on_finish(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
         board.send(from, inbox.bytes());
-        board.finish(from);
+        if !self.patient {
+            board.finish(from);
+        }
     }
 
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {
@@ -444,6 +448,31 @@ fn closing_oneself_in_ones_own_callback_ends_it_there() {
     bench.turn();
     assert!(alice.saw_close());
     assert_eq!(bench.reactor.board().connections(), 0);
+}
+
+#[test]
+fn a_connection_that_closed_itself_is_not_told_of_the_peers_end() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().acts.push((b'x', Act::Close(peer)));
+    alice.say(b"x234567and a rest");
+    alice.finish();
+    bench.settle();
+    assert_eq!(alice.hear(), b"", "closed is closed: neither the reply nor the rest");
+    assert_eq!(bench.reason(peer), Some(CloseReason::Closed));
+}
+
+#[test]
+fn a_reset_after_the_end_of_file_is_noticed() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().patient = true;
+    alice.finish();
+    bench.settle();
+    assert!(bench.reactor.board().is_open(peer), "its handler has more to say");
+    alice.reset();
+    bench.settle();
+    assert_eq!(bench.reason(peer), Some(CloseReason::Reset));
 }
 
 #[test]
