@@ -362,7 +362,9 @@ impl<T: Transport, S> Connection<T, S> {
         let finishing = self.writing == Half::Finishing;
         loop {
             let flushed = self.transport.flush();
-            match flushed.and_then(|()| if finishing { self.transport.finish() } else { Ok(()) }) {
+            match flushed
+                .and_then(|()| if finishing { self.transport.finish(self.peer_finished) } else { Ok(()) })
+            {
                 Ok(()) if finishing => {
                     self.writing = Half::Finished;
                     self.took_at = now; // lingering begins

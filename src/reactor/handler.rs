@@ -32,7 +32,10 @@ pub trait Transport: Read + Write + event::Source + Sized {
     }
 
     /// Ends our direction: the peer reads everything that was written, and then end of file (FIN).
-    fn finish(&mut self) -> io::Result<()>;
+    ///
+    /// `last` says that the peer's direction is over and that this stream is dropped next. Closing a
+    /// socket with nothing unread sends the FIN by itself; there, it saves a syscall.
+    fn finish(&mut self, last: bool) -> io::Result<()>;
 
     /// Whether a read that returned less than was asked for has emptied the socket, so that the next
     /// arrival is sure to raise an event. epoll(7) promises it for plain stream sockets, and it saves

@@ -147,8 +147,9 @@ impl Transport for Stream {
         Ok(())
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self, last: bool) -> io::Result<()> {
         match self {
+            _ if last => Ok(()),
             Stream::Tcp { socket, .. } => socket.shutdown(Shutdown::Write),
             Stream::Unix(unix) => unix.shutdown(Shutdown::Write),
         }

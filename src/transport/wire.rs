@@ -232,7 +232,7 @@ impl Transport for Wire {
         }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self, _last: bool) -> io::Result<()> {
         let mut line = self.0.borrow_mut();
         if line.reset {
             return Err(io::ErrorKind::NotConnected.into());
