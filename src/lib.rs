@@ -47,7 +47,7 @@
 //!
 //! # Reading order
 //!
-//! 1. `examples/01_socket.rs` to `05_epoll.rs`: the road to the event loop, one idea each.
+//! 1. `examples/01_socket.rs` to `10_client.rs`: the road to the event loop and onto it, one idea each.
 //! 2. [`reactor`]: `mod.rs` has the loop as a list (`turn`) and the way of one byte
 //!    (`serve_connection`, and its long form `serve_at_length`); then `board.rs`, `connection.rs`.
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.

@@ -95,9 +95,9 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// `InvalidInput` for a URL that makes no sense; else those of bind(2), with the URL and a hint.
     pub fn listen(self, url: &str) -> io::Result<Self> {
-        let endpoint: Endpoint = url
-            .parse()
-            .map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {problem}")))?;
+        let endpoint: Endpoint = url.parse().map_err(|problem| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {url}: {problem}"))
+        })?;
         self.listen_at(endpoint)
     }
 

@@ -13,7 +13,7 @@ use crate::reactor::Limits;
 use crate::server::Server;
 use crate::service::Service;
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
-use crate::transport::stream::ListenOptions;
+use crate::transport::ListenOptions;
 
 /// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, the
 /// listeners, and some that a library may open for a moment.

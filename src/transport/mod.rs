@@ -10,4 +10,4 @@
 pub mod stream;
 pub mod wire;
 
-pub use stream::{Address, Listener, Stream};
+pub use stream::{Address, ListenOptions, Listener, Stream};

@@ -1,0 +1,270 @@
+//! Rung 3: **one wait for everybody**.
+//!
+//! New here: no call but `select(2)` waits. It is given a set of descriptors to read and a set to write,
+//! sleeps until at least one of them is ready, and says which. So one thread serves all: wait, serve those
+//! that are ready, accept, wait again. That is an event loop.
+//!
+//! The price is that nobody may be waited for in the middle. A client that is slow to take its bytes is
+//! left with them in an outbox, and comes up again once it is writable. Tutorials tend to stop before this
+//! write half; here is all of it:
+//!
+//! - an outbox for each client, and the write set only for those with something in it: an idle socket is
+//!   always writable, and `select` would never sleep;
+//! - partial writes and would-block: what the kernel does not take stays in the outbox;
+//! - half-close: the peer's FIN ends reading; its outbox is emptied before we hang up;
+//! - back pressure: a client whose outbox is full is not read from, so that TCP slows it down.
+//!
+//! ```sh
+//! cargo run --example 03_select
+//! printf 'hello\n' | nc -N 127.0.0.1 8080        # prints: hello
+//! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
+//! ```
+//!
+//! **The limit**: a set is a bitmap of FD_SETSIZE (1024) bits, so descriptors from 1024 up can't be watched
+//! at all. In C, `FD_SET` on one writes past the end of the set; nix panics; we refuse such clients
+//! before it comes to that. Rung 4 lifts this limit. The other one stays until rung 5: every wait hands over
+//! and searches all the descriptors, however few are ready.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::env;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::select::{FD_SETSIZE, FdSet, select};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// The most that is read from one client in one pass, so that a flooder can't keep the others waiting.
+/// What is left is announced again by the next wait: this is what *level-triggered* means.
+const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// A client with this much in its outbox is not read from until it has taken some of it.
+const OUTBOX_BYTES_HIGH: usize = 64 * 1024;
+
+/// How long to leave `accept` alone when the system has no room for one more socket.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
+    let address = match arguments.as_slice() {
+        [] => "127.0.0.1:8080",
+        [address] if !address.starts_with('-') => address,
+        _ => {
+            eprintln!("usage: 03_select [ADDRESS], as in 03_select 127.0.0.1:8080");
+            return ExitCode::from(2);
+        }
+    };
+    match listen(address) {
+        Ok(listener) => {
+            let Err(error) = serve(&listener);
+            eprintln!("cannot wait for {address}: {error}");
+        }
+        Err(error) => {
+            eprintln!(
+                "cannot listen on {address}: {error}; give another HOST:PORT (port 0: any that is free)"
+            );
+        }
+    }
+    ExitCode::FAILURE
+}
+
+/// Claims the address, and then says so: whoever started us may connect from that line on.
+fn listen(address: &str) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // Ready is a hint and no promise: the caller may have left before we come to accept it.
+    listener.set_nonblocking(true)?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on tcp://{}", listener.local_addr()?)?;
+    stdout.flush()?;
+    Ok(listener)
+}
+
+/// The loop: wait, serve, accept. No client's error ends it; only a wait that fails does.
+fn serve(listener: &TcpListener) -> io::Result<Infallible> {
+    let mut clients: Vec<Client> = Vec::new();
+    // Set while the system has no room for one more socket: when to try again.
+    let mut accept_after: Option<Instant> = None;
+    let mut chunk = [0; READ_BYTES_MAX];
+    loop {
+        let accepting = accept_after.is_none_or(|moment| moment <= Instant::now());
+        let ready = match wait(listener, accepting, &clients) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+
+        // Clients that are over are dropped by `retain_mut`, which closes their sockets.
+        let mut readiness = ready.clients.into_iter();
+        clients.retain_mut(|client| {
+            let readiness = readiness.next().unwrap_or_default();
+            if let Err(error) = client.serve(readiness, &mut chunk) {
+                eprintln!("lost {}: {error}", client.peer);
+                return false;
+            }
+            !client.is_over()
+        });
+
+        // Last, as it adds to the list that `ready.clients` runs parallel to.
+        if ready.listener {
+            accept(listener, &mut clients, &mut accept_after);
+        }
+    }
+}
+
+/// What a wait found out.
+struct Ready {
+    listener: bool,
+    /// For each client, in their order. A new list in every pass: the sets borrow the sockets from the
+    /// clients, and have to let go of them before a client can be served.
+    clients: Vec<Readiness>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Readiness {
+    readable: bool,
+    writable: bool,
+}
+
+/// Sleeps until the listener or a client is ready for what we want of it.
+///
+/// `select` overwrites the sets that it is given, so they are made anew each time.
+fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<Ready, Errno> {
+    let mut readable = FdSet::new();
+    let mut writable = FdSet::new();
+    if accepting {
+        readable.insert(listener.as_fd());
+    }
+    for client in clients {
+        if client.wants_read() {
+            readable.insert(client.stream.as_fd());
+        }
+        if client.wants_write() {
+            writable.insert(client.stream.as_fd());
+        }
+    }
+    let mut retry = TimeVal::milliseconds(ACCEPT_RETRY.as_millis() as i64);
+    let timeout = if accepting { None } else { Some(&mut retry) };
+
+    // The third set is for "exceptional conditions", which for TCP means urgent data and not errors. A
+    // socket in error is both readable and writable, and the next call on it tells what is wrong.
+    select(None, &mut readable, &mut writable, None, timeout)?;
+
+    Ok(Ready {
+        listener: readable.contains(listener.as_fd()),
+        clients: clients
+            .iter()
+            .map(|client| Readiness {
+                readable: readable.contains(client.stream.as_fd()),
+                writable: writable.contains(client.stream.as_fd()),
+            })
+            .collect(),
+    })
+}
+
+/// Takes one caller off the backlog. If there are more, the next wait says so at once.
+fn accept(listener: &TcpListener, clients: &mut Vec<Client>, accept_after: &mut Option<Instant>) {
+    match listener.accept() {
+        Ok((stream, peer)) => {
+            *accept_after = None;
+            match Client::new(stream, peer) {
+                Ok(client) => clients.push(client),
+                Err(error) => eprintln!("refused {peer}: {error}"),
+            }
+        }
+        // This one hung up while it was waiting.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+            *accept_after = None;
+        }
+        // Mostly EMFILE: no descriptor is free. The caller stays in the backlog, so the listener stays
+        // readable: were it still watched, no wait would sleep. Look away for a while, and say so once.
+        Err(error) => {
+            if accept_after.is_none() {
+                eprintln!("cannot accept: {error}; trying again every {ACCEPT_RETRY:?}");
+            }
+            *accept_after = Some(Instant::now() + ACCEPT_RETRY);
+        }
+    }
+}
+
+/// One client. Until it is over it always wants to read or to write, or it would be forgotten.
+struct Client {
+    stream: TcpStream,
+    /// For the log.
+    peer: SocketAddr,
+    /// What we have read and the kernel has not yet taken back.
+    outbox: VecDeque<u8>,
+    /// The peer's FIN was read: it sends no more. It may well still be listening.
+    peer_finished: bool,
+}
+
+impl Client {
+    fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Client> {
+        let descriptor = stream.as_raw_fd();
+        if descriptor as usize >= FD_SETSIZE {
+            return Err(io::Error::other(format!(
+                "descriptor {descriptor} does not fit in select's {FD_SETSIZE}"
+            )));
+        }
+        // One call that waits would stop everybody.
+        stream.set_nonblocking(true)?;
+        Ok(Client { stream, peer, outbox: VecDeque::new(), peer_finished: false })
+    }
+
+    fn wants_read(&self) -> bool {
+        !self.peer_finished && self.outbox.len() < OUTBOX_BYTES_HIGH
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.peer_finished && self.outbox.is_empty()
+    }
+
+    /// This client's share of a pass. An error is its end, and nothing more.
+    fn serve(&mut self, ready: Readiness, chunk: &mut [u8]) -> io::Result<()> {
+        if ready.readable {
+            self.fill(chunk)?;
+        }
+        // After a read without asking: mostly there is room, and a whole pass is saved.
+        if ready.readable || ready.writable {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, chunk: &mut [u8]) -> io::Result<()> {
+        match self.stream.read(chunk) {
+            Ok(0) => self.peer_finished = true,
+            Ok(count) => self.outbox.extend(&chunk[..count]),
+            Err(error) if is_not_yet(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Writes once. What the kernel does not take puts the client into the next write set.
+    fn drain(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        // A VecDeque is a ring; where it wraps around, this is only its first part.
+        let (front, _) = self.outbox.as_slices();
+        match self.stream.write(front) {
+            Ok(count) => drop(self.outbox.drain(..count)),
+            Err(error) if is_not_yet(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Nothing happened, and nothing is wrong.
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

@@ -1,0 +1,35 @@
+//! Rung 7: **a service**.
+//!
+//! New here: messages instead of bytes. The URL says how the bytes move and where a message ends: `tcp://`
+//! takes what came in one read for a message, `tcp+lines://` a line, and `unix:` and `unix+lines:` do so over a
+//! Unix socket. A protocol (`src/protocol/`) finds the ends, wherever the network has cut the stream, and a
+//! `Service` hears of whole messages only. It can't tell who speaks what, and a server may listen at several
+//! URLs for the same service.
+//!
+//! `Server` is the reactor of rung 6 and what a program needs around it. It says where it listens; on SIGTERM
+//! or ctrl-C it accepts nobody any more, delivers every reply, and then ends.
+//!
+//! ```sh
+//! cargo run --example 07_hello
+//! printf 'hello\n' | nc -N 127.0.0.1 8080        # prints: hello
+//!
+//! cargo run --example 07_hello tcp+lines://127.0.0.1:8080
+//! printf 'one\r\ntwo' | nc -N 127.0.0.1 8080     # two messages, each sent back as a line
+//! ```
+//!
+//! **The limit**: it speaks only when it is spoken to. Rung 8 has a clock.
+
+use switchboard::{Message, Peer, Server, Service, Switchboard};
+
+struct Echo;
+
+impl Service for Echo {
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
+        board.send(from, message);
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let url = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:8080".into());
+    Server::new(Echo).listen(&url)?.run()
+}
