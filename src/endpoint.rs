@@ -40,7 +40,14 @@ impl fmt::Display for Endpoint {
         };
         match self {
             Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
-            Endpoint::Unix(path, _) => write!(f, "unix{tail}:{}", path.display()),
+            Endpoint::Unix(path, _) => {
+                write!(f, "unix{tail}:")?;
+                // A path may hold anything; where it is shown, it stays on its line.
+                path.display().to_string().chars().try_for_each(|c| match c.is_control() {
+                    true => write!(f, "{}", c.escape_default()),
+                    false => write!(f, "{c}"),
+                })
+            }
             Endpoint::Udp(address) => write!(f, "udp://{address}"),
         }
     }

@@ -125,11 +125,12 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
 }
 
 fn serve(service: impl Service, options: Options) -> Result<(), Failure> {
+    let outbox_bytes_max = outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?;
     let limits = Limits {
         connections_max: connections_max(options.connections_max as usize),
         idle_after: options.idle_after,
         stall_after: options.stall_after,
-        outbox_bytes_max: outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?,
+        outbox_bytes_max,
         ..Limits::default()
     };
     let mut server = Server::new(service)
