@@ -33,8 +33,13 @@ pub struct Server<S> {
     options: ListenOptions,
     guard: Guard,
     announce: bool,
-    listeners: Vec<(Endpoint, Listener)>,
-    sockets: Vec<(Endpoint, UdpSocket)>,
+    places: Vec<(Endpoint, Bound)>,
+}
+
+/// What listens at an endpoint.
+enum Bound {
+    Stream(Listener),
+    Datagram(UdpSocket),
 }
 
 impl<S: Service> Server<S> {
@@ -48,8 +53,7 @@ impl<S: Service> Server<S> {
             options: ListenOptions::default(),
             guard: Guard::default(),
             announce: true,
-            listeners: Vec::new(),
-            sockets: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -106,31 +110,37 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// Those of bind(2), with the URL and a hint.
     pub fn listen_at(mut self, endpoint: Endpoint) -> io::Result<Self> {
-        let bound = match &endpoint {
-            Endpoint::Tcp(address, framing) => Listener::tcp(*address, &self.options).map(|listener| {
-                let address = listener.local_address().unwrap_or(*address);
-                self.listeners.push((Endpoint::Tcp(address, *framing), listener));
-            }),
-            Endpoint::Unix(path, _) => Listener::unix(path, &self.options)
-                .map(|listener| self.listeners.push((endpoint.clone(), listener))),
-            Endpoint::Udp(address) => bind_udp(*address, &self.options).map(|socket| {
-                let address = socket.local_addr().unwrap_or(*address);
-                self.sockets.push((Endpoint::Udp(address), socket));
-            }),
-        };
-        match bound {
-            Ok(()) => Ok(self),
+        match self.bind(&endpoint) {
+            Ok(place) => self.places.push(place),
             Err(error) => {
                 let message = format!("cannot listen on {endpoint}: {error}{}", hint(&endpoint, &error));
-                Err(io::Error::new(error.kind(), message))
+                return Err(io::Error::new(error.kind(), message));
             }
         }
+        Ok(self)
     }
 
-    /// Where it listens, with the real ports.
+    /// Binds, and says where: with the real port where 0 was asked for.
+    fn bind(&self, endpoint: &Endpoint) -> io::Result<(Endpoint, Bound)> {
+        Ok(match endpoint {
+            Endpoint::Tcp(address, framing) => {
+                let listener = Listener::tcp(*address, &self.options)?;
+                let address = listener.local_address().unwrap_or(*address);
+                (Endpoint::Tcp(address, *framing), Bound::Stream(listener))
+            }
+            Endpoint::Unix(path, _) => {
+                (endpoint.clone(), Bound::Stream(Listener::unix(path, &self.options)?))
+            }
+            Endpoint::Udp(address) => {
+                let socket = bind_udp(*address, &self.options)?;
+                (Endpoint::Udp(socket.local_addr()?), Bound::Datagram(socket))
+            }
+        })
+    }
+
+    /// Where it listens, with the real ports, in the order of the calls.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        let streams = self.listeners.iter().map(|(endpoint, _)| endpoint);
-        streams.chain(self.sockets.iter().map(|(endpoint, _)| endpoint))
+        self.places.iter().map(|(endpoint, _)| endpoint)
     }
 
     /// The reactor, for who wants to turn it himself.
@@ -140,14 +150,15 @@ impl<S: Service> Server<S> {
     pub fn into_reactor(mut self) -> io::Result<Reactor<Exchange<S>>> {
         self.limits.inbox_bytes_max =
             self.message_bytes_max.max(self.limits.read_bytes_per_turn) + FRAMING_BYTES;
-        let framings: Vec<Framing> = self.listeners.iter().map(|(endpoint, _)| endpoint.framing()).collect();
+        let streams = self.places.iter().filter(|(_, bound)| matches!(bound, Bound::Stream(_)));
+        let framings: Vec<Framing> = streams.map(|(endpoint, _)| endpoint.framing()).collect();
         let exchange = Exchange::new(self.service, framings, self.message_bytes_max, self.guard);
         let mut reactor = Reactor::new(exchange, self.limits)?;
-        for (_, listener) in self.listeners {
-            reactor.listen(listener)?;
-        }
-        for (_, socket) in self.sockets {
-            reactor.listen_datagrams(socket)?;
+        for (_, bound) in self.places {
+            match bound {
+                Bound::Stream(listener) => reactor.listen(listener)?,
+                Bound::Datagram(socket) => reactor.listen_datagrams(socket)?,
+            };
         }
         Ok(reactor)
     }

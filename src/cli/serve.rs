@@ -59,24 +59,24 @@ pub(super) struct Options {
     deny: Vec<IpNet>,
 
     /// Close a connection over which nothing moved for so long.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration, allow_hyphen_values = true)]
     idle_after: Duration,
 
     /// Close a peer that takes nothing for so long while we have something for it.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, allow_hyphen_values = true)]
     stall_after: Duration,
 
     /// On SIGTERM, wait at most so long for replies to be delivered and peers to finish.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
     drain_for: Duration,
 
     /// The most bytes of one line or prefixed message.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size)]
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, allow_hyphen_values = true)]
     message_bytes_max: usize,
 
     /// The most bytes that may wait for one slow peer before it is closed. At least 128KiB more than
     /// the longest message. [default: 4MiB, or that]
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, allow_hyphen_values = true)]
     outbox_bytes_max: Option<usize>,
 
     /// Connections that the kernel holds until we accept them.
@@ -84,7 +84,7 @@ pub(super) struct Options {
     backlog: u32,
 
     /// TCP: probe a silent peer after this long, to notice that its machine is gone.
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     keepalive: Option<Duration>,
 
     /// TCP and UDP: let other processes listen on the same port; the kernel spreads the load.
