@@ -26,6 +26,7 @@ struct Sevens {
     acts: Vec<(u8, Act)>,
     /// Goes on after the peer's end of file.
     patient: bool,
+    woken: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +74,10 @@ impl Handler for Sevens {
 
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {
         self.drained += 1;
+    }
+
+    fn on_wake(&mut self, _board: &mut BoardOf<Self>) {
+        self.woken += 1;
     }
 
     fn on_timer(&mut self, _board: &mut BoardOf<Self>, key: u64) {
@@ -643,6 +648,33 @@ fn timers_fire_in_their_order_and_never_early() {
     assert_eq!(bench.reactor.handler().timers, [1]);
     bench.turn_after(Duration::from_millis(100));
     assert_eq!(bench.reactor.handler().timers, [1, 2]);
+}
+
+#[test]
+fn many_timers_at_once_take_several_turns() {
+    let mut bench = Bench::new(Limits { timers_per_turn: 2, ..Limits::default() });
+    let (_, alice) = bench.line();
+    let acts = (0..5).map(|key| (b'x', Act::SetTimer(Duration::from_millis(1), key)));
+    bench.reactor.handler().acts.extend(acts);
+    alice.say(b"x234567");
+    bench.turn();
+    for fired in [2, 4, 5] {
+        bench.turn_after(Duration::from_millis(1));
+        assert_eq!(bench.reactor.handler().timers.len(), fired);
+    }
+}
+
+#[test]
+fn another_thread_wakes_the_loop() {
+    let mut reactor = Reactor::new(Sevens::default(), Limits::default()).expect("a poll");
+    let waker = reactor.waker();
+    let other = std::thread::spawn(move || waker.wake());
+    // It would sleep for good; the deadline is for a test that fails.
+    while reactor.handler().woken == 0 {
+        let turn = reactor.turn(Some(Duration::from_secs(10))).expect("the poll works");
+        assert!(turn.waited < Duration::from_secs(10), "nobody woke it");
+    }
+    other.join().expect("no panic").expect("a wake-up");
 }
 
 #[test]
