@@ -125,13 +125,16 @@ impl Buffer {
         }
     }
 
-    /// The whole storage of an empty buffer, a block of [`LARGE_BYTES`].
+    /// The whole storage of an empty buffer, a block of [`LARGE_BYTES`] after [`Buffer::reset`].
     #[inline(always)]
-    pub(super) fn whole(&mut self, spares: &mut Spares) -> &mut [u8] {
-        if self.storage.len() != LARGE_BYTES {
-            self.storage = spares.large();
-        }
+    pub(super) fn whole(&mut self) -> &mut [u8] {
         &mut self.storage
+    }
+
+    /// The first `count` bytes of [`Buffer::whole`] hold data now.
+    #[inline(always)]
+    pub(super) fn whole_filled(&mut self, count: usize) {
+        self.end = count as u32; // more than there is would be found out by `bytes`
     }
 
     /// Takes `block` for its storage, and leaves its own there; the buffer is empty.
@@ -164,12 +167,13 @@ impl Buffer {
         other.recycle(spares);
     }
 
-    /// Drops everything, and a block of another size than a read needs with it.
+    /// Drops everything, and makes ready for the next read: with a block of [`LARGE_BYTES`].
     #[inline]
     pub(super) fn reset(&mut self, spares: &mut Spares) {
         self.clear();
         if self.storage.len() != LARGE_BYTES {
-            self.recycle(spares);
+            let block = spares.large();
+            spares.give(mem::replace(&mut self.storage, block));
         }
     }
 

@@ -297,12 +297,12 @@ impl<T: Transport, S> Connection<T, S> {
     /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that
     /// there is more to it: the end of file, a would-block, an interruption.
     #[inline(always)]
-    pub(super) fn fill_once(&mut self, inbox: &mut Buffer, spares: &mut Spares) -> io::Result<usize> {
-        let room = inbox.whole(spares);
+    pub(super) fn fill_once(&mut self, inbox: &mut Buffer) -> io::Result<usize> {
+        let room = inbox.whole();
         let asked = room.len();
         match self.transport.read(room) {
             Ok(count) => {
-                inbox.filled(count);
+                inbox.whole_filled(count);
                 if count < asked {
                     self.latches.clear(Readiness::READABLE);
                 }
@@ -333,10 +333,11 @@ impl<T: Transport, S> Connection<T, S> {
         let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
         self.took_at = now;
         *bytes_out += count as u64;
-        if count < waiting {
-            self.outbox.consume(count);
+        if count == waiting {
+            return true; // the caller clears it
         }
-        count == waiting
+        self.outbox.consume(count);
+        false
     }
 
     /// A read may get somewhere.

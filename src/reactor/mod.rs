@@ -67,7 +67,8 @@ pub struct Reactor<H: Handler> {
     /// The inbox of whoever is being served: one block that stays warm, lent to each in turn. A
     /// connection has one of its own only while an unfinished message waits in it. Empty in between.
     inbox: Buffer,
-    /// The storage of the outbox of whoever is being served, for the same reason.
+    /// The storage of the outbox of whoever is being served, for the same reason. Empty, there is no
+    /// short cut.
     block: Box<[u8]>,
     /// Last turn's queue, kept for its memory; so the queues cost no allocation.
     served: Vec<Token>,
@@ -372,14 +373,11 @@ impl<H: Handler> Reactor<H> {
         if connection.queued {
             return;
         }
-        if !connection.is_plain() || !board.short_cut {
+        if !connection.is_plain() || block.is_empty() {
             return self.serve_at_length(peer);
         }
-        if block.is_empty() {
-            *block = board.spares.large();
-        }
 
-        match connection.fill_once(inbox, &mut board.spares) {
+        match connection.fill_once(inbox) {
             Ok(0) => return self.serve_at_length(peer),
             Ok(count) => {
                 connection.heard_at = board.now;
@@ -409,7 +407,11 @@ impl<H: Handler> Reactor<H> {
     /// may hear.
     #[inline(never)]
     fn serve_at_length(&mut self, peer: Peer) {
-        let Reactor { board, handler, inbox, .. } = self;
+        let Reactor { board, handler, inbox, block, .. } = self;
+        if board.short_cut && block.is_empty() {
+            *block = board.spares.large(); // the last one went away with an outbox
+            inbox.reset(&mut board.spares);
+        }
         let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
         if connection.stage == Stage::Opening {
             establish(handler, board, peer);
@@ -665,6 +667,7 @@ impl<H: Handler> Reactor<H> {
         self.board.queue.retain(|token| !matches!(Source::from_token(*token), Source::Listener(_)));
         self.board.draining = true;
         self.board.short_cut = false;
+        self.block = Box::default();
         let board = &mut self.board;
         for (slot, connection) in &mut board.connections {
             if !connection.queued {
