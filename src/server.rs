@@ -186,10 +186,11 @@ impl<S: Service> Server<S> {
         while !stops.told(&mut reactor, None)? {}
         reactor.drain();
         log::info!("stopping: {} connections to finish", reactor.board().connections());
-        let deadline = Instant::now() + drain_for;
+        // `None` where it is so far away that nobody lives to see it: no bound.
+        let deadline = Instant::now().checked_add(drain_for);
         while reactor.board().connections() > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || stops.told(&mut reactor, Some(left))? {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) || stops.told(&mut reactor, left)? {
                 log::warn!("stopped without waiting for {} connections", reactor.board().connections());
                 reactor.cut();
             }

@@ -56,6 +56,10 @@ const EVENTS_PER_TURN_MAX: usize = 16 * 1024;
 /// connection ends the rest at once; the timer is for descriptors that others give back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// The poll counts milliseconds in an `i32`, and takes what is longer for something else. Waking up once
+/// a day for nothing costs nothing.
+const SLEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The event loop, with its handler. See the module's text.
 pub struct Reactor<H: Handler> {
     poll: Poll,
@@ -265,13 +269,11 @@ impl<H: Handler> Reactor<H> {
         if !(board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty()) {
             return Some(Duration::ZERO);
         }
-        match self.next_due() {
-            Moment::NEVER => asked,
-            next => {
-                let due = next.since(self.ended);
-                Some(asked.map_or(due, |asked| asked.min(due)))
-            }
-        }
+        let sleep = match self.next_due() {
+            Moment::NEVER => asked?,
+            next => asked.unwrap_or(SLEEP_MAX).min(next.since(self.ended)),
+        };
+        Some(sleep.min(SLEEP_MAX))
     }
 
     /// When a timer, a deadline or a listener's rest is over next.

@@ -651,6 +651,15 @@ fn timers_fire_in_their_order_and_never_early() {
 }
 
 #[test]
+fn a_timer_in_a_hundred_years_does_not_wrap_around_to_now_or_never() {
+    let mut bench = Bench::new(Limits { idle_after: Duration::MAX, ..Limits::default() });
+    let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    bench.reactor.board().set_timer(century, 1);
+    assert_eq!(bench.reactor.timeout(None), Some(SLEEP_MAX));
+    assert_eq!(bench.reactor.timeout(Some(Duration::MAX)), Some(SLEEP_MAX));
+}
+
+#[test]
 fn many_timers_at_once_take_several_turns() {
     let mut bench = Bench::new(Limits { timers_per_turn: 2, ..Limits::default() });
     let (_, alice) = bench.line();
