@@ -423,6 +423,12 @@ impl<H: Handler> Reactor<H> {
             };
         }
 
+        // Told to stop, everyone is heard once more, event or not: it may not have fitted in the batch.
+        let last_call = board.draining && connection.reading == Half::Open;
+        if last_call {
+            connection.latch(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+        }
+
         // From the socket to the inbox.
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
@@ -438,8 +444,7 @@ impl<H: Handler> Reactor<H> {
             board.counters.bytes_in += count as u64;
             outcome = discarded;
         }
-        if board.draining && connection.reading == Half::Open {
-            // That was the last call: what had arrived when we were told to stop is still served.
+        if last_call {
             connection.reading = Half::Finishing;
         }
 
@@ -689,6 +694,9 @@ impl<H: Handler> Reactor<H> {
             .map(|(slot, connection)| Peer { slot: slot as u32, generation: connection.generation })
             .collect();
         for peer in peers {
+            if let Some(connection) = self.board.get_mut(peer) {
+                connection.reason = CloseReason::Cut; // whatever had begun, this is how it ends
+            }
             self.board.close_because(peer, CloseReason::Cut);
         }
         self.reap();
