@@ -84,14 +84,18 @@ fn replies_that_waited_for_room_need_no_further_input() {
     }
 }
 
-/// One reply is more than a single piece in the kernel's send buffer: the last one fits in part.
+/// The kernel's send buffer fills up in the middle of a reply, short or long.
 #[test]
 fn a_reply_that_is_taken_in_part_goes_on_where_it_stopped() {
     let directory = Directory::new();
-    let message: String = (0..130_000 / 10).map(|number| format!("{number:09} ")).collect();
-    let arguments = ["serve", "reply", "--message", &message];
-    for url in [TCP, &directory.url("unix", "socket")] {
-        let server = Server::start(&[&arguments[..], &["--listen", url]].concat());
+    for (url, bytes) in [
+        (TCP, 30_000),
+        (TCP, 130_000),
+        (&directory.url("unix", "short"), 30_000),
+        (&directory.url("unix", "long"), 130_000),
+    ] {
+        let message: String = (0..bytes / 10).map(|number| format!("{number:09} ")).collect();
+        let server = Server::start(&["serve", "reply", "--message", &message, "--listen", url]);
         let mut alice = Client::prepared(server.url(), small_buffers);
         let mut questions = 0;
         loop {

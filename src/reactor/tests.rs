@@ -132,7 +132,7 @@ impl Bench {
 
     /// Turns until there is nothing left to do.
     fn settle(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..200_000 {
             self.turn();
             let asleep = self.reactor.timeout(None) != Some(Duration::ZERO);
             let quiet = self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
@@ -216,7 +216,7 @@ fn sizes() -> impl Strategy<Value = Vec<usize>> {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..5usize;
-    let bytes = || prop_oneof![1..30usize, 100..5_000usize, 60_000..200_000usize];
+    let bytes = || prop_oneof![1..30usize, 100..5_000usize, 60_000..80_000usize];
     prop_oneof![
         4 => (who.clone(), bytes()).prop_map(|(who, bytes)| Step::Say { who, bytes }),
         1 => who.clone().prop_map(|who| Step::Finish { who }),
@@ -231,7 +231,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Limits at which everything is let through in blocks (and the short cut is taken), and tight ones.
 fn limits() -> impl Strategy<Value = Limits> {
-    let tight = (20..2_000usize, 10..200usize, 8..300usize).prop_map(|(read, inbox, high)| Limits {
+    let tight = (64..2_000usize, 64..300usize, 64..300usize).prop_map(|(read, inbox, high)| Limits {
         read_bytes_per_turn: read,
         inbox_bytes_max: inbox,
         outbox_bytes_high: high,
@@ -334,7 +334,8 @@ fn run(limits: Limits, peers: usize, promised: bool, steps: Vec<Step>) {
 /// the low mark, and nothing can be written.
 fn quiet_reads(bench: &Bench, (peer, far): &(Peer, Remote)) -> Option<u64> {
     let connection = bench.reactor.board.get(*peer)?;
-    let stuck = connection.outbox.len() > bench.reactor.board.limits.outbox_bytes_low()
+    let stuck = connection.reading == Half::Open
+        && connection.outbox.len() > bench.reactor.board.limits.outbox_bytes_low()
         && !connection.is_writable()
         && !far.peek_edge().has(Readiness::WRITABLE);
     stuck.then(|| far.calls().0)
