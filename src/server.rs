@@ -284,35 +284,23 @@ impl Stops {
 
 /// One line of what has happened so far.
 fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String {
-    let refused: Vec<String> = reactor
-        .handler()
-        .guard()
-        .refused()
-        .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| format!("{} {count}", reason.name()))
-        .collect();
+    // Connections and datagrams alike.
+    let refusals: Vec<(&str, u64)> =
+        reactor.handler().guard().refused().map(|(reason, count)| (reason.name(), count)).collect();
+    let refused = refusals.iter().map(|(_, count)| count).sum::<u64>();
     let open = reactor.board().connections();
     let counters = reactor.board().counters();
-    let closed: Vec<String> = CloseReason::NAMES
-        .iter()
-        .zip(counters.closed)
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    let in_brackets = |list: Vec<String>| match list.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", list.join(", ")),
-    };
+    let closings: Vec<(&str, u64)> = CloseReason::NAMES.into_iter().zip(counters.closed).collect();
     let turns = counters.turns.max(1);
     format!(
         "summary: accepted {}, refused {}{}, open {open}, closed {}{}, accept pauses {}, \
          bytes in {} out {}, datagrams in {} out {} dropped {}, turns {}, events per turn {:.2}, \
          busiest turn {:.3} ms, log records dropped {}",
         counters.accepted,
-        counters.refused,
-        in_brackets(refused),
+        refused,
+        in_brackets(&refusals),
         counters.closed.iter().sum::<u64>(),
-        in_brackets(closed),
+        in_brackets(&closings),
         counters.accept_holds,
         counters.bytes_in,
         counters.bytes_out,
@@ -324,6 +312,19 @@ fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String {
         counters.busiest_turn.as_secs_f64() * 1e3,
         records_dropped(),
     )
+}
+
+/// ` (idle 3, reset 1)`: those that happened.
+fn in_brackets(counts: &[(&str, u64)]) -> String {
+    let happened: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    match happened.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", happened.join(", ")),
+    }
 }
 
 #[cfg(feature = "cli")]

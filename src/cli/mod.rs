@@ -16,7 +16,13 @@ use log::LevelFilter;
 
 /// A single-threaded event-loop server: echo, reply, discard and source over TCP, UDP and Unix sockets.
 #[derive(Parser)]
-#[command(name = "switchboard", version, about, disable_help_subcommand = true)]
+#[command(
+    name = "switchboard",
+    version,
+    about,
+    disable_help_subcommand = true,
+    override_usage = "switchboard [COMMAND] [OPTIONS]"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
