@@ -246,6 +246,11 @@ impl<T: Transport, S> Board<T, S> {
         Ok(peer)
     }
 
+    /// Has a listener's edge reported again, if connections wait now.
+    pub(super) fn watch_again(&self, listener: &mut T::Listener, token: Token) -> io::Result<()> {
+        self.registry.reregister(listener, token, Interest::READABLE)
+    }
+
     /// Whether the peer is there, and not marked to be closed.
     pub fn is_open(&self, peer: Peer) -> bool {
         self.get(peer).is_some()

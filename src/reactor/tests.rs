@@ -95,12 +95,13 @@ struct Bench {
     reactor: Reactor<Sevens>,
     now: Moment,
     lines: Vec<(Peer, Remote)>,
+    listener: WireListener,
 }
 
 impl Bench {
     fn new(limits: Limits) -> Bench {
         let reactor = Reactor::new(Sevens::default(), limits).expect("a poll");
-        Bench { reactor, now: Moment::default(), lines: Vec::new() }
+        Bench { reactor, now: Moment::default(), lines: Vec::new(), listener: WireListener::default() }
     }
 
     /// One more line, opened and ready.
@@ -120,6 +121,9 @@ impl Bench {
             .map(|(peer, far)| (*peer, far.take_edge()))
             .filter(|(_, edge)| *edge != Readiness::default())
             .collect();
+        if self.listener.take_edge() {
+            self.reactor.accept(0, Readiness::READABLE);
+        }
         let turn = self.reactor.turn_with(self.now, &ready);
         self.check();
         turn
@@ -135,7 +139,8 @@ impl Bench {
         for _ in 0..200_000 {
             self.turn();
             let asleep = self.reactor.timeout(None) != Some(Duration::ZERO);
-            let quiet = self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
+            let quiet = !self.listener.has_edge()
+                && self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
             if asleep && quiet {
                 return;
             }
@@ -704,7 +709,7 @@ fn on_drain_is_told_when_there_is_room_again() {
 
 fn listening(limits: Limits) -> (Bench, WireListener) {
     let mut bench = Bench::new(limits);
-    let listener = WireListener::default();
+    let listener = bench.listener.clone();
     bench.reactor.listen(listener.clone()).expect("a listener");
     (bench, listener)
 }
@@ -712,7 +717,7 @@ fn listening(limits: Limits) -> (Bench, WireListener) {
 fn knock(bench: &mut Bench, listener: &WireListener) -> Remote {
     let (near, far) = wire();
     listener.put(Ok(near));
-    bench.reactor.accept(0, Readiness::READABLE);
+    bench.turn();
     far
 }
 
@@ -769,14 +774,26 @@ fn at_the_limit_new_ones_wait_and_come_in_as_others_leave() {
 
 #[test]
 fn accepting_has_a_budget_and_carries_on() {
-    let (mut bench, listener) = listening(Limits { accepts_per_turn: 2, ..Limits::default() });
-    for _ in 0..4 {
+    let (mut bench, listener) = listening(Limits { accepts_per_turn: 4, ..Limits::default() });
+    for _ in 0..14 {
         listener.put(Ok(wire().0));
     }
-    knock(&mut bench, &listener);
-    assert_eq!(bench.reactor.board().connections(), 2);
-    bench.turn();
-    assert_eq!(bench.reactor.board().connections(), 4);
-    bench.turn();
-    assert_eq!(bench.reactor.board().connections(), 5);
+    // It begins with one, and takes twice as many each turn as long as there are more. (With its budget
+    // spent it stands in the queue, which the third turn here serves behind the events.)
+    for accepted in [1, 3, 7 + 4, 14] {
+        bench.turn();
+        assert_eq!(bench.reactor.board().connections(), accepted);
+    }
+}
+
+#[test]
+fn one_connection_costs_one_accept() {
+    let (mut bench, listener) = listening(Limits::default());
+    for accepts in 1..4 {
+        knock(&mut bench, &listener);
+        bench.settle();
+        bench.turn_after(Duration::from_secs(1));
+        assert_eq!(listener.accepts(), accepts);
+    }
+    assert_eq!(bench.reactor.board().connections(), 3);
 }

@@ -9,7 +9,7 @@
 //!
 //! Invariant: bytes are neither lost nor reordered by the wire itself; a reset discards both directions.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
@@ -226,7 +226,8 @@ impl Transport for Wire {
     type Address = ();
 
     fn accept(listener: &mut WireListener) -> io::Result<(Wire, ())> {
-        match listener.0.borrow_mut().pop_front() {
+        listener.accepts.set(listener.accepts.get() + 1);
+        match listener.waiting.borrow_mut().pop_front() {
             Some(outcome) => outcome.map(|wire| (wire, ())),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -254,29 +255,63 @@ impl Drop for Wire {
 
 /// A listener of wires: what a test puts in comes out of `accept`, errors included.
 #[derive(Clone, Default)]
-pub struct WireListener(Rc<RefCell<VecDeque<io::Result<Wire>>>>);
+pub struct WireListener {
+    waiting: Rc<RefCell<VecDeque<io::Result<Wire>>>>,
+    edge: Rc<Cell<bool>>,
+    accepts: Rc<Cell<u64>>,
+}
 
 impl WireListener {
     /// Lets `accept` return this next.
     pub fn put(&self, outcome: io::Result<Wire>) {
-        self.0.borrow_mut().push_back(outcome);
+        self.waiting.borrow_mut().push_back(outcome);
+        self.edge.set(true);
+    }
+
+    /// How often `accept` was called.
+    pub fn accepts(&self) -> u64 {
+        self.accepts.get()
+    }
+
+    /// [`WireListener::take_edge`], without taking it.
+    pub fn has_edge(&self) -> bool {
+        self.edge.get()
+    }
+
+    /// Whether an edge-triggered poll would report it now.
+    pub fn take_edge(&self) -> bool {
+        self.edge.take()
     }
 }
 
-// Nothing to register: the test reports the edges.
-macro_rules! not_in_the_kernel {
-    ($($kind:ty),*) => {$(
-        impl event::Source for $kind {
-            fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                Ok(())
-            }
-            fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                Ok(())
-            }
-            fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-                Ok(())
-            }
-        }
-    )*};
+// Nothing in the kernel to register: the test reports the edges.
+
+impl event::Source for Wire {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
 }
-not_in_the_kernel!(Wire, WireListener);
+
+impl event::Source for WireListener {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// As epoll_ctl(2) has it: the edge comes again if something waits.
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        self.edge.set(!self.waiting.borrow().is_empty());
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
