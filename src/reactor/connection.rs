@@ -1,7 +1,8 @@
 //! One connection: its two directions, what is known of their readiness, and the bytes in between.
 //!
 //! The kernel reports *edges*: "readable" is said once, when bytes arrive, and not again until new ones
-//! do. So each direction has a latch, set by an event and cleared only by would-block; whoever leaves
+//! do. So each direction has a latch, set by an event and cleared only by would-block (or by a short
+//! read, where the transport promises that it means the same and no event gave reason to doubt); who leaves
 //! a latch set has work left, and must come back by himself, for no event will remind him.
 //!
 //! The two directions end apart, in three steps each (see [`Half`]). A peer that has finished sending

@@ -381,7 +381,8 @@ impl<H: Handler> Reactor<H> {
     /// This is the short cut for the connection that nearly every event is about: nothing is buffered,
     /// nothing is ending, a message came, the reply goes out whole. Whatever turns out otherwise goes the
     /// long way, [`Reactor::serve_at_length`], which does all of this and more; the tests hold the one
-    /// against the other. The short cut halves our own instructions per echo (`benches/floor.rs`).
+    /// against the other. It took an echo from 689 user instructions to 584 when it came in, and the rest of
+    /// the way to 278 was made on it (`cargo bench --bench floor -- --callgrind`).
     #[inline(always)]
     fn serve_connection(&mut self, peer: Peer, readiness: Readiness) {
         let Reactor { board, handler, inbox, block, .. } = self;
