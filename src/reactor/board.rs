@@ -9,13 +9,14 @@
 //! `touched` or `closed`, and the reactor does not sleep while one of them holds anything.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use super::buffer::{Buffer, Spares};
+use super::buffer::{Buffer, SMALL_BYTES, Spares};
 use super::connection::{Connection, Half, Pressure, Stage};
 use super::datagram::Datagrams;
 use super::handler::{CloseReason, Limits, Transport};
@@ -107,6 +108,16 @@ impl<T: Transport, S> Board<T, S> {
         if let Some((_, mut outbox)) = self.outbox(to) {
             outbox.put(bytes);
         }
+    }
+
+    /// Sends everything that waits in `bytes`, and empties it; as [`Board::send`], but many bytes are not
+    /// copied: the two buffers' blocks change hands where nothing waits for the peer.
+    #[inline]
+    pub fn send_whole(&mut self, to: Peer, bytes: &mut Buffer) {
+        if let Some((_, mut outbox)) = self.outbox(to) {
+            outbox.put_whole(bytes);
+        }
+        bytes.clear();
     }
 
     /// The way into the peer's outbox, for who writes a message in pieces, with the connection's state
@@ -363,14 +374,40 @@ impl Outbox<'_> {
     /// Appends a copy of `bytes`.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
-        let len = self.buffer.len() + bytes.len();
+        if self.admits(bytes.len()) {
+            self.buffer.append(bytes, self.spares);
+        }
+    }
+
+    /// Whether nothing waits for the peer.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Appends everything in `bytes`. What is in there afterwards is to be dropped.
+    #[inline]
+    fn put_whole(&mut self, bytes: &mut Buffer) {
+        if self.buffer.is_empty() && bytes.len() > SMALL_BYTES {
+            if self.admits(bytes.len()) {
+                mem::swap(self.buffer, bytes);
+            }
+        } else {
+            self.put(bytes.bytes());
+        }
+    }
+
+    /// Whether so many bytes more may wait for the peer. If not, they and all that follow are dropped.
+    #[inline(always)]
+    fn admits(&mut self, count: usize) -> bool {
+        let len = self.buffer.len() + count;
         if len > self.limits.outbox_bytes_low() {
             if len > self.limits.outbox_bytes_max || *self.pressure == Pressure::Overflow {
                 *self.pressure = Pressure::Overflow;
-                return;
+                return false;
             }
             *self.pressure = Pressure::High;
         }
-        self.buffer.append(bytes, self.spares);
+        true
     }
 }

@@ -309,25 +309,27 @@ impl<T: Transport, S> Connection<T, S> {
                 }
                 Ok(count)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.latches.clear(Readiness::READABLE);
                 Ok(0)
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             Err(error) => Err(error),
         }
     }
 
-    /// The everyday case of [`Connection::drain`]: one write takes it all. False means that there is
-    /// more to it.
+    /// The everyday case of [`Connection::drain`]: one write takes it all, which is one block at most.
+    /// False means that there is more to it.
     #[inline(always)]
     pub(super) fn drain_at_once(&mut self, now: Moment, bytes_out: &mut u64) -> bool {
         let everyday = self.stage == Stage::Open
             && self.reading == Half::Open
             && self.writing == Half::Open
-            && self.pressure == Pressure::Low;
-        if !everyday {
+            && self.pressure != Pressure::Overflow;
+        let waiting = self.outbox.len();
+        if !everyday || waiting > LARGE_BYTES {
             return false;
         }
-        let waiting = self.outbox.len();
         if waiting == 0 {
             return true;
         }
@@ -341,10 +343,10 @@ impl<T: Transport, S> Connection<T, S> {
         false
     }
 
-    /// A read may get somewhere.
+    /// After a message and its reply, there is neither more to read nor anything to tell the handler.
     #[inline(always)]
-    pub(super) fn is_readable(&self) -> bool {
-        self.latches.has(Readiness::READABLE)
+    pub(super) fn is_done(&self) -> bool {
+        !self.latches.has(Readiness::READABLE) && self.pressure == Pressure::Low
     }
 
     /// A write may get somewhere.

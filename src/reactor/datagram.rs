@@ -10,7 +10,12 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
-use super::buffer::{Buffer, Spares};
+use super::Reactor;
+use super::board::Board;
+use super::buffer::{Buffer, LARGE_BYTES, Spares};
+use super::connection::Readiness;
+use super::handler::{Handler, Transport};
+use super::token::Source;
 
 pub(super) struct Datagrams {
     pub(super) socket: UdpSocket,
@@ -73,4 +78,52 @@ impl Datagrams {
         self.outbox.recycle(spares);
         sent
     }
+}
+
+impl<H: Handler> Reactor<H> {
+    /// Receives datagrams within the budget; each is answered before the next is received.
+    #[inline(never)]
+    pub(super) fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
+        let Reactor { board, handler, inbox, .. } = self;
+        board.datagrams[index].readable |= readiness.has(Readiness::READABLE);
+        if board.datagrams[index].queued {
+            return;
+        }
+        flush_datagrams(board, index);
+        for _ in 0..board.limits.datagrams_per_turn {
+            let datagrams = &mut board.datagrams[index];
+            if !datagrams.readable {
+                break;
+            }
+            inbox.clear();
+            // One block holds the largest datagram there is, so none is ever cut short.
+            match datagrams.socket.recv_from(inbox.room(LARGE_BYTES, &mut board.spares)) {
+                Ok((count, from)) => {
+                    inbox.filled(count);
+                    board.counters.datagrams_in += 1;
+                    board.counters.bytes_in += count as u64;
+                    datagrams.queued = true; // its own replies need no place in the queue
+                    handler.on_datagram(board, index, from, inbox.bytes());
+                    board.datagrams[index].queued = false;
+                    flush_datagrams(board, index);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => datagrams.readable = false,
+                // An ICMP error about a datagram sent earlier: not about this socket, nor the next one.
+                Err(error) => log::debug!("on datagram socket {index}: {error}"),
+            }
+        }
+        inbox.clear();
+        let datagrams = &mut board.datagrams[index];
+        if datagrams.readable && !datagrams.queued {
+            datagrams.queued = true;
+            board.queue.push(Source::Datagram(index as u32).token());
+        }
+    }
+}
+
+fn flush_datagrams<T: Transport, S>(board: &mut Board<T, S>, index: usize) {
+    let sent = board.datagrams[index].flush(&mut board.spares);
+    board.counters.datagrams_out += sent.datagrams;
+    board.counters.datagrams_dropped += sent.dropped;
+    board.counters.bytes_out += sent.bytes;
 }

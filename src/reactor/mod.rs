@@ -6,7 +6,8 @@
 //! - `handler`: what is below ([`Transport`]) and above ([`Handler`]), and the [`Limits`];
 //! - `board`: connections, work queues, the verbs;
 //! - `connection`: one connection, its latches and its two halves;
-//! - `buffer`, `timers`, `token`, `datagram`: the parts.
+//! - `listener`, `datagram`: the other sources;
+//! - `buffer`, `timers`, `token`: the parts.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -18,15 +19,16 @@
 //!
 //! Knows mio, slab and log; knows nothing of protocols, services, signals or the command line.
 //!
-//! The design hoped for 600 lines. The loop itself, from `turn` to `conclude`, is about 350 and reads in
-//! one sitting; what the promises, datagrams, outgoing connections and the drain take comes to some 2,400
-//! with comments. Each part has a file of its own, and can be taken on trust at first.
+//! The design hoped for 600 lines in all. This file, which is the loop, has about that many; what the
+//! promises, the buffers, datagrams, outgoing connections and the drain take comes to some 2,400 with
+//! comments. Each part has a file of its own, and can be taken on trust at first.
 
 mod board;
 mod buffer;
 mod connection;
 mod datagram;
 mod handler;
+mod listener;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -50,15 +52,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use board::tenant;
 use connection::{Connection, Half, Pressure, Stage};
 use datagram::Datagrams;
+use listener::{Hold, Listener, resume};
 use token::Source;
 
 /// Events taken from the kernel in one call. A batch that came back full doubles it, up to the maximum.
 const EVENTS_PER_TURN: usize = 1024;
 const EVENTS_PER_TURN_MAX: usize = 16 * 1024;
-
-/// How long accepting rests when the process is out of descriptors or memory. The next closed
-/// connection ends the rest at once; the timer is for descriptors that others give back.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The poll counts milliseconds in an `i32`, and takes what is longer for something else. Waking up once
 /// a day for nothing costs nothing.
@@ -87,30 +86,6 @@ pub struct Reactor<H: Handler> {
     /// Bytes in and out that earlier turns have accounted for.
     told: (u64, u64),
     signalled: bool,
-}
-
-struct Listener<L> {
-    socket: L,
-    /// The latch: connections may be waiting.
-    readable: bool,
-    queued: bool,
-    hold: Hold,
-    /// The log has been told that accepting pauses, and it has not caught up since.
-    told: bool,
-    /// How many accepts to try before the poll is asked whether there are more, and the turn in which
-    /// it was asked last, unless accepting has paused since.
-    streak: usize,
-    asked_in: Option<u64>,
-}
-
-/// Why a listener with waiting connections does not accept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    No,
-    /// `connections_max` are open: until one is closed.
-    Full,
-    /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
-    Starved(Moment),
 }
 
 /// What one turn did.
@@ -165,15 +140,7 @@ impl<H: Handler> Reactor<H> {
         let index = self.listeners.len();
         let token = Source::Listener(index as u32).token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener {
-            socket,
-            readable: false,
-            queued: false,
-            hold: Hold::No,
-            told: false,
-            streak: 1,
-            asked_in: None,
-        });
+        self.listeners.push(Listener::new(socket));
         Ok(index)
     }
 
@@ -414,7 +381,7 @@ impl<H: Handler> Reactor<H> {
         if inbox.is_empty() && connection.drain_at_once(board.now, &mut board.counters.bytes_out) {
             inbox.clear();
             connection.outbox.take_back(block);
-            if connection.is_readable() {
+            if !connection.is_done() {
                 settle(handler, board, peer, Ok(())); // the block was filled: there may be more
             }
             return;
@@ -502,123 +469,6 @@ impl<H: Handler> Reactor<H> {
         board.counters.bytes_out += count as u64;
         // The error of the read comes last: what was read before it has been served like all else.
         settle(handler, board, peer, drained.and(outcome));
-    }
-
-    /// Takes waiting connections, within the budget and the limit.
-    ///
-    /// Edge-triggered, one would go on until accept(2) would block. But an accept that comes to nothing
-    /// costs as much as one that succeeds (Linux makes the descriptor and the socket first, and throws
-    /// them away): 5 % of a connection's whole life where they come one by one. So after one accept we
-    /// ask the poll to tell us again if there are more, which is a fifth of that; and while it says so at
-    /// once, we take twice as many the next time.
-    #[inline(never)]
-    fn accept(&mut self, index: usize, readiness: Readiness) {
-        let Reactor { board, handler, listeners, .. } = self;
-        let Some(listener) = listeners.get_mut(index) else { return };
-        listener.readable |= readiness.has(Readiness::READABLE);
-        if listener.queued || listener.hold != Hold::No {
-            return;
-        }
-        let turn = board.counters.turns;
-        match listener.asked_in.take() {
-            Some(asked_in) if turn <= asked_in + 1 => {
-                listener.streak = (2 * listener.streak).min(board.limits.accepts_per_turn);
-            }
-            Some(_) => {
-                listener.streak = 1;
-                listener.told = false; // for a while, nobody has been waiting
-            }
-            None => listener.streak = 1,
-        }
-        if board.draining {
-            listener.streak = board.limits.accepts_per_turn; // until it would block
-        }
-        for _ in 0..listener.streak {
-            if board.connections.len() >= board.limits.connections_max {
-                if !mem::replace(&mut listener.told, true) {
-                    let count = board.connections.len();
-                    log::warn!("{count} connections are open, the most allowed: new ones wait");
-                    board.counters.accept_holds += 1;
-                }
-                listener.hold = Hold::Full;
-                return;
-            }
-            match H::Transport::accept(&mut listener.socket) {
-                Ok((transport, address)) => match handler.admit(index, &address) {
-                    Some(state) => match board.insert(transport, state) {
-                        Ok(_) => board.counters.accepted += 1,
-                        Err(error) => log::warn!("an accepted connection could not be watched: {error}"),
-                    },
-                    None => board.counters.refused += 1,
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.readable = false;
-                    listener.told = false;
-                    return;
-                }
-                // The error of one connection that is gone already. The next one may be fine.
-                Err(error) if is_of_one_connection(&error) => log::debug!("not accepted: {error}"),
-                // No descriptor (EMFILE, ENFILE), no memory, or something we have no name for. The edge
-                // that told us of waiting connections will not come again: keep the latch, and come
-                // back when it may have got better. Trying on at once would burn the whole core.
-                Err(error) => {
-                    if !mem::replace(&mut listener.told, true) {
-                        log::warn!("accepting pauses: {error}");
-                        board.counters.accept_holds += 1;
-                    }
-                    listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                    return;
-                }
-            }
-        }
-        let token = Source::Listener(index as u32).token();
-        listener.asked_in = Some(turn);
-        let spent = listener.streak == board.limits.accepts_per_turn;
-        if !spent && board.watch_again(&mut listener.socket, token).is_ok() {
-            listener.readable = false;
-            return;
-        }
-        listener.queued = true;
-        board.queue.push(token);
-    }
-
-    /// Receives datagrams within the budget; each is answered before the next is received.
-    #[inline(never)]
-    fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
-        let Reactor { board, handler, inbox, .. } = self;
-        board.datagrams[index].readable |= readiness.has(Readiness::READABLE);
-        if board.datagrams[index].queued {
-            return;
-        }
-        flush_datagrams(board, index);
-        for _ in 0..board.limits.datagrams_per_turn {
-            let datagrams = &mut board.datagrams[index];
-            if !datagrams.readable {
-                break;
-            }
-            inbox.clear();
-            // One block holds the largest datagram there is, so none is ever cut short.
-            match datagrams.socket.recv_from(inbox.room(buffer::LARGE_BYTES, &mut board.spares)) {
-                Ok((count, from)) => {
-                    inbox.filled(count);
-                    board.counters.datagrams_in += 1;
-                    board.counters.bytes_in += count as u64;
-                    datagrams.queued = true; // its own replies need no place in the queue
-                    handler.on_datagram(board, index, from, inbox.bytes());
-                    board.datagrams[index].queued = false;
-                    flush_datagrams(board, index);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => datagrams.readable = false,
-                // An ICMP error about a datagram sent earlier: not about this socket, nor the next one.
-                Err(error) => log::debug!("on datagram socket {index}: {error}"),
-            }
-        }
-        inbox.clear();
-        let datagrams = &mut board.datagrams[index];
-        if datagrams.readable && !datagrams.queued {
-            datagrams.queued = true;
-            board.queue.push(Source::Datagram(index as u32).token());
-        }
     }
 
     /// Ends what has waited too long, calls back what was asked for, and wakes listeners from their rest.
@@ -838,39 +688,4 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
     if drained {
         handler.on_drain(board, peer);
     }
-}
-
-fn flush_datagrams<T: Transport, S>(board: &mut Board<T, S>, index: usize) {
-    let sent = board.datagrams[index].flush(&mut board.spares);
-    board.counters.datagrams_out += sent.datagrams;
-    board.counters.datagrams_dropped += sent.dropped;
-    board.counters.bytes_out += sent.bytes;
-}
-
-/// Ends a listener's rest. Its latch was kept, so that the waiting connections are not forgotten.
-fn resume<T: Transport, S>(board: &mut Board<T, S>, index: usize, listener: &mut Listener<T::Listener>) {
-    listener.hold = Hold::No;
-    if listener.readable && !listener.queued {
-        listener.queued = true;
-        board.queue.push(Source::Listener(index as u32).token());
-    }
-}
-
-/// accept(2): errors that are already pending on the *new* connection are reported by the call, and are
-/// to be passed over.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    const EPROTO: i32 = 71;
-    matches!(
-        error.kind(),
-        ConnectionAborted
-            | ConnectionReset
-            | ConnectionRefused
-            | HostUnreachable
-            | Interrupted
-            | NetworkDown
-            | NetworkUnreachable
-            | PermissionDenied
-            | TimedOut
-    ) || (cfg!(target_os = "linux") && error.raw_os_error() == Some(EPROTO))
 }

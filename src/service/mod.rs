@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod reply;
 pub mod source;
 
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -60,19 +61,70 @@ pub struct Origin {
 /// The service's handle on everybody else. What it is told takes effect when the callback has returned.
 pub struct Switchboard<'a> {
     board: &'a mut Board<Stream, Protocol>,
+    whole: Whole<'a>,
+}
+
+/// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
+/// that its sender is sent, the inbox's block is passed on, and nothing is copied. That can't be while the service looks at the message, so it waits for the callback's end.
+#[derive(Clone, Copy)]
+enum Whole<'a> {
+    /// There is no such message, or it has been copied.
+    No,
+    /// This peer's, who has not been sent anything yet.
+    Served(Peer, &'a [u8]),
+    /// It is to be sent back.
+    Returned(Peer, &'a [u8]),
 }
 
 impl<'a> Switchboard<'a> {
     #[inline]
     pub(crate) fn new(board: &'a mut Board<Stream, Protocol>) -> Self {
-        Switchboard { board }
+        Switchboard { board, whole: Whole::No }
+    }
+
+    /// For a message that is all there is in the inbox, and goes out just as it came in.
+    pub(crate) fn serving(board: &'a mut Board<Stream, Protocol>, from: Peer, message: &'a [u8]) -> Self {
+        Switchboard { board, whole: Whole::Served(from, message) }
+    }
+
+    /// Whether the message being served is still to be sent back, whole.
+    pub(crate) fn is_returned(&self) -> bool {
+        matches!(self.whole, Whole::Returned(..))
     }
 
     /// Sends a message, framed as the peer's listener has it. To a peer that is gone, nothing is sent.
     #[inline(always)]
     pub fn send(&mut self, to: Peer, message: Message<'_>) {
+        if !matches!(self.whole, Whole::No) && self.returns(to, message.bytes()) {
+            return;
+        }
         if let Some((protocol, mut outbox)) = self.board.outbox(to) {
             protocol.encode(message, &mut outbox);
+        }
+    }
+
+    /// Whether this send need not copy. One that comes behind a message to be returned makes the copy
+    /// of that, so that their order is kept.
+    #[inline(never)]
+    fn returns(&mut self, to: Peer, bytes: &[u8]) -> bool {
+        match self.whole {
+            Whole::Served(from, whole) if from == to => {
+                let outbox = self.board.outbox(to).map(|(_, outbox)| outbox);
+                if std::ptr::eq(bytes, whole) && outbox.is_some_and(|outbox| outbox.is_empty()) {
+                    self.whole = Whole::Returned(from, whole);
+                    return true;
+                }
+                self.whole = Whole::No;
+            }
+            Whole::Returned(from, _) if from == to => self.copy_returned(),
+            _ => {}
+        }
+        false
+    }
+
+    fn copy_returned(&mut self) {
+        if let Whole::Returned(from, whole) = mem::replace(&mut self.whole, Whole::No) {
+            self.board.send(from, whole);
         }
     }
 
@@ -88,6 +140,7 @@ impl<'a> Switchboard<'a> {
 
     /// Ends the conversation in good order: what waits is delivered, then our end of file.
     pub fn finish(&mut self, peer: Peer) {
+        self.copy_returned(); // behind our end of file, it would be too late
         self.board.finish(peer);
     }
 
@@ -99,7 +152,11 @@ impl<'a> Switchboard<'a> {
     /// Whether so much waits for the peer that a service with more to say should wait for
     /// [`Service::on_drain`].
     pub fn congested(&self, peer: Peer) -> bool {
-        self.board.congested(peer)
+        let returned = match self.whole {
+            Whole::Returned(from, whole) if from == peer && self.is_open(peer) => whole.len(),
+            _ => 0,
+        };
+        self.board.congested(peer) || returned >= self.board.limits().outbox_bytes_high
     }
 
     /// Whether the peer is still there.
