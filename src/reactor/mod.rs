@@ -349,7 +349,7 @@ impl<H: Handler> Reactor<H> {
     /// nothing is ending, a message came, the reply goes out whole. Whatever turns out otherwise goes the
     /// long way, [`Reactor::serve_at_length`], which does all of this and more; the tests hold the one
     /// against the other. It took an echo from 689 user instructions to 584 when it came in, and the rest of
-    /// the way to 278 was made on it (`cargo bench --bench floor -- --callgrind`).
+    /// the way to below 300 was made on it (`cargo bench --bench floor -- --callgrind`).
     #[inline(always)]
     fn serve_connection(&mut self, peer: Peer, readiness: Readiness) {
         let Reactor { board, handler, inbox, block, .. } = self;

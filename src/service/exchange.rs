@@ -200,7 +200,10 @@ mod tests {
                 match verb {
                     Verb::SendItBack => board.send(from, message),
                     Verb::SendAPart => board.send(from, Message::Binary(&message.bytes()[1..])),
-                    Verb::SendACopy => board.send(from, Message::Binary(&message.bytes().to_vec())),
+                    Verb::SendACopy => {
+                        let copy = message.bytes().to_vec();
+                        board.send(from, Message::Binary(&copy));
+                    }
                     Verb::SendItToTheOther => board.send(self.other.expect("there are two"), message),
                     Verb::Finish => board.finish(from),
                     Verb::Close => board.close(from),
