@@ -63,6 +63,8 @@
 pub mod cli;
 pub mod endpoint;
 pub mod guard;
+#[cfg(feature = "load")]
+pub mod load;
 #[cfg(feature = "cli")]
 pub mod logging;
 pub mod protocol;
