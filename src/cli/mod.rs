@@ -1,8 +1,15 @@
 //! The command line: one file per command, and what they share.
 //!
-//! Exit codes: 0 after a clean stop, 1 a failure at run time, 2 a wrong command line. A failure is one
+//! Exit codes: 0 after a clean stop, 1 a failure at run time, 2 a wrong command line (and 3, where bench
+//! was strict and was the limit itself). A failure is one
 //! line on standard error that names the thing and what to do about it.
 
+#[cfg(feature = "load")]
+mod bench;
+#[cfg(feature = "load")]
+mod compare;
+#[cfg(feature = "load")]
+mod panel;
 mod serve;
 mod units;
 
@@ -14,7 +21,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
-/// A single-threaded event-loop server: echo, reply, discard and source over TCP, UDP and Unix sockets.
+/// A single-threaded event-loop server, and a load generator for any server.
 #[derive(Parser)]
 #[command(
     name = "switchboard",
@@ -32,6 +39,12 @@ struct Cli {
 enum Command {
     /// Serve clients until SIGINT or SIGTERM. This is what happens without a command, too.
     Serve(serve::Options),
+    /// Load a server, and say honestly what it can do.
+    #[cfg(feature = "load")]
+    Bench(Box<bench::Options>),
+    /// Put two reports of bench beside each other.
+    #[cfg(feature = "load")]
+    Compare(compare::Options),
 }
 
 /// Why a command came to nothing, in one line.
@@ -74,12 +87,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let outcome = match cli.command {
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(options).map(|()| 0),
+        #[cfg(feature = "load")]
+        Command::Bench(options) => bench::run(*options),
+        #[cfg(feature = "load")]
+        Command::Compare(options) => compare::run(&options),
     };
     // The log's last words, unless nobody reads them.
     crate::logging::flush(Duration::from_millis(500));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(Failure::Runtime(problem)) => {
             complain(&problem);
             ExitCode::from(1)

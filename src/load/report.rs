@@ -74,6 +74,8 @@ pub struct Report {
     pub kernel: KernelFigures,
     /// Who was the limit.
     pub verdict: Verdict,
+    /// Of `bench --ab`: the two sides; the rest of the report is the first one's last round.
+    pub comparison: Option<super::compare::Comparison>,
 }
 
 /// Where a run took place.
@@ -381,6 +383,8 @@ pub struct ServerFigures {
     pub cpus_allowed: Vec<u32>,
     /// The busiest thread's, 0 to 1, every 100 ms.
     pub cpu_samples: Vec<f64>,
+    /// How many processes these figures are the sum of: workers count with their master.
+    pub processes: u32,
 }
 
 /// What the kernel counted meanwhile, on the whole machine.

@@ -498,9 +498,10 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Writes what handlers sent to others than the one they served.
+    /// Writes what handlers sent to others than the one they served; and, called between two turns, what
+    /// the loop's owner sent, without waiting for the next one.
     #[inline(never)]
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         let Reactor { board, handler, .. } = self;
         let mut peers = mem::take(&mut self.named);
         mem::swap(&mut peers, &mut board.touched);
@@ -599,6 +600,11 @@ impl<H: Handler> Reactor<H> {
     /// What a handler may do, for whoever owns the loop.
     pub fn board(&mut self) -> &mut BoardOf<H> {
         &mut self.board
+    }
+
+    /// The handler with the board that it is lent, for whoever acts for it between two turns.
+    pub fn both(&mut self) -> (&mut H, &mut BoardOf<H>) {
+        (&mut self.handler, &mut self.board)
     }
 
     /// The handler.

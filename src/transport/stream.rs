@@ -87,6 +87,35 @@ impl Stream {
         Ok(Stream::Tcp { socket: TcpStream::connect(to)?, established: false })
     }
 
+    /// As [`Stream::connect`], from this address of ours, where one is given.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and connect(2) that are known at once: `AddrNotAvailable` where the
+    /// address is not ours, or has no free port left.
+    #[cfg(feature = "socket-options")]
+    pub fn connect_from(to: SocketAddr, from: Option<std::net::IpAddr>) -> io::Result<Stream> {
+        use socket2::{Domain, Socket, Type};
+        /// Linux; macOS and the BSDs.
+        const EINPROGRESS: [i32; 2] = [115, 36];
+
+        let Some(from) = from else { return Stream::connect(to) };
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_address(true)?; // a port in TIME_WAIT will do
+        match socket.bind(&SocketAddr::new(from, 0).into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
+            outcome => outcome?,
+        }
+        match socket.connect(&to.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error().is_some_and(|code| EINPROGRESS.contains(&code)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Stream::Tcp { socket: TcpStream::from_std(socket.into()), established: false })
+    }
+
     /// Connects to a Unix listener. That happens at once, or not at all.
     ///
     /// # Errors

@@ -1,0 +1,616 @@
+//! `switchboard bench`: from the command line to a plan, and from a report to the screen and to files.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::panel::Panel;
+use super::{Failure, units};
+use crate::endpoint::Endpoint;
+use crate::load::ceiling::ceiling;
+use crate::load::compare::{self, Figure, Side};
+use crate::load::plan::{Arrivals, Plan, Rate, WarmUp};
+use crate::load::report::{Limit, Report, Round};
+use crate::load::run::{Circumstances, Outcome, run as run_plan};
+use crate::load::script::{Expected, Said, Template};
+use crate::load::search::{Slo, find_max};
+use crate::load::summary::{self, Style};
+use crate::load::witness::ServerSource;
+use crate::load::{files, page};
+use crate::protocol::Framing;
+
+/// Descriptors that are not for connections: the standard ones, the polls, the files, /proc.
+const DESCRIPTORS_RESERVED: u64 = 32;
+
+/// What `--find-max` begins with where no `--rate` was given.
+const FIRST_RATE_PER_S: f64 = 1000.0;
+
+/// How long a spawned server may take until it can be connected to, and to end.
+const SPAWN_WITHIN: Duration = Duration::from_secs(10);
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+const EXAMPLES: &str = "\
+Examples:
+  switchboard bench tcp://127.0.0.1:8080
+      64 connections, one message in flight each, for ten seconds: what does it do at its fastest?
+  switchboard bench tcp://127.0.0.1:8080 --rate 20000 --connections 500 --html report.html
+      An open loop: what do users see at 20,000 messages a second? With a page of pictures.
+  switchboard bench tcp://127.0.0.1:8080 --find-max --slo 'p99<=2ms'
+      The highest rate at which 99 % of the replies come within 2 ms.
+  switchboard bench tcp+lines://127.0.0.1:7000 --payload 'GET key{rand:4}' --expect any --idle 5000
+      Another protocol, line by line, with 5,000 silent connections beside.
+  switchboard bench --ab tcp://127.0.0.1:8080 tcp://127.0.0.1:8081 --rounds 8
+      Two servers turn about: is the second one faster, or is it noise?
+
+Exit code: 0 fine; 1 wrong replies, or a run that failed; 2 a wrong command line; 3 with --strict, if the
+generator was the limit.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ArrivalsName {
+    /// Evenly spaced.
+    Constant,
+    /// As independent users come.
+    Poisson,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The server: tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
+    #[arg(value_name = "URL", required = true, num_args = 1..=2)]
+    urls: Vec<Endpoint>,
+
+    /// Connections that talk.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+
+    /// Messages in flight on each connection, at most.
+    #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    depth: u32,
+
+    /// Open loop: messages per second in all, or from A to B over the run, as 1000..50000.
+    #[arg(long, value_name = "R|A..B", value_parser = rate, allow_hyphen_values = true)]
+    rate: Option<(f64, f64)>,
+
+    /// How the messages of an open loop are spaced.
+    #[arg(long, value_enum, default_value = "constant")]
+    arrivals: ArrivalsName,
+
+    /// Search for the highest rate that meets --slo.
+    #[arg(long, requires = "slo")]
+    find_max: bool,
+
+    /// What is to be met: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'.
+    #[arg(long, value_name = "SLO", requires = "find_max")]
+    slo: Option<Slo>,
+
+    /// How long is measured (of a search: each step).
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = finite, allow_hyphen_values = true)]
+    duration: Duration,
+
+    /// What is cut before that: a time, or auto: until the rate has settled.
+    #[arg(long, value_name = "auto|TIME", default_value = "auto", value_parser = warm_up, allow_hyphen_values = true)]
+    warmup: WarmUpTime,
+
+    /// Open the connections over so long a time, instead of as fast as they come.
+    #[arg(long, value_name = "TIME", value_parser = finite, allow_hyphen_values = true)]
+    ramp: Option<Duration>,
+
+    /// Connections that are held beside, and say nothing.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    idle: u32,
+
+    /// Connect, one message, close; over and over.
+    #[arg(long)]
+    churn: bool,
+
+    /// The payload's size, or from one to another, as 1..1024.
+    #[arg(long, value_name = "SIZE|A..B", default_value = "64", value_parser = sizes, allow_hyphen_values = true)]
+    size: (usize, usize),
+
+    /// What to say instead: {seq}, {conn} and {rand:N} are filled in.
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "size")]
+    payload: Option<Template>,
+
+    /// Addresses to connect from; may be repeated. [default: 127.0.0.2 and on, when the ports of 127.0.0.1 run out]
+    #[arg(long, value_name = "ADDRESS")]
+    source: Vec<IpAddr>,
+
+    /// What payloads and arrivals are drawn from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Bind the generator to this CPU (with more threads: and those behind it).
+    #[arg(long, value_name = "CPU")]
+    pin: Option<usize>,
+
+    /// Generator threads.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: u32,
+
+    /// Compare every reply, byte by byte, with what was sent. Off: only count its bytes.
+    #[arg(long, value_enum, default_value = "on")]
+    verify: OnOff,
+
+    /// What the server answers, where it is no echo: this text, or any message.
+    #[arg(long, value_name = "TEXT|any", conflicts_with = "verify")]
+    expect: Option<String>,
+
+    /// What a reply may take before it counts as timed out.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = finite, allow_hyphen_values = true)]
+    timeout: Duration,
+
+    /// The server's process, to watch its CPU and memory. [default: who listens there, if that is this machine]
+    #[arg(long, value_name = "PID", conflicts_with_all = ["spawn", "ab"])]
+    server_pid: Option<u32>,
+
+    /// Start the server with this command line, and stop it afterwards.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "ab")]
+    spawn: Option<String>,
+
+    /// Compare two servers, turn about.
+    #[arg(long)]
+    ab: bool,
+
+    /// Measure so often. `compare` and --ab need at least 8 to say anything.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "find_max")]
+    rounds: Option<u32>,
+
+    /// Exit with 3 if the generator was the limit.
+    #[arg(long)]
+    strict: bool,
+
+    /// Skip the self-test that tells what the generator could do.
+    #[arg(long)]
+    no_self_test: bool,
+
+    /// No progress, and no summary where a file was asked for.
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// Write the report as JSON; - is standard output, and then nothing else is.
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+
+    /// Write the run over time as CSV.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Write the distribution of response times for HdrHistogram's plotters.
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
+
+    /// Write a page with pictures.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// clap would take `Option<Duration>` for an option that may be left out.
+#[derive(Debug, Clone, Copy)]
+struct WarmUpTime(WarmUp);
+
+fn warm_up(text: &str) -> Result<WarmUpTime, String> {
+    match text {
+        "auto" => Ok(WarmUpTime(WarmUp::Auto)),
+        "0" | "off" => Ok(WarmUpTime(WarmUp::For(Duration::ZERO))),
+        _ => finite(text).map(|time| WarmUpTime(WarmUp::For(time))),
+    }
+}
+
+/// A time that passes.
+fn finite(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        time if time > Duration::from_secs(30 * 24 * 3600) => Err("it must be 30 days or less".into()),
+        time => Ok(time),
+    }
+}
+
+fn rate(text: &str) -> Result<(f64, f64), String> {
+    let number = |text: &str| match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.0 && rate <= 1e9 => Ok(rate),
+        _ => Err(format!("{text:?} is no rate: write messages per second, like 20000, or 1000..50000")),
+    };
+    let (from, to) = match text.split_once("..") {
+        Some((from, to)) => (number(from)?, number(to)?),
+        None => (number(text)?, number(text)?),
+    };
+    match from.max(to) > 0.0 && (to > 0.0 || from == to) {
+        true => Ok((from, to)),
+        false => Err("it must be more than 0".into()),
+    }
+}
+
+fn sizes(text: &str) -> Result<(usize, usize), String> {
+    let (min, max) = match text.split_once("..") {
+        Some((min, max)) => (units::size(min)?, units::size(max)?),
+        None => (units::size(text)?, units::size(text)?),
+    };
+    match min <= max {
+        _ if max > 64 << 20 => Err("it must be at most 64MiB".into()),
+        true => Ok((min, max)),
+        false => Err(format!("{min}..{max} goes backwards: write the smaller one first")),
+    }
+}
+
+/// What came of the command line, for all the runs of it.
+struct Session {
+    options: Options,
+    circumstances: Circumstances,
+    interrupted: Arc<AtomicBool>,
+    panel: Panel,
+}
+
+pub(super) fn run(options: Options) -> Result<u8, Failure> {
+    match (options.ab, options.urls.len()) {
+        (true, 1) => return Err(Failure::Usage("--ab compares two servers: give two URLs".into())),
+        (false, 2) => {
+            return Err(Failure::Usage("one URL at a time: to compare two servers, say --ab".into()));
+        }
+        _ => {}
+    }
+    let plan = plan(&options, &options.urls[0]).map_err(Failure::Usage)?;
+    for url in &options.urls {
+        Plan { target: url.clone(), ..plan.clone() }.check().map_err(Failure::Usage)?;
+    }
+    check_files(&options)?;
+    enough_descriptors(&plan)?;
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends the program at once.
+        let told = Arc::clone(&interrupted);
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register(signal, told))
+            .map_err(|error| Failure::Runtime(format!("cannot watch signals: {error}")))?;
+    }
+    let spawned = match &options.spawn {
+        Some(command) => Some(Spawned::start(command, &plan.target, &interrupted)?),
+        None => None,
+    };
+    let server = match (&spawned, options.server_pid) {
+        (Some(spawned), _) => ServerSource::Spawned(spawned.0.id()),
+        (None, Some(pid)) => ServerSource::Pid(pid),
+        (None, None) => ServerSource::Find,
+    };
+    let mut circumstances = Circumstances {
+        server,
+        command: std::env::args().skip(1).collect(),
+        ceiling_per_s: None,
+        probe: options.rounds.is_none() && !options.ab && plan.duration >= Duration::from_secs(1),
+    };
+    let panel = Panel::new(options.quiet);
+    if !options.no_self_test {
+        panel.say("self-test: what could the generator do?");
+        circumstances.ceiling_per_s = ceiling(&plan, &interrupted);
+    }
+    let mut session = Session { options, circumstances, interrupted, panel };
+    if session.options.ab {
+        return session.compare(&plan);
+    }
+    let outcome = match (session.options.slo.clone(), session.options.rounds) {
+        (Some(slo), _) => session.search(&plan, &slo),
+        (None, Some(rounds)) => session.rounds(&plan, rounds),
+        (None, None) => session.once(&plan),
+    };
+    drop(spawned); // its last words come before ours
+    session.finish(outcome)
+}
+
+fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
+    let (min, max) = options.size;
+    let said = match &options.payload {
+        Some(template) => Said::Template(template.clone()),
+        None => Said::Numbered { min, max },
+    };
+    let expected = match (&options.expect, options.verify) {
+        (Some(any), _) if any == "any" => Expected::Anything,
+        (Some(text), _) if text.is_empty() => return Err("--expect '' would be met by nothing".into()),
+        (Some(text), _) => Expected::Text(text.clone().into_bytes()),
+        (None, OnOff::Off) => Expected::AnyOfThatLength,
+        (None, OnOff::On) => Expected::Echo,
+    };
+    if target.framing() == Framing::Lines
+        && options.payload.is_some()
+        && std::env::args().any(|argument| argument.contains('\n'))
+    {
+        return Err("--payload: a line can't hold a line end; the protocol adds its own".into());
+    }
+    let arrivals = match options.arrivals {
+        ArrivalsName::Constant => Arrivals::Constant,
+        ArrivalsName::Poisson => Arrivals::Poisson,
+    };
+    Ok(Plan {
+        connections: options.connections as usize,
+        depth: options.depth as usize,
+        idle: options.idle as usize,
+        churn: options.churn,
+        rate: options.rate.map(|(from_per_s, to_per_s)| Rate { from_per_s, to_per_s, arrivals }),
+        said,
+        expected,
+        duration: options.duration,
+        warm_up: options.warmup.0,
+        ramp: options.ramp.unwrap_or_default(),
+        timeout: options.timeout,
+        threads: options.threads as usize,
+        pin: options.pin,
+        sources: options.source.clone(),
+        seed: options.seed,
+        ..Plan::new(target.clone())
+    })
+}
+
+/// A file that can't be written is found out before the run, not after it. What stands in it is kept
+/// until there is something new.
+fn check_files(options: &Options) -> Result<(), Failure> {
+    let files = [
+        ("--json", &options.json),
+        ("--csv", &options.csv),
+        ("--hdr", &options.hdr),
+        ("--html", &options.html),
+    ];
+    for (name, path) in files {
+        let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) else { continue };
+        if let Err(error) = OpenOptions::new().append(true).create(true).open(path) {
+            return Err(Failure::Usage(format!("{name} {}: cannot write there: {error}", path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Raises the limit where that helps, and says so where it doesn't.
+fn enough_descriptors(plan: &Plan) -> Result<(), Failure> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let limit = match soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        true => hard,
+        false => soft,
+    };
+    let wanted = (plan.connections + plan.idle) as u64;
+    match wanted + DESCRIPTORS_RESERVED <= limit {
+        true => Ok(()),
+        false => Err(Failure::Runtime(format!(
+            "{wanted} connections need more than the {limit} descriptors that this process may have: \
+             take fewer --connections and --idle, or raise the limit (ulimit -n)"
+        ))),
+    }
+}
+
+impl Session {
+    fn once(&mut self, plan: &Plan) -> Outcome {
+        let panel = &mut self.panel;
+        let outcome =
+            run_plan(plan, &self.circumstances, &self.interrupted, &mut |progress| panel.show(progress));
+        self.panel.clear();
+        outcome
+    }
+
+    /// The same several times; the report is the last one's, with the figures of all.
+    fn rounds(&mut self, plan: &Plan, count: u32) -> Outcome {
+        let mut rounds = Vec::new();
+        let mut last = Outcome::default();
+        for index in 0..count {
+            self.panel.say(&format!("round {} of {count}", index + 1));
+            last = self.once(plan);
+            rounds.push(round(&last.report));
+            if last.problem.is_some() || self.interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        last.report.rounds = rounds;
+        last
+    }
+
+    fn search(&mut self, plan: &Plan, slo: &Slo) -> Outcome {
+        let arrivals = match self.options.arrivals {
+            ArrivalsName::Constant => Arrivals::Constant,
+            ArrivalsName::Poisson => Arrivals::Poisson,
+        };
+        let first_rate = plan.rate.map_or(FIRST_RATE_PER_S, |rate| rate.to_per_s);
+        let mut last = Outcome::default();
+        let found = find_max(slo, first_rate, |per_s| {
+            self.panel.say(&format!("trying {per_s:.0}/s"));
+            let rate = Rate { from_per_s: per_s, to_per_s: per_s, arrivals };
+            last = self.once(&Plan { rate: Some(rate), ..plan.clone() });
+            match &last.problem {
+                Some(problem) => Err(problem.clone()),
+                None => Ok(last.report.clone()),
+            }
+        });
+        match found {
+            Ok((found, curve, report)) => {
+                let mut report = report.unwrap_or(last.report);
+                report.found = Some(found);
+                report.curve = curve;
+                Outcome { report, problem: None }
+            }
+            Err(_) => last,
+        }
+    }
+
+    /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.
+    fn compare(&mut self, plan: &Plan) -> Result<u8, Failure> {
+        let count = self.options.rounds.unwrap_or(8);
+        let plans = [0, 1].map(|index| Plan { target: self.options.urls[index].clone(), ..plan.clone() });
+        let mut sides =
+            plans.each_ref().map(|plan| Side { name: plan.target.to_string(), rounds: Vec::new() });
+        let mut reports = [Report::default(), Report::default()];
+        let mut wrong = false;
+        for index in 0..count {
+            let order = if index % 2 == 0 { [0, 1] } else { [1, 0] };
+            for which in order {
+                self.panel.say(&format!("round {} of {count}: {}", index + 1, sides[which].name));
+                let outcome = self.once(&plans[which]);
+                if let Some(problem) = outcome.problem {
+                    return Err(Failure::Runtime(problem));
+                }
+                wrong |= outcome.report.failures.wrong() > 0;
+                sides[which].rounds.push(round(&outcome.report));
+                reports[which] = outcome.report;
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                // A round that only one of them had is no round.
+                let both = sides[0].rounds.len().min(sides[1].rounds.len()).saturating_sub(1);
+                sides.iter_mut().for_each(|side| side.rounds.truncate(both));
+                break;
+            }
+        }
+        // At the same offered rate the rates say nothing.
+        let headline = if plan.rate.is_some() { Figure::P99 } else { Figure::AchievedPerS };
+        let comparison = compare::compare(&sides[0], &sides[1], headline);
+        let [mut report, _] = reports;
+        report.rounds = sides[0].rounds.clone();
+        report.comparison = Some(comparison.clone());
+        self.write_files(&report)?;
+        if self.options.json.as_deref() != Some(Path::new("-")) {
+            print(&comparison.render(width()))?;
+        }
+        Ok(u8::from(wrong))
+    }
+
+    /// Shows the report, writes the files, and says how the program ends.
+    fn finish(&mut self, outcome: Outcome) -> Result<u8, Failure> {
+        let Outcome { report, problem } = outcome;
+        self.write_files(&report)?;
+        let to_stdout = self.options.json.as_deref() == Some(Path::new("-"));
+        let has_measured = report.measured_s > 0.0;
+        let wants_summary =
+            !self.options.quiet || (self.options.json.is_none() && self.options.html.is_none());
+        if !to_stdout && wants_summary && has_measured {
+            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            print(&summary::render(&report, Style { colour, width: width() }))?;
+        }
+        if let Some(problem) = problem {
+            return Err(Failure::Runtime(problem));
+        }
+        if report.failures.wrong() > 0 {
+            return Ok(1);
+        }
+        match self.options.strict && report.verdict.limit == Limit::Generator {
+            true => Ok(3),
+            false => Ok(0),
+        }
+    }
+
+    fn write_files(&self, report: &Report) -> Result<(), Failure> {
+        let options = &self.options;
+        if let Some(path) = &options.json {
+            match path == Path::new("-") {
+                true => print(&files::json(report))?,
+                false => write(path, &files::json(report))?,
+            }
+        }
+        if let Some(path) = &options.csv {
+            write(path, &files::csv(report))?;
+        }
+        if let Some(path) = &options.hdr {
+            write(path, &files::hdr(report))?;
+        }
+        if let Some(path) = &options.html {
+            write(path, &page::render(report))?;
+        }
+        Ok(())
+    }
+}
+
+fn round(report: &Report) -> Round {
+    let percentile = |percent| report.latency.response.as_ref().and_then(|it| it.percentile(percent)?.ns);
+    Round {
+        achieved_per_s: report.achieved_per_s,
+        p50_ns: percentile(50.0),
+        p99_ns: percentile(99.0),
+        server_cpu_ns_per_reply: report.server.as_ref().and_then(|server| server.cpu_ns_per_reply),
+        failures: report.failures.total(),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text)
+        .map_err(|error| Failure::Runtime(format!("cannot write {}: {error}", path.display())))
+}
+
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(stdout, "{text}{end}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // the reader has seen enough
+        outcome => {
+            outcome.map_err(|error| Failure::Runtime(format!("cannot write to standard output: {error}")))
+        }
+    }
+}
+
+/// Of the terminal, as it says itself; 100 where it doesn't.
+pub(super) fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.filter(|columns| (40..=400).contains(columns)).unwrap_or(100)
+}
+
+/// A server that we started, and stop.
+struct Spawned(Child);
+
+impl Spawned {
+    fn start(command: &str, target: &Endpoint, interrupted: &AtomicBool) -> Result<Spawned, Failure> {
+        // `exec`, so that the process is the server and not the shell. Its standard output is for people:
+        // ours may be JSON.
+        let child = Command::new("sh")
+            .args(["-c", &format!("exec {command}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(io::stderr()))
+            .spawn();
+        let problem = |what: String| Failure::Runtime(format!("--spawn {command:?}: {what}"));
+        let mut spawned = Spawned(child.map_err(|error| problem(format!("cannot start it: {error}")))?);
+        let deadline = Instant::now() + SPAWN_WITHIN;
+        while !is_up(target) {
+            if let Ok(Some(status)) = spawned.0.try_wait() {
+                return Err(problem(format!("it ended before anyone could connect: {status}")));
+            }
+            if Instant::now() > deadline || interrupted.load(Ordering::Relaxed) {
+                return Err(problem(format!("nobody listens at {target} after {SPAWN_WITHIN:?}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(spawned)
+    }
+}
+
+/// Whether somebody listens there. UDP can't be asked: the port is taken, then.
+fn is_up(target: &Endpoint) -> bool {
+    match target {
+        Endpoint::Tcp(address, _) => {
+            std::net::TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok()
+        }
+        Endpoint::Unix(path, _) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+        Endpoint::Udp(address) => std::net::UdpSocket::bind(address).is_err(),
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let deadline = Instant::now() + END_WITHIN;
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `switchboard compare A.json B.json`: two reports beside each other.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::bench::{print, width};
+use crate::load::compare::of_reports;
+use crate::load::files;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// What `bench --json` wrote. With --rounds 8 or more there can be a verdict.
+    #[arg(value_name = "A.json")]
+    a: PathBuf,
+
+    /// What it is to be compared with.
+    #[arg(value_name = "B.json")]
+    b: PathBuf,
+}
+
+pub(super) fn run(options: &Options) -> Result<u8, Failure> {
+    let a = files::read(&options.a).map_err(Failure::Usage)?;
+    let b = files::read(&options.b).map_err(Failure::Usage)?;
+    print(&of_reports(&a, &b).render(width()))?;
+    Ok(0)
+}

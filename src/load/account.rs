@@ -1,0 +1,197 @@
+//! What one generator thread has counted. Threads share nothing while they run; their accounts are added
+//! up when they are done.
+//!
+//! Figures and percentiles are of messages that were due in the measured window. Failures are counted over
+//! the whole run: a wrong reply is no less wrong during the warm-up.
+
+use super::dialogue::{Flight, Heard, Missed};
+use super::histogram::Recorder;
+use super::report::Failures;
+use super::timeline::Tally;
+
+/// From when to when is measured, in nanoseconds since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// `u64::MAX` while the warm-up goes on.
+    pub from_ns: u64,
+    /// `u64::MAX` while it is not known.
+    pub to_ns: u64,
+}
+
+impl Window {
+    /// Whether it lies in there.
+    #[inline]
+    pub fn holds(&self, ns: u64) -> bool {
+        self.from_ns <= ns && ns < self.to_ns
+    }
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Account {
+    /// Messages that were due in the window.
+    pub offered: u64,
+    /// Those of them that got the right reply, whenever it came.
+    pub replies: u64,
+    /// Right replies that came in the window.
+    pub arrived: u64,
+    /// Messages of the window that never get one: infinite.
+    pub infinite: u64,
+    /// Of the whole run.
+    pub failures: Failures,
+    /// Connections established, in the whole run.
+    pub connected: u64,
+    /// Messages sent, in the whole run.
+    pub sent: u64,
+    /// Replies of the whole run, right or wrong.
+    pub heard: u64,
+    /// From due to the reply's last byte. Empty where that is the same as `service`.
+    pub response: Recorder,
+    /// From sent to the reply's last byte.
+    pub service: Recorder,
+    /// From due to sent.
+    pub send_lag: Recorder,
+    /// From connect(2) to the established connection, in the whole run.
+    pub connect: Recorder,
+    /// Bytes received in the window.
+    pub bytes_in: u64,
+    /// Bytes sent in the window.
+    pub bytes_out: u64,
+    /// How long the loop worked within the window, and how long it was there.
+    pub worked_ns: u64,
+    /// See `worked_ns`.
+    pub lasted_ns: u64,
+}
+
+impl Account {
+    /// Everything that `other` counted, too.
+    pub fn merge(&mut self, other: &Account) {
+        self.offered += other.offered;
+        self.replies += other.replies;
+        self.arrived += other.arrived;
+        self.infinite += other.infinite;
+        self.connected += other.connected;
+        self.sent += other.sent;
+        self.heard += other.heard;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.worked_ns += other.worked_ns;
+        self.lasted_ns += other.lasted_ns;
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.send_lag.merge(&other.send_lag);
+        self.connect.merge(&other.connect);
+        let (mine, theirs) = (&mut self.failures, &other.failures);
+        mine.corrupted += theirs.corrupted;
+        mine.reordered += theirs.reordered;
+        mine.duplicated += theirs.duplicated;
+        mine.lost += theirs.lost;
+        mine.short += theirs.short;
+        mine.refused += theirs.refused;
+        mine.reset += theirs.reset;
+        mine.timed_out += theirs.timed_out;
+        mine.unsent += theirs.unsent;
+    }
+}
+
+/// The account, the slice that is going on, and what they need to know of the run.
+pub struct Ledger {
+    /// See [`Account`].
+    pub account: Account,
+    /// The slice that is going on.
+    pub tally: Tally,
+    /// What is measured.
+    pub window: Window,
+    /// Messages are due at other times than they are sent.
+    pub two_clocks: bool,
+}
+
+impl Ledger {
+    /// A message was sent.
+    #[inline]
+    pub fn sent(&mut self, due_ns: u64) {
+        self.account.sent += 1;
+        self.tally.offered += 1;
+        if self.window.holds(due_ns) {
+            self.account.offered += 1;
+        }
+    }
+
+    /// So late was one sent, by our own fault.
+    #[inline]
+    pub fn lag(&mut self, due_ns: u64, lag_ns: u64) {
+        if self.window.holds(due_ns) {
+            self.account.send_lag.record(lag_ns);
+        }
+    }
+
+    /// Something came.
+    #[inline]
+    pub fn hear(&mut self, heard: Heard, now_ns: u64) {
+        match heard {
+            Heard::Answer(flight) => self.answer(flight, now_ns),
+            Heard::Late(flight) => {
+                self.account.failures.reordered += 1;
+                self.tally.failures += 1;
+                self.answer(flight, now_ns);
+            }
+            Heard::Corrupted(flight) => {
+                self.account.failures.corrupted += 1;
+                self.account.heard += 1;
+                self.fail(flight);
+            }
+            Heard::Duplicate => {
+                self.account.failures.duplicated += 1;
+                self.account.heard += 1;
+                self.fail(None);
+            }
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, flight: Flight, now_ns: u64) {
+        let response_ns = now_ns.saturating_sub(flight.due_ns);
+        self.tally.record(response_ns);
+        self.account.heard += 1;
+        if self.window.holds(flight.due_ns) {
+            self.account.replies += 1;
+            self.account.service.record(now_ns.saturating_sub(flight.sent_ns));
+            if self.two_clocks {
+                self.account.response.record(response_ns);
+            }
+        }
+        if self.window.holds(now_ns) {
+            self.account.arrived += 1;
+        }
+    }
+
+    /// Something did not come.
+    pub fn miss(&mut self, missed: Missed) {
+        let failures = &mut self.account.failures;
+        let (count, flight) = match missed {
+            Missed::Lost(flight) => (&mut failures.lost, flight),
+            Missed::TimedOut(flight) => (&mut failures.timed_out, flight),
+            Missed::Short(flight) => (&mut failures.short, flight),
+        };
+        *count += 1;
+        self.fail(Some(flight));
+    }
+
+    /// A message that was due could not be sent at all.
+    pub fn unsent(&mut self, due_ns: u64) {
+        self.account.failures.unsent += 1;
+        self.tally.offered += 1;
+        self.tally.failures += 1;
+        if self.window.holds(due_ns) {
+            self.account.offered += 1;
+            self.account.infinite += 1;
+        }
+    }
+
+    fn fail(&mut self, flight: Option<Flight>) {
+        self.tally.failures += 1;
+        if flight.is_some_and(|flight| self.window.holds(flight.due_ns)) {
+            self.account.infinite += 1;
+        }
+    }
+}

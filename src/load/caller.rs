@@ -1,0 +1,443 @@
+//! The caller: the clients of one generator thread, as a handler on the reactor.
+//!
+//! It opens connections, keeps so many messages in flight on each, and hands what comes back to the
+//! connection's [`Dialogue`]. It decides nothing about the run: when to talk and what is measured, it is
+//! told.
+//!
+//! The clock is read once for each read from a socket, not once a turn: with hundreds of replies in a turn,
+//! the last ones would else seem as fast as the first.
+//!
+//! Invariant: a message is in flight, or owed, or has been accounted for.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::account::Ledger;
+use super::dialogue::Dialogue;
+use super::plan::Plan;
+use super::script::{Rendered, Script};
+use crate::endpoint::Endpoint;
+use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Peer};
+use crate::transport::{Address, Stream};
+
+/// Connections that are being opened at a time: more would overflow a listener's backlog, and measure
+/// that.
+const OPENING_MAX: usize = 128;
+
+/// Messages of an open loop that may wait for a free place on their connection. Beyond, they count as
+/// unsent.
+const OWED_MAX: usize = 1 << 16;
+
+/// How long a connection that was refused or lost rests before it is tried again, at first and at most.
+const RETRY_NS: u64 = 10_000_000;
+const RETRY_NS_MAX: u64 = 1_000_000_000;
+
+/// The addresses that stand in when the ports of 127.0.0.1 run out.
+const SOURCES_MAX: u8 = 254;
+
+/// Nanoseconds since the run began, the same for all its threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(pub Instant);
+
+impl Clock {
+    /// So many have passed.
+    #[inline]
+    pub fn now_ns(self) -> u64 {
+        let elapsed = self.0.elapsed();
+        elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
+    }
+}
+
+/// One connection, whether it is open or not.
+struct Line {
+    dialogue: Dialogue,
+    /// When messages were due that have found no free place yet.
+    owed: VecDeque<u64>,
+    peer: Option<Peer>,
+    stage: Stage,
+    /// When it began to be opened.
+    dialled_ns: u64,
+    retry_ns: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not asked for yet, or resting until this moment.
+    Down(u64),
+    Opening,
+    Open,
+}
+
+/// See the module's text.
+pub struct Caller {
+    /// What has been counted.
+    pub ledger: Ledger,
+    /// Messages are sent.
+    pub talking: bool,
+    /// Lines from this one on keep silent, for an experiment.
+    pub silent_from: usize,
+    /// What made going on pointless, in one line.
+    pub fatal: Option<String>,
+    plan: Arc<Plan>,
+    script: Arc<Script>,
+    clock: Clock,
+    rendered: Rendered,
+    /// Those that talk first, then the idle ones.
+    lines: Vec<Line>,
+    talkers: usize,
+    /// The lines' numbers begin here: threads have different ones.
+    first: u32,
+    /// Lines to open, in order.
+    down: VecDeque<usize>,
+    opening: usize,
+    open: usize,
+    ever_open: bool,
+    source: usize,
+    sources: Vec<IpAddr>,
+    /// Whose turn it is to say what is due next.
+    next: usize,
+    closing: bool,
+}
+
+impl Caller {
+    /// With `talkers` connections that talk and `idle` that don't, numbered from `first`.
+    pub fn new(
+        plan: Arc<Plan>,
+        script: Arc<Script>,
+        clock: Clock,
+        ledger: Ledger,
+        (talkers, idle, first): (usize, usize, u32),
+    ) -> Caller {
+        let line = |index| Line {
+            dialogue: Dialogue::new(first + index as u32, script.framing()),
+            owed: VecDeque::new(),
+            peer: None,
+            stage: Stage::Down(0),
+            dialled_ns: 0,
+            retry_ns: RETRY_NS,
+        };
+        let lines: Vec<Line> = (0..talkers + idle).map(line).collect();
+        Caller {
+            ledger,
+            talking: false,
+            silent_from: usize::MAX,
+            fatal: None,
+            sources: plan.sources.clone(),
+            plan,
+            clock,
+            rendered: Rendered::default(),
+            down: (0..talkers + idle).collect(),
+            lines,
+            script,
+            talkers,
+            first,
+            opening: 0,
+            open: 0,
+            ever_open: false,
+            source: 0,
+            next: 0,
+            closing: false,
+        }
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Messages that have no reply yet, or could not be sent yet.
+    pub fn unfinished(&self) -> bool {
+        self.lines.iter().any(|line| line.dialogue.in_flight() > 0 || !line.owed.is_empty())
+    }
+
+    /// Opens what is to be open by now, `allowed` lines at most in all.
+    pub fn dial(&mut self, board: &mut BoardOf<Self>, now_ns: u64, allowed: usize) {
+        while self.opening < OPENING_MAX && self.opening + self.open < allowed {
+            let Some(&index) = self.down.front() else { return };
+            match self.lines[index].stage {
+                Stage::Down(until_ns) if until_ns <= now_ns => {}
+                _ => return, // the others have been waiting for a shorter time
+            }
+            self.down.pop_front();
+            self.dial_line(board, index, now_ns);
+        }
+    }
+
+    /// When the next line that rests is to be tried.
+    pub fn next_dial_ns(&self) -> Option<u64> {
+        match self.lines[*self.down.front()?].stage {
+            Stage::Down(until_ns) => Some(until_ns),
+            _ => None,
+        }
+    }
+
+    fn dial_line(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
+        if let Endpoint::Udp(_) = self.plan.target {
+            self.lines[index].stage = Stage::Open; // there is nothing to be opened
+            self.lines[index].peer = None;
+            self.open += 1;
+            self.ledger.account.connected += 1;
+            self.talk(board, index, now_ns);
+            return;
+        }
+        let outcome = loop {
+            let source = self.sources.get(self.source % self.sources.len().max(1)).copied();
+            let stream = match &self.plan.target {
+                Endpoint::Tcp(address, _) => Stream::connect_from(*address, source),
+                Endpoint::Unix(path, _) => Stream::connect_unix(path),
+                Endpoint::Udp(_) => unreachable!("has been dealt with above"),
+            };
+            match stream.and_then(|stream| board.connect(stream, index as u32)) {
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && self.next_source() => {}
+                outcome => break outcome,
+            }
+        };
+        let line = &mut self.lines[index];
+        line.dialled_ns = now_ns;
+        match outcome {
+            Ok(peer) => {
+                line.peer = Some(peer);
+                line.stage = Stage::Opening;
+                self.opening += 1;
+            }
+            Err(error) => self.failed_to_open(index, error.kind(), now_ns),
+        }
+    }
+
+    /// The ports of this source have run out: the next one. False where there is none.
+    fn next_source(&mut self) -> bool {
+        let Endpoint::Tcp(SocketAddr::V4(target), _) = self.plan.target else { return false };
+        if self.plan.sources.is_empty() && self.sources.is_empty() && target.ip().is_loopback() {
+            self.sources = (1..=SOURCES_MAX).map(|last| Ipv4Addr::new(127, 0, 0, last).into()).collect();
+            self.source = 0;
+        }
+        if self.source + 1 >= self.sources.len() {
+            return false;
+        }
+        self.source += 1;
+        true
+    }
+
+    fn failed_to_open(&mut self, index: usize, kind: io::ErrorKind, now_ns: u64) {
+        self.ledger.account.failures.refused += 1;
+        self.ledger.tally.failures += 1;
+        self.rest(index, now_ns);
+        let nobody_there = matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+        if nobody_there && self.open == 0 {
+            self.fatal.get_or_insert_with(|| match self.ever_open {
+                true => format!("{} went away: {kind} in the middle of the run", self.plan.target),
+                false => {
+                    format!("cannot connect to {}: {kind}; is a server listening there?", self.plan.target)
+                }
+            });
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            self.fatal.get_or_insert_with(|| {
+                format!(
+                    "no free port is left to connect to {}: give more addresses with --source",
+                    self.plan.target
+                )
+            });
+        } else if !self.ever_open && kind != io::ErrorKind::WouldBlock {
+            self.fatal.get_or_insert_with(|| format!("cannot connect to {}: {kind}", self.plan.target));
+        }
+    }
+
+    /// The line is down for a while.
+    fn rest(&mut self, index: usize, now_ns: u64) {
+        let line = &mut self.lines[index];
+        line.peer = None;
+        line.stage = Stage::Down(now_ns + line.retry_ns);
+        line.retry_ns = (2 * line.retry_ns).min(RETRY_NS_MAX);
+        self.down.push_back(index);
+    }
+
+    /// Everybody says what there is to say.
+    pub fn talk_all(&mut self, board: &mut BoardOf<Self>) {
+        let now_ns = self.clock.now_ns();
+        for index in 0..self.talkers {
+            self.talk(board, index, now_ns);
+        }
+    }
+
+    /// An open loop's message is due: on the next line in the row.
+    pub fn due(&mut self, board: &mut BoardOf<Self>, due_ns: u64, now_ns: u64) {
+        let index = self.next;
+        self.next = (self.next + 1) % self.talkers;
+        let line = &mut self.lines[index];
+        if line.owed.len() == OWED_MAX {
+            return self.ledger.unsent(due_ns);
+        }
+        let at_once = line.owed.is_empty() && line.dialogue.in_flight() < self.plan.depth;
+        line.owed.push_back(due_ns);
+        self.talk(board, index, now_ns);
+        if at_once {
+            self.ledger.lag(due_ns, now_ns.saturating_sub(due_ns));
+        }
+    }
+
+    /// Fills the free places of one line.
+    #[inline]
+    fn talk(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
+        let open_loop = self.plan.rate.is_some();
+        if !self.talking || index >= self.talkers.min(self.silent_from) {
+            return;
+        }
+        let line = &mut self.lines[index];
+        if line.stage != Stage::Open {
+            return;
+        }
+        while line.dialogue.in_flight() < self.plan.depth {
+            let due_ns = match (open_loop, self.plan.churn) {
+                (true, _) => match line.owed.pop_front() {
+                    Some(due_ns) => due_ns,
+                    None => return,
+                },
+                (false, true) => line.dialled_ns,
+                (false, false) => now_ns,
+            };
+            let Line { dialogue, peer, .. } = line;
+            match *peer {
+                Some(peer) => {
+                    let Some((_, mut outbox)) = board.outbox(peer) else { return };
+                    dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, |part| outbox.put(part));
+                }
+                None => {
+                    let mut datagram = Vec::new();
+                    let put = |part: &[u8]| datagram.extend_from_slice(part);
+                    dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
+                    if let Endpoint::Udp(address) = self.plan.target {
+                        board.send_to(index, address, &datagram);
+                    }
+                }
+            }
+            self.ledger.sent(due_ns);
+        }
+    }
+
+    /// Gives up what has been waiting for too long, and goes on.
+    pub fn give_up(&mut self, board: &mut BoardOf<Self>, now_ns: u64) {
+        let timeout_ns = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let Some(sent_before_ns) = now_ns.checked_sub(timeout_ns) else { return };
+        for index in 0..self.talkers {
+            let ledger = &mut self.ledger;
+            let mut missed_some = false;
+            self.lines[index].dialogue.give_up(sent_before_ns, |missed| {
+                missed_some = true;
+                ledger.miss(missed);
+            });
+            match self.lines[index].peer {
+                // There is one message per connection: it is done with.
+                Some(peer) if missed_some && self.plan.churn => board.close(peer),
+                _ if missed_some => self.talk(board, index, now_ns),
+                _ => {}
+            }
+        }
+    }
+
+    /// Nothing new is said from now on.
+    pub fn fall_silent(&mut self) {
+        self.talking = false;
+        self.closing = true;
+        // What was due and found no free place: its time has run out.
+        for line in &mut self.lines {
+            line.owed.drain(..).for_each(|due_ns| self.ledger.unsent(due_ns));
+        }
+    }
+
+    /// It is over: what is in flight has not come.
+    pub fn end(&mut self) {
+        for line in &mut self.lines {
+            line.dialogue.end(|missed| self.ledger.miss(missed));
+        }
+    }
+}
+
+impl Handler for Caller {
+    type Transport = Stream;
+    /// The line's index.
+    type State = u32;
+
+    fn admit(&mut self, _listener: usize, _address: &Address) -> Option<u32> {
+        None // there are no listeners
+    }
+
+    fn on_open(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        let Some(index) = board.state(peer).map(|index| *index as usize) else { return };
+        let now_ns = self.clock.now_ns();
+        let line = &mut self.lines[index];
+        line.stage = Stage::Open;
+        line.retry_ns = RETRY_NS;
+        self.opening -= 1;
+        self.open += 1;
+        self.ever_open = true;
+        self.ledger.account.connected += 1;
+        self.ledger.account.connect.record(now_ns.saturating_sub(line.dialled_ns));
+        self.talk(board, index, now_ns);
+    }
+
+    #[inline]
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
+        let Some(index) = board.state(from).map(|index| *index as usize) else { return inbox.clear() };
+        let now_ns = self.clock.now_ns();
+        let (line, ledger) = (&mut self.lines[index], &mut self.ledger);
+        let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
+            ledger.hear(heard, now_ns);
+        });
+        inbox.consume(count);
+        if self.plan.churn && line.dialogue.in_flight() == 0 {
+            return board.close(from);
+        }
+        self.talk(board, index, now_ns);
+    }
+
+    fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, _from: SocketAddr, bytes: &[u8]) {
+        let now_ns = self.clock.now_ns();
+        let (Some(line), ledger) = (self.lines.get_mut(socket), &mut self.ledger) else { return };
+        line.dialogue.hear_datagram(&self.script, &mut self.rendered, bytes, |heard| {
+            ledger.hear(heard, now_ns);
+        });
+        self.talk(board, socket, now_ns);
+    }
+
+    fn on_close(&mut self, board: &mut BoardOf<Self>, _peer: Peer, index: u32, reason: CloseReason) {
+        let index = index as usize;
+        let now_ns = self.clock.now_ns();
+        let was_open = self.lines[index].stage == Stage::Open;
+        match was_open {
+            true => self.open -= 1,
+            false => self.opening -= 1,
+        }
+        if self.closing && reason == CloseReason::Cut {
+            return;
+        }
+        if !was_open {
+            let kind = match reason {
+                CloseReason::Unestablished(kind) | CloseReason::Failed(kind) => kind,
+                _ => io::ErrorKind::TimedOut,
+            };
+            return self.failed_to_open(index, kind, now_ns);
+        }
+        let own = matches!(reason, CloseReason::Closed);
+        if !own && reason != CloseReason::Finished && reason != CloseReason::Lingered {
+            self.ledger.account.failures.reset += 1;
+            self.ledger.tally.failures += 1;
+        }
+        let ledger = &mut self.ledger;
+        self.lines[index].dialogue.end(|missed| ledger.miss(missed));
+        if own && self.plan.churn {
+            self.lines[index].peer = None;
+            self.lines[index].stage = Stage::Down(0);
+            if self.talking {
+                self.dial_line(board, index, now_ns);
+            } else {
+                self.down.push_front(index);
+            }
+        } else {
+            self.rest(index, now_ns);
+        }
+        log::debug!("connection {}: {reason}", self.first as usize + index);
+    }
+}

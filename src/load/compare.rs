@@ -1,0 +1,597 @@
+//! Two servers side by side, or one before and after a change: FASTER, SLOWER, or NO DIFFERENCE SEEN.
+//!
+//! Both were measured in several equal rounds, A and B turn about, so that whatever else the machine did came
+//! over both. The rounds are paired by their place, and what counts is the ratio B/A in each pair. If A and B
+//! were the same, each ratio could as well have come out the other way round; so all signs of the log ratios
+//! are flipped in every way there is, and p is the share of these arrangements whose sum lies as far from 0 as
+//! the one that was seen. That assumes nothing about how the noise is distributed, only that it hits both alike.
+//!
+//! A difference is one that has p < 0.01 *and* a median of more than 1 %, and of more than the noise floor, which
+//! is what a server shows against itself from one of its rounds to the next. The floor also covers a drift: where
+//! the machine slows down steadily, B always comes later than A, by half of what lies between two rounds of A.
+//!
+//! With 8 rounds the least p there can be is 2/256 = 0.0078. With fewer it would be above 0.01 whatever was seen,
+//! so there is no verdict then. It doesn't measure anything, and doesn't average what differs: the least and the
+//! greatest ratio are always shown.
+//!
+//! Invariant: no figure in a [`Comparison`] is infinite or not a number, whatever the rounds hold.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::report::{Limit, PlanFigures, Report, Round};
+
+/// So many rounds of either side are needed for a verdict.
+pub const ROUNDS_MIN: usize = 8;
+/// What chance alone may do, at most.
+const P_MAX: f64 = 0.01;
+/// A smaller difference is none that matters, however sure it is.
+const DIFFERENCE_MIN: f64 = 0.01;
+/// Up to here every arrangement is looked at: a million.
+const EXACT_ROUNDS_MAX: usize = 20;
+/// Beyond, so many are drawn.
+const DRAWN: u64 = 100_000;
+/// How many times worse than the worst that was measured an infinite figure counts.
+const INFINITE_TIMES: f64 = 10.0;
+
+/// One of the two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Side {
+    /// What it is called: its URL.
+    pub name: String,
+    /// In the order in which they were run.
+    pub rounds: Vec<Round>,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// Replies per second: more is faster.
+    AchievedPerS,
+    /// The median response time: less is faster.
+    P50,
+    /// See `P50`.
+    P99,
+    /// The server's CPU time per reply: less is cheaper. Only where it is known of all rounds.
+    ServerCpuPerReply,
+}
+
+/// What the rounds say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Finding {
+    /// B is faster than A (or cheaper, where it is about CPU).
+    Faster,
+    /// B is slower than A (or dearer).
+    Slower,
+    /// There may be one, but not one that these rounds show.
+    NoDifferenceSeen,
+    /// There are too few rounds to say.
+    NoVerdict,
+}
+
+/// One figure of both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Which.
+    pub figure: Figure,
+    /// A's, in its own unit: per second, or ns. `None`: infinite.
+    pub a_median: Option<f64>,
+    /// B's.
+    pub b_median: Option<f64>,
+    /// Of each pair of rounds, B/A. An infinite latency counts as ten times the worst that was measured.
+    pub ratios: Vec<f64>,
+    /// Their median.
+    pub ratio: f64,
+    /// The least.
+    pub ratio_min: f64,
+    /// The greatest.
+    pub ratio_max: f64,
+    /// How far two rounds of the same side lie apart, as a median: 0.03 is 3 %. Of the noisier side.
+    pub noise_floor: Option<f64>,
+    /// How often chance alone shows as much; only with enough rounds.
+    pub p: Option<f64>,
+    /// Of how many arrangements that was counted.
+    pub arrangements: u64,
+    /// The arrangements were drawn, always the same ones: there were too many to look at each.
+    pub drawn: bool,
+    /// The outcome.
+    pub finding: Finding,
+}
+
+/// Two sides side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// A's name.
+    pub a: String,
+    /// B's name.
+    pub b: String,
+    /// How many rounds A has.
+    pub a_rounds: u32,
+    /// How many rounds B has.
+    pub b_rounds: u32,
+    /// The figure that the first line is about.
+    pub headline: Figure,
+    /// Those that were measured on both sides.
+    pub figures: Vec<Compared>,
+    /// What to know before it is believed, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// Compares B with A. `headline` is the figure that the first line is about; see [`headline`].
+pub fn compare(a: &Side, b: &Side, headline: Figure) -> Comparison {
+    let (a_rounds, b_rounds) = (a.rounds.len(), b.rounds.len());
+    let pairs = a_rounds.min(b_rounds);
+    let mut notes = Vec::new();
+    if a_rounds != b_rounds {
+        notes.push(format!("A has {a_rounds} rounds and B {b_rounds}: the first {pairs} are compared."));
+    }
+    for (name, side) in [("A", a), ("B", b)] {
+        let failures = side.rounds[..pairs].iter().fold(0u64, |sum, it| sum.saturating_add(it.failures));
+        if failures > 0 {
+            notes.push(format!("{name} had {failures} failures."));
+        }
+    }
+    let figures = [Figure::AchievedPerS, Figure::P50, Figure::P99, Figure::ServerCpuPerReply];
+    Comparison {
+        a: a.name.clone(),
+        b: b.name.clone(),
+        a_rounds: a_rounds as u32,
+        b_rounds: b_rounds as u32,
+        headline,
+        figures: figures
+            .iter()
+            .filter_map(|it| compared(*it, &a.rounds[..pairs], &b.rounds[..pairs]))
+            .collect(),
+        notes,
+    }
+}
+
+/// What two runs are to be judged by: their rates; but where both were offered the same rate, and so achieve the
+/// same, by their p99.
+pub fn headline(a: &PlanFigures, b: &PlanFigures) -> Figure {
+    let offered = |plan: &PlanFigures| plan.rate_from_per_s.zip(plan.rate_to_per_s);
+    match offered(a) {
+        Some(rates) if offered(b) == Some(rates) => Figure::P99,
+        _ => Figure::AchievedPerS,
+    }
+}
+
+/// Compares two reports: by their rounds, or else, without a verdict, by their single figures.
+pub fn of_reports(a: &Report, b: &Report) -> Comparison {
+    let side = |report: &Report, rounds| Side { name: report.target.clone(), rounds };
+    let headline = headline(&a.plan, &b.plan);
+    let mut comparison = if a.rounds.is_empty() || b.rounds.is_empty() {
+        let single = compare(&side(a, vec![whole(a)]), &side(b, vec![whole(b)]), headline);
+        Comparison { a_rounds: a.rounds.len() as u32, b_rounds: b.rounds.len() as u32, ..single }
+    } else {
+        compare(&side(a, a.rounds.clone()), &side(b, b.rounds.clone()), headline)
+    };
+    let notes = &mut comparison.notes;
+    if !a.rounds.is_empty() && !b.rounds.is_empty() {
+        notes.push(
+            "The two were run one after the other: what changed on the machine in between looks like a difference \
+             between them. bench --ab runs them turn about."
+                .into(),
+        );
+    }
+    if a.schema != b.schema {
+        notes.push(format!(
+            "The files have different schemas, {} and {}: figures may not mean the same.",
+            a.schema, b.schema
+        ));
+    }
+    let fields = [differing("machine", &a.machine, &b.machine), differing("plan", &a.plan, &b.plan)].concat();
+    if !fields.is_empty() {
+        notes.push(format!("They were not run alike: {}.", fields.join("; ")));
+    }
+    if a.verified != b.verified {
+        notes.push("The replies of only one were verified, which costs the generator time.".into());
+    }
+    for (name, report) in [("A", a), ("B", b)] {
+        if report.partial {
+            notes.push(format!("{name} was cut short."));
+        }
+        if report.verdict.limit == Limit::Generator {
+            notes.push(format!("The generator was the limit of {name}: its rate is a lower bound."));
+        }
+    }
+    comparison
+}
+
+/// A run as if it had been a round.
+fn whole(report: &Report) -> Round {
+    let percentile = |percent| report.latency.response.as_ref()?.percentile(percent)?.ns;
+    Round {
+        achieved_per_s: report.achieved_per_s,
+        p50_ns: percentile(50.0),
+        p99_ns: percentile(99.0),
+        server_cpu_ns_per_reply: report.server.as_ref().and_then(|it| it.cpu_ns_per_reply),
+        failures: report.failures.total(),
+    }
+}
+
+/// The fields in which two of a kind differ, as the file has them. What the seed was makes no run different from
+/// another in kind.
+fn differing<T: Serialize>(part: &str, a: &T, b: &T) -> Vec<String> {
+    let (Ok(Value::Object(a)), Ok(Value::Object(b))) = (serde_json::to_value(a), serde_json::to_value(b))
+    else {
+        return Vec::new();
+    };
+    let shown = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    a.iter()
+        .filter(|(field, value)| field.as_str() != "seed" && b.get(*field) != Some(value))
+        .map(|(field, value)| format!("{part}.{field} is {} and {}", shown(Some(value)), shown(b.get(field))))
+        .collect()
+}
+
+impl Figure {
+    /// The name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Figure::AchievedPerS => "replies/s",
+            Figure::P50 => "p50",
+            Figure::P99 => "p99",
+            Figure::ServerCpuPerReply => "CPU per reply",
+        }
+    }
+
+    /// `None` where it is infinitely bad.
+    fn of(self, round: &Round) -> Option<f64> {
+        let value = match self {
+            Figure::AchievedPerS => Some(round.achieved_per_s),
+            Figure::P50 => round.p50_ns.map(|ns| ns.max(1) as f64),
+            Figure::P99 => round.p99_ns.map(|ns| ns.max(1) as f64),
+            Figure::ServerCpuPerReply => round.server_cpu_ns_per_reply,
+        };
+        value.filter(|value| *value > 0.0 && value.is_finite())
+    }
+
+    fn more_is_better(self) -> bool {
+        self == Figure::AchievedPerS
+    }
+
+    /// In its unit, with 3 significant digits; a rate in full.
+    fn show(self, value: Option<f64>) -> String {
+        match (self, value) {
+            (Figure::AchievedPerS, None) => "0".into(),
+            (Figure::AchievedPerS, Some(rate)) if rate < 100.0 => digits(rate),
+            (Figure::AchievedPerS, Some(rate)) => thousands(rate),
+            (_, None) => "infinite".into(),
+            (_, Some(ns)) if ns < 999.5 => format!("{} ns", digits(ns)),
+            (_, Some(ns)) if ns < 999.5e3 => format!("{} us", digits(ns / 1e3)),
+            (_, Some(ns)) if ns < 999.5e6 => format!("{} ms", digits(ns / 1e6)),
+            (_, Some(ns)) => format!("{} s", digits(ns / 1e9)),
+        }
+    }
+}
+
+/// `None` where there is nothing to compare: no round of either side has it.
+fn compared(figure: Figure, a: &[Round], b: &[Round]) -> Option<Compared> {
+    let values = |rounds: &[Round]| rounds.iter().map(|round| figure.of(round)).collect::<Vec<_>>();
+    let (a, b) = (values(a), values(b));
+    if figure == Figure::ServerCpuPerReply && a.iter().chain(&b).any(Option::is_none) {
+        return None;
+    }
+    let measured = || a.iter().chain(&b).flatten().map(|value| value.ln());
+    let worst = match figure.more_is_better() {
+        true => measured().reduce(f64::min)? - INFINITE_TIMES.ln(),
+        false => measured().reduce(f64::max)? + INFINITE_TIMES.ln(),
+    };
+    let logs =
+        |values: &[Option<f64>]| values.iter().map(|value| value.map_or(worst, f64::ln)).collect::<Vec<_>>();
+    let (a_logs, b_logs) = (logs(&a), logs(&b));
+    let log_ratios: Vec<_> = b_logs.iter().zip(&a_logs).map(|(b, a)| b - a).collect();
+
+    let log_ratio = median(&log_ratios);
+    let noise = [&a_logs, &b_logs].map(|logs| {
+        let steps: Vec<_> = logs.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+        median(&steps)
+    });
+    let noise = noise[0].max(noise[1]);
+    let enough = a.len() >= ROUNDS_MIN;
+    let flips = enough.then(|| flip_signs(&log_ratios));
+    let mean_agrees = log_ratios.iter().sum::<f64>() * log_ratio > 0.0;
+    let finding = match &flips {
+        None => Finding::NoVerdict,
+        Some(flips)
+            if flips.p < P_MAX && mean_agrees && log_ratio.abs() > noise.max(DIFFERENCE_MIN.ln_1p()) =>
+        {
+            if (log_ratio > 0.0) == figure.more_is_better() {
+                Finding::Faster
+            } else {
+                Finding::Slower
+            }
+        }
+        Some(_) => Finding::NoDifferenceSeen,
+    };
+
+    // A file that was written by hand can hold what e to the power of doesn't fit.
+    let exp = |log: f64| log.clamp(-700.0, 700.0).exp();
+    Some(Compared {
+        figure,
+        a_median: median_of(&a, &a_logs, exp),
+        b_median: median_of(&b, &b_logs, exp),
+        ratios: log_ratios.iter().map(|log| exp(*log)).collect(),
+        ratio: exp(log_ratio),
+        ratio_min: exp(log_ratios.iter().copied().fold(f64::INFINITY, f64::min)),
+        ratio_max: exp(log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        noise_floor: (a.len() > 1).then(|| exp(noise) - 1.0),
+        p: flips.as_ref().map(|flips| flips.p),
+        arrangements: flips.as_ref().map_or(0, |flips| flips.arrangements),
+        drawn: flips.is_some_and(|flips| flips.drawn),
+        finding,
+    })
+}
+
+/// Of logarithms: the middle one, or what lies between the two in the middle. 0 of none.
+fn median(logs: &[f64]) -> f64 {
+    let mut sorted = logs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.len() / 2, sorted.len() % 2) {
+        (0, 0) => 0.0,
+        (middle, 0) => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        (middle, _) => sorted[middle],
+    }
+}
+
+/// The median of what was measured; `None` where half or more is infinite, and so the middle is.
+fn median_of(values: &[Option<f64>], logs: &[f64], exp: impl Fn(f64) -> f64) -> Option<f64> {
+    let infinite = values.iter().filter(|it| it.is_none()).count();
+    (2 * infinite < values.len()).then(|| exp(median(logs)))
+}
+
+/// The outcome of a permutation test.
+struct Flips {
+    p: f64,
+    arrangements: u64,
+    drawn: bool,
+}
+
+/// Which share of all ways to set the signs has a sum as far from 0 as the one that is.
+fn flip_signs(log_ratios: &[f64]) -> Flips {
+    // Sums of the same numbers in another order differ in the last bits.
+    let seen = log_ratios.iter().sum::<f64>().abs() * (1.0 - 1e-9);
+    if log_ratios.len() <= EXACT_ROUNDS_MAX {
+        // The last sign stays: an arrangement and its mirror image lie equally far.
+        let half = 1u64 << (log_ratios.len() - 1);
+        let count = (0..half).filter(|signs| flipped_sum(log_ratios, *signs).abs() >= seen).count();
+        return Flips { p: count as f64 / half as f64, arrangements: 2 * half, drawn: false };
+    }
+    let mut state = 0;
+    let drawn = || log_ratios.chunks(64).map(|some| flipped_sum(some, split_mix(&mut state))).sum::<f64>();
+    let count = std::iter::repeat_with(drawn).take(DRAWN as usize).filter(|sum| sum.abs() >= seen).count();
+    // The arrangement that was seen is one of them, so p is never 0.
+    Flips { p: (count + 1) as f64 / (DRAWN + 1) as f64, arrangements: DRAWN, drawn: true }
+}
+
+/// Each bit of `signs` is that of one ratio.
+fn flipped_sum(log_ratios: &[f64], signs: u64) -> f64 {
+    log_ratios.iter().enumerate().map(|(at, it)| if (signs >> at) & 1 == 0 { *it } else { -it }).sum()
+}
+
+/// SplitMix64, by Sebastiano Vigna: 64 even bits a call from any seed.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+impl Compared {
+    /// The finding in capitals, as it stands in the table.
+    pub fn words(&self) -> &'static str {
+        match (self.finding, self.figure) {
+            (Finding::Faster, Figure::ServerCpuPerReply) => "CHEAPER",
+            (Finding::Slower, Figure::ServerCpuPerReply) => "DEARER",
+            (Finding::Faster, _) => "FASTER",
+            (Finding::Slower, _) => "SLOWER",
+            (Finding::NoDifferenceSeen, _) => "NO DIFFERENCE SEEN",
+            (Finding::NoVerdict, _) => "NO VERDICT",
+        }
+    }
+}
+
+impl Comparison {
+    /// The figure that the first line is about, where it was measured; else the first one that was.
+    pub fn main(&self) -> Option<&Compared> {
+        self.figures.iter().find(|it| it.figure == self.headline).or(self.figures.first())
+    }
+
+    /// The outcome in a sentence.
+    pub fn sentence(&self) -> String {
+        let Some(main) = self.main() else { return "There is nothing to compare: no replies came.".into() };
+        let what = match main.figure {
+            Figure::AchievedPerS => "rate",
+            Figure::P50 => "p50",
+            Figure::P99 if self.headline == Figure::P99 => "p99 at the same offered rate",
+            Figure::P99 => "p99",
+            Figure::ServerCpuPerReply => "CPU time per reply",
+        };
+        let mut text = match main.finding {
+            Finding::NoVerdict => {
+                return format!(
+                    "NO VERDICT is possible: A has {} and B {}, and it takes {ROUNDS_MIN} of either. Use --rounds \
+                     {ROUNDS_MIN}, or bench --ab. B has {} times A's {what}.",
+                    rounds(self.a_rounds),
+                    rounds(self.b_rounds),
+                    digits(main.ratio)
+                );
+            }
+            Finding::NoDifferenceSeen => format!("{}: B has", main.words()),
+            Finding::Faster | Finding::Slower => format!("B is {}: it has", main.words()),
+        };
+        let _ = write!(
+            text,
+            " {} times A's {what} ({} to {} in {}",
+            ratio(main.ratio),
+            ratio(main.ratio_min),
+            ratio(main.ratio_max),
+            rounds(main.ratios.len() as u32)
+        );
+        if let Some(p) = main.p {
+            let drawn =
+                if main.drawn { format!(" by {} random arrangements", main.arrangements) } else { "".into() };
+            let _ = write!(text, "; p = {}{drawn}", p_value(p));
+        }
+        if let Some(floor) = main.noise_floor {
+            let _ = write!(text, "; each against itself: {}", per_cent(floor));
+        }
+        text + ")."
+    }
+
+    /// For a terminal of so many columns: who, the outcome, the table, and what to know. Ends with a line end.
+    /// Columns that find no room go, the least important first; the findings stay.
+    pub fn render(&self, width: usize) -> String {
+        let width = width.max(20);
+        let mut text = String::new();
+        for (name, target) in [("A", &self.a), ("B", &self.b)] {
+            // A target comes from a file, and is shown on a terminal.
+            let target: String = target.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
+            let _ = writeln!(text, "{name}  {}", cut(&target, width - 3));
+        }
+        text.push('\n');
+        wrap(&mut text, &self.sentence(), width);
+        if !self.figures.is_empty() {
+            text.push('\n');
+            self.table(&mut text, width);
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        for note in &self.notes {
+            let note: String = note.chars().map(|it| if it.is_control() { '?' } else { it }).collect();
+            wrap(&mut text, &note, width);
+        }
+        text
+    }
+
+    fn table(&self, text: &mut String, width: usize) {
+        let mut columns: Vec<Vec<String>> = ["", "A", "B", "B/A", "min..max", "p", "noise", ""]
+            .iter()
+            .map(|it| vec![(*it).to_owned()])
+            .collect();
+        for it in &self.figures {
+            let row = [
+                it.figure.name().into(),
+                it.figure.show(it.a_median),
+                it.figure.show(it.b_median),
+                ratio(it.ratio),
+                format!("{}..{}", ratio(it.ratio_min), ratio(it.ratio_max)),
+                it.p.map_or("-".into(), p_value),
+                it.noise_floor.map_or("-".into(), per_cent),
+                it.words().into(),
+            ];
+            for (column, cell) in columns.iter_mut().zip(row) {
+                column.push(cell);
+            }
+        }
+        // min..max, noise, p, B, A: each index as it is when those before it are gone.
+        for column in [4, 5, 4, 2, 1] {
+            if table_width(&columns) > width {
+                columns.remove(column);
+            }
+        }
+        let last = columns.len() - 1;
+        for row in 0..=self.figures.len() {
+            let mut line = String::new();
+            for (index, column) in columns.iter().enumerate() {
+                let (cell, column_width) = (&column[row], column_width(column));
+                let _ = match index {
+                    0 => write!(line, "{cell:<column_width$}"),
+                    _ if index == last => write!(line, "  {cell}"),
+                    _ => write!(line, "  {cell:>column_width$}"),
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    }
+}
+
+fn column_width(column: &[String]) -> usize {
+    column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)
+}
+
+fn table_width(columns: &[Vec<String>]) -> usize {
+    columns.iter().map(|column| column_width(column) + 2).sum::<usize>() - 2
+}
+
+fn rounds(count: u32) -> String {
+    match count {
+        0 => "no rounds".into(),
+        1 => "1 round".into(),
+        _ => format!("{count} rounds"),
+    }
+}
+
+/// Three decimals near 1, as that is where it matters.
+fn ratio(ratio: f64) -> String {
+    if (0.1..10.0).contains(&ratio) { format!("{ratio:.3}") } else { digits(ratio) }
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.0001 { "<0.0001".into() } else { format!("{p:.4}") }
+}
+
+fn per_cent(part: f64) -> String {
+    let per_cent = 100.0 * part;
+    if per_cent < 100.0 { format!("{per_cent:.1} %") } else { format!("{} %", digits(per_cent)) }
+}
+
+/// 3 significant digits.
+fn digits(value: f64) -> String {
+    if !(1e-3..1e6).contains(&value) {
+        return format!("{value:.2e}");
+    }
+    let decimals = (2.0 - value.log10().floor()).clamp(0.0, 6.0);
+    format!("{value:.*}", decimals as usize)
+}
+
+/// `152,301`.
+fn thousands(value: f64) -> String {
+    if value >= 1e15 {
+        return digits(value);
+    }
+    let plain = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in plain.chars().enumerate() {
+        if at > 0 && (plain.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    text.chars().take(chars_max.saturating_sub(3)).chain("...".chars()).collect()
+}
+
+/// Lines of whole words; a word that is longer than a line has one of its own.
+fn wrap(text: &mut String, sentence: &str, width: usize) {
+    let mut column = 0;
+    for word in sentence.split(' ') {
+        let chars = word.chars().count();
+        if column > 0 && column + 1 + chars > width {
+            text.push('\n');
+            column = 0;
+        } else if column > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += chars;
+    }
+    text.push('\n');
+}

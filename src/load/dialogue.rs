@@ -1,0 +1,564 @@
+//! One connection's conversation: what is in flight, and what each byte that comes back means.
+//!
+//! A stream has no messages. The reply that is due is known to the byte, so what comes is compared with it
+//! as it comes, in whatever pieces. Where it differs, the head says which message it is instead: a later
+//! one (then something was lost, or is late), an earlier one (reordered, or a duplicate), or none
+//! (corrupted; then the next head is searched for).
+//!
+//! Knows no sockets and no clock: times are arguments.
+//!
+//! Invariant: every message that was said is reported exactly once, by [`Heard`] or [`Missed`].
+
+use std::collections::VecDeque;
+
+use super::script::{Expected, HEAD_BYTES, Rendered, Script};
+use crate::protocol::{Framing, Protocol, Step};
+
+/// A message that is on its way. Times are in nanoseconds since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flight {
+    sequence: u64,
+    /// When it was to be sent.
+    pub due_ns: u64,
+    /// When it was.
+    pub sent_ns: u64,
+}
+
+/// What came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The right reply.
+    Answer(Flight),
+    /// The right reply, behind that to a later message.
+    Late(Flight),
+    /// The reply to this message, with the wrong bytes; `None`: bytes that are no reply at all.
+    Corrupted(Option<Flight>),
+    /// A reply that had come before.
+    Duplicate,
+}
+
+/// What did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// No reply, though a later message got one, or though the connection has ended.
+    Lost(Flight),
+    /// No reply in time.
+    TimedOut(Flight),
+    /// The connection ended in the middle of this reply.
+    Short(Flight),
+}
+
+/// Replies given up that may still come: so many are remembered, so as not to pass for duplicates.
+const GIVEN_UP_MAX: usize = 1024;
+
+/// See the module's text.
+pub struct Dialogue {
+    connection: u32,
+    next_sequence: u64,
+    in_flight: VecDeque<Flight>,
+    /// The reply that is coming in: which, how much of it, and whether it has been right so far. `None`
+    /// between two of them.
+    reading: Option<Reading>,
+    /// No sequence below has yet to come in order.
+    high: u64,
+    given_up: VecDeque<u64>,
+    /// Only where a reply is any message.
+    protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    sequence: u64,
+    at: usize,
+    broken: bool,
+}
+
+/// What a look at the bytes came to.
+struct Understood {
+    /// So many of them are dealt with.
+    count: usize,
+    /// The reply that they were part of, unless it is complete.
+    reading: Option<Reading>,
+    /// The next ones can't be told before more have come.
+    wait: bool,
+}
+
+impl Dialogue {
+    /// The conversation of the connection with this number.
+    pub fn new(connection: u32, framing: Framing) -> Dialogue {
+        Dialogue {
+            connection,
+            next_sequence: 0,
+            in_flight: VecDeque::new(),
+            reading: None,
+            high: 0,
+            given_up: VecDeque::new(),
+            protocol: Protocol::new(framing, 1 << 30),
+        }
+    }
+
+    /// How many messages have no reply yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The next message, on its way from now on.
+    #[inline]
+    pub fn say(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        due_ns: u64,
+        now_ns: u64,
+        mut put: impl FnMut(&[u8]),
+    ) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.in_flight.push_back(Flight { sequence, due_ns, sent_ns: now_ns });
+        let message = script.message(self.connection, sequence, rendered);
+        message.parts().into_iter().filter(|part| !part.is_empty()).for_each(&mut put);
+    }
+
+    /// Bytes of the stream came. Returns how many were understood; the rest must be there again, with
+    /// more behind it.
+    #[inline]
+    pub fn hear(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        bytes: &[u8],
+        mut report: impl FnMut(Heard),
+    ) -> usize {
+        if *script.expected() == Expected::Anything {
+            return self.hear_anything(bytes, report);
+        }
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let reading = match (self.reading, self.in_flight.front()) {
+                (Some(reading), _) => reading,
+                (None, Some(front)) => Reading { sequence: front.sequence, at: 0, broken: false },
+                (None, None) => match self.find_place(script, rest) {
+                    Place::Here(sequence) => Reading { sequence, at: 0, broken: false },
+                    Place::Behind(count) => {
+                        report(Heard::Corrupted(None));
+                        taken += count;
+                        continue;
+                    }
+                    Place::Unknown => return taken,
+                },
+            };
+            let understood = self.compare(script, rendered, reading, rest, &mut report);
+            taken += understood.count;
+            self.reading = understood.reading;
+            if understood.wait {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// As much of `rest` as belongs to the reply being read, and where that leaves us.
+    #[inline]
+    fn compare(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        mut reading: Reading,
+        rest: &[u8],
+        report: &mut impl FnMut(Heard),
+    ) -> Understood {
+        let expected = script.reply(self.connection, reading.sequence, rendered);
+        let len = expected.len();
+        if !reading.broken {
+            let count = expected.matching(reading.at, rest);
+            reading.at += count;
+            if reading.at == len {
+                self.complete(reading, report);
+                return Understood { count, reading: None, wait: false };
+            }
+            if count == rest.len() {
+                return Understood { count, reading: Some(reading), wait: false };
+            }
+            // It differs from here on. If that is in the head, another message's head may be coming.
+            if script.is_numbered() && reading.at < expected.head().len() {
+                let mut head = [0; 4 + HEAD_BYTES];
+                let head_len = expected.head().len();
+                let (known, missing) = (reading.at, head_len - reading.at);
+                if rest.len() - count < missing {
+                    return Understood { count, reading: Some(reading), wait: true };
+                }
+                head[..known].copy_from_slice(&expected.head()[..known]);
+                head[known..head_len].copy_from_slice(&rest[count..count + missing]);
+                if let Some(sequence) =
+                    script.read_head(self.connection, self.next_sequence, &head[..head_len])
+                {
+                    let reading = Some(Reading { sequence, at: head_len, broken: false });
+                    return Understood { count: count + missing, reading, wait: false };
+                }
+            }
+            reading.broken = true;
+            return Understood { count, reading: Some(reading), wait: false };
+        }
+
+        // Broken: it is passed over, unless another message begins before its end.
+        let left = len - reading.at;
+        let end = left.min(rest.len());
+        let head_len = script.prefix_len() + HEAD_BYTES;
+        if script.is_numbered() {
+            for at in (0..end).filter(|at| rest.get(at + script.prefix_len()) == Some(&b'|')) {
+                if let Some(sequence) = script.read_head(self.connection, self.next_sequence, &rest[at..]) {
+                    // If it is the very one that we thought was coming, what came before was nobody's.
+                    if sequence == reading.sequence {
+                        report(Heard::Corrupted(None));
+                    } else {
+                        self.complete(reading, report);
+                    }
+                    let reading = Some(Reading { sequence, at: 0, broken: false });
+                    return Understood { count: at, reading, wait: false };
+                }
+                if rest.len() < left && rest.len() - at < head_len {
+                    reading.at += at;
+                    return Understood { count: at, reading: Some(reading), wait: true };
+                }
+            }
+        }
+        reading.at += end;
+        let reading = match reading.at == len {
+            true => {
+                self.complete(reading, report);
+                None
+            }
+            false => Some(reading),
+        };
+        Understood { count: end, reading, wait: false }
+    }
+
+    /// Where, in bytes that nobody has asked for, a message begins.
+    fn find_place(&self, script: &Script, bytes: &[u8]) -> Place {
+        if !script.is_numbered() {
+            return Place::Behind(bytes.len());
+        }
+        let head_len = script.prefix_len() + HEAD_BYTES;
+        let is_head = |at: &usize| script.read_head(self.connection, self.next_sequence, &bytes[*at..]);
+        match (0..bytes.len()).find(|at| is_head(at).is_some()) {
+            Some(0) => Place::Here(is_head(&0).expect("it was just found")),
+            Some(at) => Place::Behind(at),
+            None if bytes.len() < head_len => Place::Unknown,
+            None => Place::Behind(bytes.len()),
+        }
+    }
+
+    /// A reply's last byte has come.
+    #[inline]
+    fn complete(&mut self, reading: Reading, report: &mut impl FnMut(Heard)) {
+        let Reading { sequence, broken, .. } = reading;
+        let flight = match self.in_flight.front() {
+            Some(front) if front.sequence == sequence => self.in_flight.pop_front(),
+            _ => self.take(sequence),
+        };
+        let late = sequence < self.high;
+        self.high = self.high.max(sequence + 1);
+        match flight {
+            Some(flight) if broken => report(Heard::Corrupted(Some(flight))),
+            Some(flight) if late => report(Heard::Late(flight)),
+            Some(flight) => report(Heard::Answer(flight)),
+            None if self.given_up.contains(&sequence) => {}
+            None => report(Heard::Duplicate),
+        }
+    }
+
+    /// In flight, they are in the order of their numbers.
+    fn take(&mut self, sequence: u64) -> Option<Flight> {
+        let at = self.in_flight.binary_search_by_key(&sequence, |flight| flight.sequence).ok()?;
+        self.in_flight.remove(at)
+    }
+
+    /// Each message is a reply; on a raw stream, each read.
+    fn hear_anything(&mut self, bytes: &[u8], mut report: impl FnMut(Heard)) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.protocol.decode(&bytes[taken..]) {
+                Ok(Step::Message { consumed, .. }) => taken += consumed,
+                Ok(Step::NeedMore) => return taken,
+                Err(_) => taken = bytes.len(),
+            }
+            match self.in_flight.pop_front() {
+                Some(flight) => report(Heard::Answer(flight)),
+                None => report(Heard::Duplicate),
+            }
+        }
+        taken
+    }
+
+    /// A datagram came: a message of its own.
+    pub fn hear_datagram(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        bytes: &[u8],
+        mut report: impl FnMut(Heard),
+    ) {
+        let numbered = script.is_numbered();
+        let named = numbered.then(|| script.read_head(self.connection, self.next_sequence, bytes)).flatten();
+        let front = self.in_flight.front().map(|front| front.sequence);
+        let Some(sequence) = named.or(front) else {
+            return report(Heard::Duplicate);
+        };
+        let right = match script.expected() {
+            Expected::Anything => true,
+            _ => {
+                let expected = script.reply(self.connection, sequence, rendered);
+                bytes.len() == expected.len() && expected.matching(0, bytes) == bytes.len()
+            }
+        };
+        self.complete(Reading { sequence, at: 0, broken: !right }, &mut report);
+    }
+
+    /// Gives up what was sent before this moment, and has had no reply.
+    pub fn give_up(&mut self, sent_before_ns: u64, mut report: impl FnMut(Missed)) {
+        while let Some(flight) = self.in_flight.front().copied() {
+            if flight.sent_ns >= sent_before_ns {
+                return;
+            }
+            self.in_flight.pop_front();
+            if self.given_up.len() == GIVEN_UP_MAX {
+                self.given_up.pop_front();
+            }
+            self.given_up.push_back(flight.sequence);
+            report(if flight.sequence < self.high { Missed::Lost(flight) } else { Missed::TimedOut(flight) });
+        }
+    }
+
+    /// The connection has ended. The next one begins anew, with other numbers.
+    pub fn end(&mut self, mut report: impl FnMut(Missed)) {
+        let half = self.reading.take().filter(|reading| reading.at > 0);
+        for flight in self.in_flight.drain(..) {
+            match half {
+                Some(half) if half.sequence == flight.sequence => report(Missed::Short(flight)),
+                _ => report(Missed::Lost(flight)),
+            }
+        }
+        self.high = self.next_sequence;
+    }
+}
+
+/// Where a reader that lost its place may go on.
+enum Place {
+    Here(u64),
+    Behind(usize),
+    /// Too few bytes to tell.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::script::Said;
+    use proptest::prelude::*;
+
+    /// A conversation of `count` messages, and the replies of an honest server, one by one.
+    fn conversation(script: &Script, count: u64) -> (Dialogue, Vec<Vec<u8>>) {
+        let mut dialogue = Dialogue::new(5, script.framing());
+        let mut rendered = Rendered::default();
+        let replies = (0..count)
+            .map(|at| {
+                let mut message = Vec::new();
+                dialogue.say(script, &mut rendered, at, at, |part| message.extend_from_slice(part));
+                match script.expected() {
+                    Expected::Text(_) => script.reply(5, at, &mut rendered).parts().concat(),
+                    _ => message,
+                }
+            })
+            .collect();
+        (dialogue, replies)
+    }
+
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Account {
+        answers: u64,
+        late: u64,
+        corrupted: u64,
+        nobodys: u64,
+        duplicates: u64,
+        lost: u64,
+        short: u64,
+        timed_out: u64,
+    }
+
+    /// Hears these pieces the way the reactor gives them: what is not understood comes again.
+    fn hear<'a>(
+        mut dialogue: Dialogue,
+        script: &Script,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        timeout: bool,
+    ) -> Account {
+        let (mut account, mut inbox, mut rendered) = (Account::default(), Vec::new(), Rendered::default());
+        for piece in pieces {
+            inbox.extend_from_slice(piece);
+            let count = dialogue.hear(script, &mut rendered, &inbox, |heard| match heard {
+                Heard::Answer(_) => account.answers += 1,
+                Heard::Late(_) => account.late += 1,
+                Heard::Corrupted(Some(_)) => account.corrupted += 1,
+                Heard::Corrupted(None) => account.nobodys += 1,
+                Heard::Duplicate => account.duplicates += 1,
+            });
+            inbox.drain(..count);
+        }
+        let mut missed = |missed| match missed {
+            Missed::Lost(_) => account.lost += 1,
+            Missed::Short(_) => account.short += 1,
+            Missed::TimedOut(_) => account.timed_out += 1,
+        };
+        if timeout {
+            dialogue.give_up(u64::MAX, &mut missed);
+        }
+        dialogue.end(&mut missed);
+        account
+    }
+
+    /// The account must not depend on how the network cuts the stream.
+    fn at_every_split(script: &Script, count: u64, spoil: impl Fn(&mut Vec<Vec<u8>>)) -> Account {
+        let stream = || {
+            let (dialogue, mut replies) = conversation(script, count);
+            spoil(&mut replies);
+            (dialogue, replies.concat())
+        };
+        let (dialogue, bytes) = stream();
+        let account = hear(dialogue, script, [&bytes[..]], true);
+        for at in 0..=bytes.len() {
+            let split = hear(stream().0, script, [&bytes[..at], &bytes[at..]], true);
+            assert_eq!(split, account, "cut at {at}");
+        }
+        assert_eq!(hear(stream().0, script, bytes.chunks(1), true), account, "byte by byte");
+        account
+    }
+
+    fn numbered(framing: Framing) -> Script {
+        Script::new(7, framing, Said::Numbered { min: 30, max: 64 }, Expected::Echo)
+    }
+
+    const FRAMINGS: [Framing; 3] = [Framing::Raw, Framing::Lines, Framing::Prefixed];
+
+    #[test]
+    fn an_honest_server_is_right_however_its_replies_are_cut() {
+        for framing in FRAMINGS {
+            let said = [
+                Said::Numbered { min: 1, max: 40 },
+                Said::Numbered { min: 64, max: 64 },
+                Said::Template("hello {seq} {conn} {rand:8}".parse().expect("a template")),
+            ];
+            for said in said {
+                for expected in
+                    [Expected::Echo, Expected::AnyOfThatLength, Expected::Text(b"Hello!".to_vec())]
+                {
+                    let script = Script::new(1, framing, said.clone(), expected);
+                    let account = at_every_split(&script, 4, |_| {});
+                    assert_eq!(account, Account { answers: 4, ..Account::default() }, "{framing:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_is_one_corrupted_reply_wherever_it_is() {
+        for framing in FRAMINGS {
+            let script = numbered(framing);
+            let len = conversation(&script, 3).1[1].len();
+            for at in 0..len {
+                let account = at_every_split(&script, 3, |replies| replies[1][at] ^= 1);
+                assert_eq!(account.answers + account.corrupted, 3, "{framing:?} {at} {account:?}");
+                assert_eq!((account.corrupted, account.nobodys), (1, 0), "{framing:?} {at} {account:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_that_never_comes_is_lost() {
+        let account = at_every_split(&numbered(Framing::Raw), 4, |replies| drop(replies.remove(1)));
+        assert_eq!(account, Account { answers: 3, lost: 1, ..Account::default() });
+        let account = at_every_split(&numbered(Framing::Raw), 4, |replies| drop(replies.pop()));
+        assert_eq!(account, Account { answers: 3, timed_out: 1, ..Account::default() });
+    }
+
+    #[test]
+    fn a_reply_that_comes_twice_is_a_duplicate() {
+        for at in 0..4 {
+            let account = at_every_split(&numbered(Framing::Prefixed), 4, |replies| {
+                replies.insert(at, replies[at].clone())
+            });
+            assert_eq!(account, Account { answers: 4, duplicates: 1, ..Account::default() });
+        }
+    }
+
+    #[test]
+    fn two_replies_in_the_wrong_order_are_one_that_is_late() {
+        let account = at_every_split(&numbered(Framing::Lines), 4, |replies| replies.swap(1, 2));
+        assert_eq!(account, Account { answers: 3, late: 1, ..Account::default() });
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_short_does_not_take_the_others_along() {
+        // (Cut right before its second '|', it is completed by the next one's first: two are corrupted.)
+        for left in (1..29).filter(|left| *left != 19) {
+            let account = at_every_split(&numbered(Framing::Raw), 4, |replies| replies[1].truncate(left));
+            assert_eq!(account.answers, 3, "{left}: {account:?}");
+            assert_eq!(account.corrupted + account.lost, 1, "{left}: {account:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_in_the_middle_of_a_reply_is_a_short_one() {
+        let script = numbered(Framing::Raw);
+        let (dialogue, replies) = conversation(&script, 3);
+        let account = hear(dialogue, &script, [&replies[0][..], &replies[1][..10]], false);
+        assert_eq!(account, Account { answers: 1, short: 1, lost: 1, ..Account::default() });
+    }
+
+    #[test]
+    fn any_message_is_a_reply_where_that_was_asked_for() {
+        let said = Said::Numbered { min: 64, max: 64 };
+        let script = Script::new(7, Framing::Lines, said, Expected::Anything);
+        let (dialogue, _) = conversation(&script, 2);
+        let account = hear(dialogue, &script, [&b"on"[..], b"e\r\ntwo", b"\nthree\n"], false);
+        assert_eq!(account, Account { answers: 2, duplicates: 1, ..Account::default() });
+    }
+
+    #[test]
+    fn datagrams_come_in_any_order_and_any_number() {
+        let script = numbered(Framing::Raw);
+        let (mut dialogue, replies) = conversation(&script, 3);
+        let mut heard = Vec::new();
+        let mut wrong = replies[1].clone();
+        wrong.pop();
+        for bytes in [&replies[2], &replies[0], &replies[0], &wrong, &wrong] {
+            dialogue.hear_datagram(&script, &mut Rendered::default(), bytes, |it| heard.push(it));
+        }
+        assert!(matches!(
+            heard[..],
+            [Heard::Answer(_), Heard::Late(_), Heard::Duplicate, Heard::Corrupted(Some(_)), Heard::Duplicate]
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_every_message_is_accounted_for_once(
+            junk in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..6),
+            order in prop::collection::vec((0usize..6, 0usize..70), 0..9),
+            chunk in 1usize..200,
+        ) {
+            let script = numbered(Framing::Raw);
+            let (dialogue, replies) = conversation(&script, 6);
+            let mut bytes = Vec::new();
+            for (index, (which, cut)) in order.iter().enumerate() {
+                let reply = &replies[*which];
+                bytes.extend_from_slice(&reply[..reply.len().min(cut + 8)]);
+                bytes.extend(junk.get(index).into_iter().flatten());
+            }
+            let account = hear(dialogue, &script, bytes.chunks(chunk), true);
+            let all = account.answers + account.late + account.corrupted + account.lost + account.short
+                + account.timed_out;
+            prop_assert_eq!(all, 6);
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! One run, from the first connection to the report.
+//!
+//! ```text
+//! connect ── warm-up ──┬── measured ──┬── replies still out ── (half the connections silent) ── report
+//!                  window.from    window.to
+//! ```
+//!
+//! Invariant: whatever happens on the way, what was measured until then is reported.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::account::{Account, Window};
+use super::crew::{Crew, News};
+use super::plan::{Plan, WarmUp};
+use super::report::{LoadPoint, PlanFigures, Report, SCHEMA, WarmUp as WarmUpFigures};
+use super::script::{Expected, Said, Script};
+use super::shape::shape;
+use super::timeline::{SLICE_NS, Timeline};
+use super::verdict::{self, Probe};
+use super::witness::{self, ServerSource, Testimony, Witness};
+use crate::endpoint::Endpoint;
+
+/// How often the machine is sampled and the observer told.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The longest that `--warmup auto` waits for the rate to settle, in slices, and what it compares.
+const SETTLING_SLICES_MAX: u64 = 30;
+const SETTLING_SLICES: usize = 3;
+const SETTLED_WITHIN: f64 = 0.05;
+
+/// The window is set this much ahead, so that every thread knows of it before it begins.
+const AHEAD_NS: u64 = 20_000_000;
+
+/// The experiment with half of the connections: how long it settles, and how long it is measured.
+const PROBE_SETTLES_NS: u64 = 200_000_000;
+const PROBE_LASTS_NS: u64 = 400_000_000;
+
+/// What belongs to a run, but not to what is asked of the server.
+#[derive(Debug, Clone, Default)]
+pub struct Circumstances {
+    /// Where the server's process is known from.
+    pub server: ServerSource,
+    /// The command line's arguments, for the report.
+    pub command: Vec<String>,
+    /// What one thread could do at most, if that is known already.
+    pub ceiling_per_s: Option<f64>,
+    /// Find out by an experiment whether more connections would get more.
+    pub probe: bool,
+}
+
+/// How far a run has come.
+pub struct Progress<'a> {
+    /// What it is at.
+    pub stage: Stage,
+    /// How long it has been at that, and how long it will be at most.
+    pub elapsed: Duration,
+    /// See `elapsed`.
+    pub total: Duration,
+    /// Connections that are open.
+    pub open: usize,
+    /// What happened so far.
+    pub timeline: &'a Timeline,
+    /// Now, on the timeline's clock.
+    pub now_ns: u64,
+}
+
+/// What a run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Connections are opened.
+    Connecting,
+    /// The rate settles.
+    WarmUp,
+    /// What is sent is measured.
+    Measuring,
+    /// The last replies are awaited.
+    Finishing,
+}
+
+impl Stage {
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Connecting => "connecting",
+            Stage::WarmUp => "warm-up",
+            Stage::Measuring => "measuring",
+            Stage::Finishing => "finishing",
+        }
+    }
+}
+
+/// What a run came to: a report in any case, and what went wrong with the run itself, in one line.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// What was measured.
+    pub report: Report,
+    /// Why it is not what was asked for.
+    pub problem: Option<String>,
+}
+
+/// Carries out the plan. `interrupted` ends it early; `observe` is called ten times a second.
+pub fn run(
+    plan: &Plan,
+    circumstances: &Circumstances,
+    interrupted: &AtomicBool,
+    observe: &mut dyn FnMut(&Progress<'_>),
+) -> Outcome {
+    let mut report = Report {
+        schema: SCHEMA,
+        tool: concat!("switchboard ", env!("CARGO_PKG_VERSION")).into(),
+        target: plan.target.to_string(),
+        command: circumstances.command.clone(),
+        started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        machine: witness::machine(),
+        plan: figures(plan),
+        verified: !matches!(plan.expected, Expected::AnyOfThatLength | Expected::Anything),
+        ..Report::default()
+    };
+    let script = Script::new(plan.seed, plan.target.framing(), plan.said.clone(), plan.expected.clone());
+    let (plan, script) = (Arc::new(plan.clone()), Arc::new(script));
+    let failed = |mut report: Report, problem: String| {
+        report.partial = true;
+        report.partial_because = Some(problem.clone());
+        Outcome { report, problem: Some(problem) }
+    };
+    let crew = match Crew::start(&plan, &script) {
+        Ok(crew) => crew,
+        Err(problem) => return failed(report, problem),
+    };
+    let witness = match Witness::new(&plan.target, circumstances.server, crew.names.clone()) {
+        Ok(witness) => witness,
+        Err(problem) => return failed(report, problem),
+    };
+    let mut director = Director {
+        plan: &plan,
+        crew,
+        witness: Some(witness),
+        testimony: Testimony::default(),
+        timeline: Timeline::default(),
+        interrupted,
+        observe,
+        problem: None,
+        window: Window { from_ns: u64::MAX, to_ns: u64::MAX },
+        probed: 0,
+        probe_from_ns: u64::MAX,
+    };
+    let warm_up = director.up_to_the_window();
+    let mut probe = None;
+    if director.goes_on() {
+        director.measure();
+        probe = director.probe(circumstances.probe);
+    }
+    director.finish();
+    director.report(&mut report, warm_up);
+    report.generator.ceiling_per_s = circumstances.ceiling_per_s;
+    report.verdict = verdict::judge(&report, probe);
+
+    let was_interrupted = director.interrupted.load(Ordering::Relaxed);
+    let mut problem = director.problem.take();
+    if problem.is_none() && !was_interrupted && report.replies == 0 {
+        let (sent, target) = (report.offered, &report.target);
+        problem = Some(match report.failures.timed_out {
+            0 => format!("no reply came from {target} to {sent} messages"),
+            _ => format!("no reply came from {target} within {:?}; does it answer?", plan.timeout),
+        });
+    }
+    report.partial = was_interrupted || problem.is_some();
+    report.partial_because = problem.clone().or(was_interrupted.then(|| "interrupted".into()));
+    Outcome { report, problem }
+}
+
+struct Director<'a> {
+    plan: &'a Plan,
+    crew: Crew,
+    /// Until the window is over.
+    witness: Option<Witness>,
+    testimony: Testimony,
+    timeline: Timeline,
+    interrupted: &'a AtomicBool,
+    observe: &'a mut dyn FnMut(&Progress<'_>),
+    problem: Option<String>,
+    window: Window,
+    /// Replies that came while half of the connections were silent.
+    probed: u64,
+    probe_from_ns: u64,
+}
+
+impl Director<'_> {
+    fn goes_on(&self) -> bool {
+        self.problem.is_none() && !self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Hears the threads for a tenth of a second, or until `until_ns`, and looks around.
+    fn tick(&mut self, stage: Stage, since_ns: u64, until_ns: u64) {
+        let now_ns = self.crew.now_ns();
+        let tick_ends_ns = until_ns.min((now_ns / SLICE_NS + 1) * SLICE_NS);
+        loop {
+            let left = Duration::from_nanos(tick_ends_ns.saturating_sub(self.crew.now_ns())).min(TICK);
+            if left.is_zero() || self.interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            match self.crew.hear(left) {
+                Some(News::Slice(tally)) => {
+                    let began_ns = tally.index * SLICE_NS;
+                    if began_ns < self.window.to_ns {
+                        self.timeline.add(&tally);
+                    } else if began_ns >= self.probe_from_ns {
+                        self.probed += tally.replies;
+                    }
+                }
+                Some(News::Fatal(problem)) => {
+                    self.problem.get_or_insert(problem);
+                    break;
+                }
+                Some(News::Ready(_)) => {}
+                Some(News::Done(_)) if self.crew.is_done() => break,
+                Some(News::Done(_)) => {}
+                None => {}
+            }
+        }
+        if let Some(witness) = &mut self.witness {
+            witness.sample();
+        }
+        let now_ns = self.crew.now_ns();
+        (self.observe)(&Progress {
+            stage,
+            elapsed: Duration::from_nanos(now_ns.saturating_sub(since_ns)),
+            total: Duration::from_nanos(until_ns.saturating_sub(since_ns)),
+            open: self.crew.open(),
+            timeline: &self.timeline,
+            now_ns,
+        });
+    }
+
+    /// Connects and warms up; the window is set when it returns, if there is to be one.
+    fn up_to_the_window(&mut self) -> WarmUpFigures {
+        let mut figures = WarmUpFigures::default();
+        let began_ns = self.crew.now_ns();
+        self.crew.connect();
+        if !self.plan.churn {
+            let patience = self.plan.ramp.saturating_add(self.plan.timeout);
+            let until_ns = began_ns.saturating_add(nanoseconds(patience));
+            let wanted = self.plan.connections + self.plan.idle;
+            while self.goes_on() && self.crew.open() < wanted && self.crew.now_ns() < until_ns {
+                // In short steps: a connection takes a tenth of a millisecond, not of a second.
+                self.tick(Stage::Connecting, began_ns, until_ns.min(self.crew.now_ns() + 5_000_000));
+            }
+            let open = self.crew.open();
+            if self.goes_on() && open < wanted {
+                let target = &self.plan.target;
+                self.problem = Some(match open {
+                    0 => format!("no connection to {target} came about within {patience:?}"),
+                    _ => format!(
+                        "only {open} of {wanted} connections to {target} came about within {patience:?}"
+                    ),
+                });
+            }
+        }
+        if !self.goes_on() {
+            return figures;
+        }
+
+        let began_ns = self.crew.now_ns();
+        self.crew.talk();
+        let (most_ns, because) = match self.plan.warm_up {
+            WarmUp::For(time) => (nanoseconds(time), "asked for"),
+            WarmUp::Auto => {
+                let third = nanoseconds(self.plan.duration) / 3;
+                ((SETTLING_SLICES_MAX * SLICE_NS).min(third), "the rate did not settle in that time")
+            }
+        };
+        figures.because = because.into();
+        let until_ns = began_ns + most_ns.saturating_sub(AHEAD_NS);
+        while self.goes_on() && self.crew.now_ns() < until_ns {
+            self.tick(Stage::WarmUp, began_ns, until_ns);
+            if self.plan.warm_up == WarmUp::Auto && self.has_settled(began_ns) {
+                figures.because = "the rate had settled".into();
+                break;
+            }
+        }
+        let from_ns = match self.plan.warm_up {
+            WarmUp::For(_) => (began_ns + most_ns).max(self.crew.now_ns()),
+            // With the slices, so that none is half warm-up.
+            WarmUp::Auto => (self.crew.now_ns() + AHEAD_NS).next_multiple_of(SLICE_NS),
+        };
+        self.window = Window { from_ns, to_ns: from_ns.saturating_add(nanoseconds(self.plan.duration)) };
+        self.crew.measure(self.window);
+        figures.cut_s = (from_ns - began_ns) as f64 / 1e9;
+        figures
+    }
+
+    /// The last slices brought about as many replies as those before them.
+    fn has_settled(&self, began_ns: u64) -> bool {
+        let now_ns = self.crew.now_ns();
+        if now_ns < began_ns + (2 * SETTLING_SLICES as u64 + 2) * SLICE_NS {
+            return false;
+        }
+        let replies: Vec<f64> =
+            self.timeline.newest(now_ns, 2 * SETTLING_SLICES).map(|tally| tally.replies as f64).collect();
+        if replies.len() < 2 * SETTLING_SLICES {
+            return false;
+        }
+        let (before, after) = replies.split_at(SETTLING_SLICES);
+        let (before, after) = (before.iter().sum::<f64>(), after.iter().sum::<f64>());
+        before > 0.0 && (after / before - 1.0).abs() <= SETTLED_WITHIN
+    }
+
+    fn measure(&mut self) {
+        while self.crew.now_ns() < self.window.from_ns {
+            self.tick(Stage::WarmUp, 0, self.window.from_ns);
+        }
+        if let Some(witness) = &mut self.witness {
+            witness.begin();
+        }
+        while self.goes_on() && self.crew.now_ns() < self.window.to_ns {
+            self.tick(Stage::Measuring, self.window.from_ns, self.window.to_ns);
+        }
+        if !self.goes_on() {
+            // What was measured ends here.
+            self.window.to_ns = self.crew.now_ns().min(self.window.to_ns);
+            self.crew.measure(self.window);
+        }
+        self.dismiss_the_witness();
+    }
+
+    /// What happens behind the window is not to be in its account.
+    fn dismiss_the_witness(&mut self) {
+        let Some(witness) = self.witness.take() else { return };
+        let replies = self.timeline.replies_since(self.window.from_ns);
+        let connections = (self.plan.connections + self.plan.idle) as u32;
+        self.testimony = witness.finish(connections, replies, replies);
+    }
+
+    /// Half of the connections keep silent: does that halve the rate?
+    fn probe(&mut self, wanted: bool) -> Option<Probe> {
+        let closed_loop = self.plan.rate.is_none() && !self.plan.churn;
+        if !wanted || !self.goes_on() || !closed_loop || self.plan.connections / self.plan.threads < 2 {
+            return None;
+        }
+        let replies: u64 = self.timeline.newest(self.window.to_ns, 10).map(|tally| tally.replies).sum();
+        let slices = self.timeline.newest(self.window.to_ns, 10).count() as f64;
+        let before_ns = self.crew.now_ns();
+        self.crew.halve();
+        self.probe_from_ns = (before_ns + PROBE_SETTLES_NS).next_multiple_of(SLICE_NS);
+        let to_ns = self.probe_from_ns + PROBE_LASTS_NS;
+        while self.goes_on() && self.crew.now_ns() < to_ns + AHEAD_NS {
+            self.tick(Stage::Finishing, before_ns, to_ns + AHEAD_NS);
+        }
+        let half_per_s = self.probed as f64 / (PROBE_LASTS_NS as f64 / 1e9);
+        self.probe_from_ns = u64::MAX;
+        let whole_per_s = replies as f64 / (slices.max(1.0) * SLICE_NS as f64 / 1e9);
+        Some(Probe { half_per_s, whole_per_s })
+    }
+
+    fn finish(&mut self) {
+        let began_ns = self.crew.now_ns();
+        match self.problem {
+            None => self.crew.finish(),
+            Some(_) => self.crew.stop(),
+        }
+        let until_ns = began_ns.saturating_add(nanoseconds(self.plan.timeout) + 2_000_000_000);
+        // The problem, if there is one, has been noted; this is about the threads' last words.
+        let was_interrupted = self.interrupted.load(Ordering::Relaxed);
+        while !self.crew.is_done() && self.crew.now_ns() < until_ns {
+            if was_interrupted || self.problem.is_some() {
+                self.crew.stop();
+                if let Some(News::Slice(tally)) = self.crew.hear(TICK)
+                    && tally.index * SLICE_NS < self.window.to_ns
+                {
+                    self.timeline.add(&tally);
+                }
+            } else {
+                self.tick(Stage::Finishing, began_ns, until_ns);
+                if self.interrupted.load(Ordering::Relaxed) {
+                    self.crew.stop();
+                    return self.finish();
+                }
+            }
+        }
+        self.crew.stop();
+    }
+
+    /// What the threads counted, and the witness saw.
+    fn report(&mut self, report: &mut Report, warm_up: WarmUpFigures) {
+        let account = std::mem::take(&mut self.crew.account);
+        let Window { from_ns, to_ns } = self.window;
+        let measured_s = match from_ns {
+            u64::MAX => 0.0,
+            _ => to_ns.saturating_sub(from_ns) as f64 / 1e9,
+        };
+        let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
+        let Account { infinite, .. } = account;
+        report.warm_up = warm_up;
+        report.measured_s = measured_s;
+        report.offered = account.offered;
+        report.offered_per_s = per_s(account.offered);
+        report.replies = account.replies;
+        report.achieved_per_s = per_s(account.arrived);
+        report.bytes_in_per_s = per_s(account.bytes_in);
+        report.bytes_out_per_s = per_s(account.bytes_out);
+        report.connected = account.connected;
+        report.failures = account.failures;
+        report.latency.service = account.service.latency(infinite);
+        report.latency.response = match self.plan.rate.is_some() || self.plan.churn {
+            true => account.response.latency(infinite),
+            false => report.latency.service.clone(),
+        };
+        report.latency.send_lag = self.plan.rate.and_then(|_| account.send_lag.latency(0));
+        report.latency.connect = match self.plan.target {
+            Endpoint::Udp(_) => None,
+            _ => account.connect.latency(0),
+        };
+        report.timeline = self.timeline.slices(from_ns);
+        report.shape = shape(&self.timeline.all(from_ns).rows());
+        if let Some(rate) = self.plan.rate
+            && rate.from_per_s != rate.to_per_s
+        {
+            report.curve = curve(report);
+        }
+        self.dismiss_the_witness(); // where it never came to the window
+        let testimony = std::mem::take(&mut self.testimony);
+        report.generator = testimony.generator;
+        report.generator.busy = account.worked_ns as f64 / account.lasted_ns.max(1) as f64;
+        report.server = testimony.server;
+        report.kernel = testimony.kernel;
+    }
+}
+
+/// A ramp passes through every load: its slices are the points of the curve, up to twenty of them.
+fn curve(report: &Report) -> Vec<LoadPoint> {
+    let measured: Vec<_> = report.timeline.iter().filter(|slice| !slice.warm_up).collect();
+    let chunk = measured.len().div_ceil(20).max(1);
+    let point = |slices: &[&super::report::Slice]| {
+        let width_s: f64 = slices.iter().map(|slice| slice.width_s).sum();
+        let middle = slices[slices.len() / 2];
+        LoadPoint {
+            offered_per_s: slices.iter().map(|slice| slice.offered).sum::<u64>() as f64 / width_s,
+            achieved_per_s: slices.iter().map(|slice| slice.replies).sum::<u64>() as f64 / width_s,
+            p50_ns: middle.p50_ns,
+            p99_ns: slices.iter().filter_map(|slice| slice.p99_ns).max(),
+            failures: slices.iter().map(|slice| slice.failures).sum(),
+            met: None,
+        }
+    };
+    measured.chunks(chunk).map(point).collect()
+}
+
+fn figures(plan: &Plan) -> PlanFigures {
+    let (min, max) = match plan.said {
+        Said::Numbered { min, max } => (min, max),
+        Said::Template(_) => (0, 0),
+    };
+    PlanFigures {
+        connections: plan.connections as u32,
+        depth: plan.depth as u32,
+        idle: plan.idle as u32,
+        churn: plan.churn,
+        rate_from_per_s: plan.rate.map(|rate| rate.from_per_s),
+        rate_to_per_s: plan.rate.map(|rate| rate.to_per_s),
+        arrivals: plan.rate.map(|rate| rate.arrivals.name().into()),
+        size_min_bytes: min as u64,
+        size_max_bytes: max as u64,
+        threads: plan.threads as u32,
+        timeout_s: plan.timeout.as_secs_f64(),
+        seed: plan.seed,
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}

@@ -1,0 +1,398 @@
+//! What is said, and what must come back: payloads that can be recognised, and need not be remembered.
+//!
+//! A numbered message says who sent it, which one it is and how long; the rest is a slice of a seeded pool
+//! of text. So what a reply must be is worked out anew when it comes, and compared in one sweep; a million
+//! messages in flight cost their numbers and times alone. All of it is printable and without line ends,
+//! so that it passes through a server of lines, and can be read in a capture.
+//!
+//! ```text
+//! |cccccssssssssnnnnn|BODY...      c: connection, s: sequence, n: bytes; 6 bits a character, '0' to 'o'
+//! ```
+//! `|` occurs nowhere else, so a reader that lost its place finds the next message.
+//!
+//! Messages shorter than that head, and those of a template, carry no number: they are compared, in the
+//! order in which they were sent.
+//!
+//! Knows no sockets and no clock. Invariant: the same seed says the same.
+
+use std::fmt::Write as _;
+
+use crate::protocol::Framing;
+
+/// The head of a numbered message.
+pub(super) const HEAD_BYTES: usize = 20;
+
+/// Bodies begin anywhere in so much of the pool.
+const POOL_BYTES: usize = 64 * 1024;
+
+/// What is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Messages of a length from `min` to `max` bytes, evenly distributed, numbered where they are long
+    /// enough.
+    Numbered {
+        /// The shortest.
+        min: usize,
+        /// The longest.
+        max: usize,
+    },
+    /// The same text with other numbers.
+    Template(Template),
+}
+
+/// What must come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// What was said.
+    Echo,
+    /// As many bytes as were said, whatever they are.
+    AnyOfThatLength,
+    /// This, framed like what was said.
+    Text(Vec<u8>),
+    /// One message, whatever it is. Where the protocol has no messages, whatever one read brings.
+    Anything,
+}
+
+/// Text with places for numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Sequence,
+    Connection,
+    Random(usize),
+}
+
+impl std::str::FromStr for Template {
+    type Err = String;
+
+    /// `{seq}`, `{conn}` and `{rand:N}` (N letters and digits) stand for what changes; `{{` is a brace.
+    fn from_str(text: &str) -> Result<Template, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let Some(at) = rest.find('{') else {
+                parts.push(Part::Text(rest.into()));
+                break;
+            };
+            if at > 0 {
+                parts.push(Part::Text(rest[..at].into()));
+            }
+            rest = &rest[at + 1..];
+            if let Some(behind) = rest.strip_prefix('{') {
+                parts.push(Part::Text("{".into()));
+                rest = behind;
+                continue;
+            }
+            let end = rest.find('}').ok_or("a { has no }: write {{ for a brace")?;
+            parts.push(match &rest[..end] {
+                "seq" => Part::Sequence,
+                "conn" => Part::Connection,
+                name => match name.strip_prefix("rand:").map(str::parse::<usize>) {
+                    Some(Ok(count @ 1..=65536)) => Part::Random(count),
+                    Some(_) => {
+                        return Err(format!("{{{name}}} needs a count from 1 to 65536, as in {{rand:8}}"));
+                    }
+                    None => {
+                        return Err(format!("{{{name}}} is unknown: use {{seq}}, {{conn}} or {{rand:N}}"));
+                    }
+                },
+            });
+            rest = &rest[end + 1..];
+        }
+        match parts.is_empty() {
+            true => Err("a payload needs at least one byte".into()),
+            false => Ok(Template(parts)),
+        }
+    }
+}
+
+impl Template {
+    fn render(&self, seed: u64, connection: u32, sequence: u64, into: &mut String) {
+        into.clear();
+        let mut state = mix(seed, connection, sequence);
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => into.push_str(text),
+                Part::Sequence => write!(into, "{sequence}").expect("a String takes everything"),
+                Part::Connection => write!(into, "{connection}").expect("a String takes everything"),
+                Part::Random(count) => into.extend((0..*count).map(|_| {
+                    const SIGNS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+                    state = step(state);
+                    SIGNS[(state >> 59) as usize] as char
+                })),
+            }
+        }
+    }
+}
+
+/// What all connections of a run say and expect.
+pub struct Script {
+    seed: u64,
+    framing: Framing,
+    said: Said,
+    expected: Expected,
+    pool: Box<[u8]>,
+}
+
+/// Text that was put together for one message: made once for all the pieces in which a reply comes.
+#[derive(Default)]
+pub struct Rendered {
+    of: Option<(u32, u64)>,
+    text: String,
+}
+
+/// A message as it is on the wire, end to end.
+pub(super) struct Pieces<'a> {
+    /// The length prefix and the head.
+    head: [u8; 4 + HEAD_BYTES],
+    head_len: usize,
+    body: &'a [u8],
+    tail: &'a [u8],
+    /// The bytes must be these, and not only as many.
+    looked_at: bool,
+}
+
+impl Script {
+    /// For connections that frame their messages like this.
+    pub fn new(seed: u64, framing: Framing, said: Said, expected: Expected) -> Script {
+        let longest = match said {
+            Said::Numbered { max, .. } => max,
+            Said::Template(_) => 0,
+        };
+        let mut state = seed;
+        let pool = (0..POOL_BYTES + longest).map(|_| {
+            state = step(state);
+            digit(state >> 58)
+        });
+        Script { seed, framing, pool: pool.collect(), said, expected }
+    }
+
+    /// What must come back.
+    pub fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    /// How messages are told apart.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether replies say which they are.
+    pub(super) fn is_numbered(&self) -> bool {
+        matches!(self.said, Said::Numbered { min, .. } if min >= HEAD_BYTES)
+            && self.expected == Expected::Echo
+    }
+
+    /// Where the head begins on the wire.
+    pub(super) fn prefix_len(&self) -> usize {
+        if self.framing == Framing::Prefixed { 4 } else { 0 }
+    }
+
+    /// The message, on the wire.
+    #[inline]
+    pub(super) fn message<'a>(
+        &'a self,
+        connection: u32,
+        sequence: u64,
+        rendered: &'a mut Rendered,
+    ) -> Pieces<'a> {
+        match &self.said {
+            Said::Numbered { min, max } => {
+                let random = mix(self.seed, connection, sequence);
+                let len = if min == max { *min } else { min + (random >> 20) as usize % (max - min + 1) };
+                let from = random as usize % POOL_BYTES;
+                if len < HEAD_BYTES {
+                    return self.framed(None, &self.pool[from..from + len]);
+                }
+                let body = &self.pool[from..from + len - HEAD_BYTES];
+                self.framed(Some(head(connection, sequence, len)), body)
+            }
+            Said::Template(template) => {
+                if rendered.of != Some((connection, sequence)) {
+                    template.render(self.seed, connection, sequence, &mut rendered.text);
+                    rendered.of = Some((connection, sequence));
+                }
+                self.framed(None, rendered.text.as_bytes())
+            }
+        }
+    }
+
+    /// The reply to it, on the wire.
+    #[inline]
+    pub(super) fn reply<'a>(
+        &'a self,
+        connection: u32,
+        sequence: u64,
+        rendered: &'a mut Rendered,
+    ) -> Pieces<'a> {
+        match &self.expected {
+            Expected::Echo => self.message(connection, sequence, rendered),
+            Expected::Text(text) => self.framed(None, text),
+            Expected::AnyOfThatLength | Expected::Anything => {
+                let mut pieces = self.message(connection, sequence, rendered);
+                pieces.looked_at = false;
+                pieces
+            }
+        }
+    }
+
+    #[inline]
+    fn framed<'a>(&self, numbers: Option<[u8; HEAD_BYTES]>, body: &'a [u8]) -> Pieces<'a> {
+        let mut pieces = Pieces { head: [0; 4 + HEAD_BYTES], head_len: 0, body, tail: b"", looked_at: true };
+        let payload_len = body.len() + numbers.map_or(0, |_| HEAD_BYTES);
+        match self.framing {
+            Framing::Raw => {}
+            Framing::Lines => pieces.tail = b"\n",
+            Framing::Prefixed => {
+                pieces.head[..4].copy_from_slice(&(payload_len as u32).to_be_bytes());
+                pieces.head_len = 4;
+            }
+        }
+        if let Some(numbers) = numbers {
+            pieces.head[pieces.head_len..pieces.head_len + HEAD_BYTES].copy_from_slice(&numbers);
+            pieces.head_len += HEAD_BYTES;
+        }
+        pieces
+    }
+
+    /// Which message of this connection these bytes are the head of, if they are one: the numbers must
+    /// be such as we have given, up to the length.
+    pub(super) fn read_head(&self, connection: u32, next_sequence: u64, bytes: &[u8]) -> Option<u64> {
+        let numbers = bytes.get(self.prefix_len()..self.prefix_len() + HEAD_BYTES)?;
+        let sequence = numbers[6..14].iter().try_fold(0, |number, byte| {
+            matches!(byte, 48..=111).then(|| number << 6 | u64::from(byte - 48))
+        })?;
+        let mut nothing = Rendered::default();
+        let expected =
+            (sequence < next_sequence).then(|| self.message(connection, sequence, &mut nothing))?;
+        (bytes[..expected.head_len] == expected.head[..expected.head_len]).then_some(sequence)
+    }
+}
+
+impl Pieces<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.head_len + self.body.len() + self.tail.len()
+    }
+
+    /// How long the part is that tells which message it is.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head[..self.head_len]
+    }
+
+    /// The three parts, in order.
+    #[inline]
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        [self.head(), self.body, self.tail]
+    }
+
+    /// How many of `bytes` are what stands here from `at` on.
+    #[inline]
+    pub(super) fn matching(&self, mut at: usize, bytes: &[u8]) -> usize {
+        if !self.looked_at {
+            return bytes.len().min(self.len() - at);
+        }
+        let mut matched = 0;
+        for part in self.parts() {
+            if at >= part.len() {
+                at -= part.len();
+                continue;
+            }
+            let (part, rest) = (&part[at..], &bytes[matched..]);
+            let count = part.len().min(rest.len());
+            if part[..count] != rest[..count] {
+                return matched + part.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            }
+            matched += count;
+            if count < part.len() {
+                break;
+            }
+            at = 0;
+        }
+        matched
+    }
+}
+
+/// Six bits as a printable sign: `0` to `o`, which `|` is not among.
+#[inline]
+fn digit(bits: u64) -> u8 {
+    48 + (bits & 63) as u8
+}
+
+#[inline]
+fn head(connection: u32, sequence: u64, len: usize) -> [u8; HEAD_BYTES] {
+    let mut head = [b'|'; HEAD_BYTES];
+    for (index, byte) in head[1..6].iter_mut().enumerate() {
+        *byte = digit(u64::from(connection) >> (24 - 6 * index));
+    }
+    for (index, byte) in head[6..14].iter_mut().enumerate() {
+        *byte = digit(sequence >> (42 - 6 * index));
+    }
+    for (index, byte) in head[14..19].iter_mut().enumerate() {
+        *byte = digit(len as u64 >> (24 - 6 * index));
+    }
+    head
+}
+
+/// A number that looks random, and is the same for the same message. SplitMix64's finaliser (Steele,
+/// Lea, Flood 2014).
+#[inline]
+pub(super) fn mix(seed: u64, connection: u32, sequence: u64) -> u64 {
+    let mut z = seed ^ u64::from(connection).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ sequence.rotate_left(32);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The next of a row of them.
+#[inline]
+pub(super) fn step(state: u64) -> u64 {
+    mix(state.wrapping_add(0x9E37_79B9_7F4A_7C15), 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_in() {
+        let template: Template = "{{{seq}} on {conn}: {rand:4}".parse().expect("a template");
+        let mut text = String::new();
+        template.render(1, 7, 12, &mut text);
+        assert!(text.starts_with("{12} on 7: ") && text.len() == 15, "{text}");
+        let first = text.clone();
+        template.render(1, 7, 12, &mut text);
+        assert_eq!(text, first);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_template_is_named() {
+        for (text, hint) in
+            [("{", "no }"), ("{size}", "{size} is unknown"), ("{rand:x}", "{rand:8}"), ("", "one byte")]
+        {
+            let problem = text.parse::<Template>().expect_err(text);
+            assert!(problem.contains(hint), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_numbered_message_is_printable_and_recognised() {
+        for framing in [Framing::Raw, Framing::Lines, Framing::Prefixed] {
+            let script = Script::new(9, framing, Said::Numbered { min: 20, max: 90 }, Expected::Echo);
+            for sequence in 0..200 {
+                let mut rendered = Rendered::default();
+                let message = script.message(3, sequence, &mut rendered).parts().concat();
+                let payload = &message[script.prefix_len()..];
+                let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
+                assert!(payload.iter().all(|byte| (33..127).contains(byte)), "{payload:?}");
+                assert_eq!(payload.iter().filter(|byte| **byte == b'|').count(), 2);
+                assert!((20..=90).contains(&payload.len()));
+                assert_eq!(script.read_head(3, 200, &message), Some(sequence));
+                assert_eq!(script.read_head(3, sequence, &message), None, "it was never sent");
+                assert_eq!(script.read_head(4, 200, &message), None, "it is another connection's");
+            }
+        }
+    }
+}

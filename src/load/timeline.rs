@@ -1,0 +1,244 @@
+//! The run over time, in a bounded number of slices: each with its counts and a coarse histogram.
+//!
+//! A slice is a tenth of a second wide at first. When there are too many, each two neighbours become one:
+//! an hour takes no more memory than a minute. (Full histograms would be 100 times the size, and nobody
+//! reads three digits off a heat map.)
+//!
+//! Invariant: nothing that was added is lost by joining.
+
+use super::report::Slice;
+
+/// The width of the first slices.
+pub const SLICE_NS: u64 = 100_000_000;
+
+/// When there would be more, neighbours are joined.
+const SLICES_MAX: usize = 600;
+
+/// 16 to the octave: a value is told from one that is 6 % larger.
+const STEPS_BITS: u32 = 4;
+const STEPS: u64 = 1 << STEPS_BITS;
+/// Up to 2^44 ns, five hours; what is longer stands in the last one.
+const BUCKETS: usize = ((44 - STEPS_BITS as usize) + 1) << STEPS_BITS;
+
+/// Counts by size, coarsely, in constant space and time.
+#[derive(Clone)]
+pub struct Buckets(Box<[u32]>);
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Buckets(vec![0; BUCKETS].into_boxed_slice())
+    }
+}
+
+impl Buckets {
+    /// One more of so many nanoseconds.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        let count = &mut self.0[bucket(ns)];
+        *count = count.saturating_add(1);
+    }
+
+    fn merge(&mut self, other: &Buckets) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+
+    /// (At most so many ns, how many), ascending, empty ones left out.
+    pub fn rows(&self) -> Vec<(u64, u64)> {
+        let filled = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(index, count)| (upper_bound(index), u64::from(*count))).collect()
+    }
+
+    /// The bound of the bucket in which the percentile lies.
+    pub fn percentile(&self, percent: f64) -> Option<u64> {
+        let all: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
+        let rank = ((percent / 100.0 * all as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        self.rows().into_iter().find_map(|(ns, count)| {
+            seen += count;
+            (seen >= rank).then_some(ns)
+        })
+    }
+}
+
+#[inline]
+fn bucket(ns: u64) -> usize {
+    if ns < STEPS {
+        return ns as usize;
+    }
+    let octave = 63 - ns.leading_zeros() - STEPS_BITS;
+    let index = (u64::from(octave) << STEPS_BITS) + (ns >> octave);
+    (index as usize).min(BUCKETS - 1)
+}
+
+fn upper_bound(index: usize) -> u64 {
+    let index = index as u64;
+    if index < STEPS {
+        return index;
+    }
+    let octave = (index >> STEPS_BITS) - 1;
+    let step = (index & (STEPS - 1)) + STEPS;
+    ((step + 1) << octave) - 1
+}
+
+/// What one generator thread saw in one slice.
+#[derive(Clone, Default)]
+pub struct Tally {
+    /// Which slice, in widths of [`SLICE_NS`] since the run began.
+    pub index: u64,
+    /// Messages that were due.
+    pub offered: u64,
+    /// Replies that came.
+    pub replies: u64,
+    /// Failures of all kinds.
+    pub failures: u64,
+    /// The longest response.
+    pub max_ns: u64,
+    /// The response times.
+    pub buckets: Buckets,
+}
+
+/// All slices of a run.
+#[derive(Default)]
+pub struct Timeline {
+    slices: Vec<Tally>,
+    /// How often neighbours have been joined: a slice is `SLICE_NS << joined` wide.
+    joined: u32,
+}
+
+impl Timeline {
+    /// Adds what a thread saw.
+    pub fn add(&mut self, tally: &Tally) {
+        while (tally.index >> self.joined) as usize >= SLICES_MAX {
+            self.join();
+        }
+        let index = (tally.index >> self.joined) as usize;
+        if index >= self.slices.len() {
+            self.slices.resize_with(index + 1, Tally::default);
+        }
+        self.slices[index].merge(tally);
+    }
+
+    fn join(&mut self) {
+        let pairs = std::mem::take(&mut self.slices);
+        self.slices = pairs
+            .chunks(2)
+            .map(|pair| {
+                let mut joined = pair[0].clone();
+                pair[1..].iter().for_each(|second| joined.merge(second));
+                joined
+            })
+            .collect();
+        self.joined += 1;
+    }
+
+    /// How wide a slice is.
+    pub fn width_s(&self) -> f64 {
+        (SLICE_NS << self.joined) as f64 / 1e9
+    }
+
+    /// How many replies came from this moment on.
+    pub fn replies_since(&self, from_ns: u64) -> u64 {
+        let first = ((from_ns / SLICE_NS) >> self.joined) as usize;
+        self.slices.iter().skip(first).map(|tally| tally.replies).sum()
+    }
+
+    /// The newest slices that were over at that moment, oldest first, at most so many of them.
+    pub fn newest(&self, before_ns: u64, count: usize) -> impl Iterator<Item = &Tally> {
+        let end = ((before_ns / SLICE_NS) >> self.joined) as usize;
+        let end = end.min(self.slices.len());
+        self.slices[end.saturating_sub(count)..end].iter()
+    }
+
+    /// All response times together.
+    pub fn all(&self, from_ns: u64) -> Buckets {
+        let mut all = Buckets::default();
+        let first = ((from_ns / SLICE_NS) >> self.joined) as usize;
+        self.slices.iter().skip(first).for_each(|tally| all.merge(&tally.buckets));
+        all
+    }
+
+    /// As it is reported; what began before `measured_from_ns` is warm-up.
+    pub fn slices(&self, measured_from_ns: u64) -> Vec<Slice> {
+        let width_ns = SLICE_NS << self.joined;
+        let row = |(index, tally): (usize, &Tally)| Slice {
+            at_s: index as f64 * width_ns as f64 / 1e9,
+            width_s: width_ns as f64 / 1e9,
+            warm_up: (index as u64 + 1) * width_ns <= measured_from_ns + width_ns / 2,
+            offered: tally.offered,
+            replies: tally.replies,
+            failures: tally.failures,
+            p50_ns: tally.percentile(50.0),
+            p99_ns: tally.percentile(99.0),
+            max_ns: (tally.max_ns > 0).then_some(tally.max_ns),
+            buckets: tally.buckets.rows(),
+        };
+        self.slices.iter().enumerate().map(row).collect()
+    }
+}
+
+impl Tally {
+    fn merge(&mut self, other: &Tally) {
+        self.offered += other.offered;
+        self.replies += other.replies;
+        self.failures += other.failures;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.buckets.merge(&other.buckets);
+    }
+
+    /// One more reply.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        self.replies += 1;
+        self.max_ns = self.max_ns.max(ns);
+        self.buckets.record(ns);
+    }
+
+    /// A bucket's bound, but never more than the longest there was.
+    fn percentile(&self, percent: f64) -> Option<u64> {
+        self.buckets.percentile(percent).map(|ns| ns.min(self.max_ns))
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.offered == 0 && self.replies == 0 && self.failures == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_what_is_at_most_its_bound_and_a_sixteenth_less(ns in 0u64..1 << 44) {
+            let bound = upper_bound(bucket(ns));
+            prop_assert!(ns <= bound && bound - ns <= ns / 16);
+            prop_assert!(bucket(ns) == 0 || upper_bound(bucket(ns) - 1) < ns);
+        }
+    }
+
+    #[test]
+    fn a_day_fits_and_nothing_is_lost() {
+        let mut timeline = Timeline::default();
+        for second in 0..86_400 {
+            let mut tally = Tally { index: second * 10, offered: 2, ..Tally::default() };
+            tally.record(1_000_000 + second);
+            timeline.add(&tally);
+        }
+        let slices = timeline.slices(0);
+        assert!(slices.len() <= SLICES_MAX && slices.len() > SLICES_MAX / 2, "{}", slices.len());
+        assert_eq!(slices.iter().map(|slice| slice.offered).sum::<u64>(), 2 * 86_400);
+        assert_eq!(slices.iter().map(|slice| slice.replies).sum::<u64>(), 86_400);
+        assert_eq!(timeline.all(0).rows().iter().map(|(_, count)| count).sum::<u64>(), 86_400);
+    }
+
+    #[test]
+    fn an_endless_latency_stands_in_the_last_bucket() {
+        let mut buckets = Buckets::default();
+        buckets.record(u64::MAX);
+        assert_eq!(buckets.rows().len(), 1);
+    }
+}

@@ -1,0 +1,765 @@
+//! Watches the generator, the server and the kernel while a run goes on, for the question that comes
+//! after it: who was the limit?
+//!
+//! It reads what the kernel counts anyhow and asks nobody to cooperate: no agent, no root, no tracing. What
+//! it can't see (a server on another machine or of another user, a system without /proc) is `None` or
+//! empty, and the run goes on. Another's process is never touched, only looked at.
+//!
+//! The *server* is all the processes that belong to it: those that hold the listening socket, or the one
+//! that was named, with everything that they start. Forked workers are therefore summed, memory as well,
+//! in which pages that they share count once in each. The name and the number are those of the process with the busiest
+//! thread, for that thread is what a server that can't use a second core comes up against.
+//!
+//! Invariant: a tick looks at a bounded number of threads and processes, however many there are; and what
+//! was seen of a process before it ended is kept.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::time::{Duration, Instant};
+
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
+use super::listening;
+use super::procfs::{self, Usage};
+use super::report::{GeneratorFigures, KernelFigures, Machine, ServerFigures};
+use crate::endpoint::Endpoint;
+
+/// Threads of one process that are read in one tick: 10 µs each. With more of them they take turns, the
+/// busiest one aside.
+const THREADS_PER_TICK: usize = 16;
+/// Threads of one process that are known at all. Beyond that there is only the process's sum, which the
+/// kernel adds up itself.
+const THREADS_MAX: usize = 4096;
+/// Processes of one server.
+const PROCESSES_MAX: usize = 64;
+/// What takes longer, to look for new processes and for threads among many, is done every so many ticks.
+const LOOK_AROUND_EVERY: u64 = 10;
+/// Samples that are kept: an hour's.
+const SAMPLES_MAX: usize = 36_000;
+
+/// Where the server's process is known from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServerSource {
+    /// It isn't, and is not to be looked for.
+    None,
+    /// `--server-pid`.
+    Pid(u32),
+    /// `--spawn`: the process that was started; the server may be a child of it.
+    Spawned(u32),
+    /// Whoever listens at the target's address, if that is this machine's.
+    #[default]
+    Find,
+}
+
+/// What the witness has to say in the end.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Testimony {
+    /// Our own part. `busy` and `ceiling_per_s` are not filled in: the loop knows them.
+    pub generator: GeneratorFigures,
+    /// The server's, if its process is known.
+    pub server: Option<ServerFigures>,
+    /// The kernel's.
+    pub kernel: KernelFigures,
+}
+
+/// The number by which [`Witness::new`] knows the calling thread.
+pub fn this_thread() -> Option<u32> {
+    fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
+}
+
+/// Where we run.
+pub fn machine() -> Machine {
+    let kernel = |name: &str| procfs::read_small(&format!("/proc/sys/kernel/{name}"));
+    let system = match (kernel("ostype"), kernel("osrelease")) {
+        (Some(name), Some(release)) => format!("{} {}", name.trim(), release.trim()),
+        _ => std::env::consts::OS.to_owned(),
+    };
+    let cpuinfo = procfs::read_long("/proc/cpuinfo").unwrap_or_default();
+    // ARM has no model name; the architecture has to do.
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let cpu = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim()).to_owned();
+    let cpus = std::thread::available_parallelism().map_or(0, |it| it.get() as u32);
+    Machine { system, cpu, cpus }
+}
+
+/// Watches one run: [`new`](Witness::new) before it, [`begin`](Witness::begin) when the warm-up is over,
+/// [`sample`](Witness::sample) every 100 ms from first to last, [`finish`](Witness::finish) while the
+/// generator's threads are still there.
+#[derive(Debug)]
+pub struct Witness {
+    /// Times are from here on.
+    created: Instant,
+    /// Figures count from here on.
+    begun_at: Duration,
+    generator: Crowd,
+    server: Option<Server>,
+    kernel_at_begin: KernelCounters,
+}
+
+impl Witness {
+    /// Looks for the server's process and at its memory before the run. `generator_threads` are those that
+    /// make the load, by [`this_thread`]; the calling thread is neither the generator's nor the server's,
+    /// unless it is one of them.
+    ///
+    /// A process that was named and isn't there is the user's error, in one line. One that wasn't found is none.
+    pub fn new(
+        target: &Endpoint,
+        source: ServerSource,
+        generator_threads: Vec<u32>,
+    ) -> Result<Witness, String> {
+        let us = std::process::id();
+        let (pids, known_by) = match source {
+            ServerSource::None => (Vec::new(), ""),
+            ServerSource::Pid(pid) => (vec![pid], "--server-pid"),
+            ServerSource::Spawned(pid) => (vec![pid], "--spawn"),
+            ServerSource::Find => (listening::holders(target), "it listens there"),
+        };
+        let mut not_the_servers = generator_threads.clone();
+        not_the_servers.extend(this_thread());
+        let roots: Vec<Process> =
+            pids.iter().filter_map(|pid| Process::look_up(*pid, &not_the_servers)).collect();
+        // Without a /proc nobody can be looked up, and that is not the user's error.
+        let proc_is_there = fs::exists("/proc/self/status").unwrap_or(false);
+        if roots.is_empty() && proc_is_there {
+            match source {
+                ServerSource::Pid(pid) => {
+                    return Err(format!("--server-pid {pid}: there is no such process"));
+                }
+                ServerSource::Spawned(pid) => {
+                    return Err(format!("--spawn: the server (process {pid}) ended before the run began"));
+                }
+                ServerSource::Find | ServerSource::None => {}
+            }
+        }
+        let mut witness = Witness {
+            created: Instant::now(),
+            begun_at: Duration::ZERO,
+            generator: Crowd::of(us, generator_threads),
+            server: (!roots.is_empty()).then(|| Server::new(roots, known_by, not_the_servers)),
+            kernel_at_begin: KernelCounters::read(),
+        };
+        // What everyone has used up to now is not this run's.
+        witness.begin();
+        Ok(witness)
+    }
+
+    /// The measurement begins: figures count from here, but for the server's memory, which counts from
+    /// [`new`](Witness::new) on.
+    pub fn begin(&mut self) {
+        let now = self.created.elapsed();
+        self.begun_at = now;
+        self.generator.read_all(now);
+        self.generator.forget();
+        if let Some(server) = &mut self.server {
+            server.begin(now);
+        }
+        self.kernel_at_begin = KernelCounters::read();
+    }
+
+    /// One tick: to be called every 100 ms.
+    pub fn sample(&mut self) {
+        let now = self.created.elapsed();
+        self.generator.tick(now);
+        if let Some(server) = &mut self.server {
+            server.tick(now);
+        }
+    }
+
+    /// The run is over. `replies` are the server's, `messages` those that were sent or received by us,
+    /// `connections` those that were open at the peak: what the figures per one are counted by.
+    pub fn finish(mut self, connections: u32, replies: u64, messages: u64) -> Testimony {
+        let now = self.created.elapsed();
+        self.generator.read_all(now);
+        let status = procfs::read_small("/proc/self/status").and_then(|it| procfs::status(&it));
+        let (cpu, run_queue_wait) = self.generator.busiest().map_or((0.0, 0.0), |(_, busiest)| {
+            let seconds = (self.generator.seen_at, self.begun_at);
+            (part(busiest.total.run_ns, seconds), part(busiest.total.wait_ns, seconds))
+        });
+        let generator = GeneratorFigures {
+            cpu,
+            run_queue_wait,
+            cpu_ns_per_message: per(self.generator.run_ns(), messages).unwrap_or(0.0),
+            cpus_allowed: self.generator.cpus_allowed(),
+            rss_bytes: status.map_or(0, |it| it.rss_bytes),
+            cpu_samples: std::mem::take(&mut self.generator.samples),
+            ..Default::default()
+        };
+        Testimony {
+            generator,
+            server: self.server.map(|server| server.finish(now, self.begun_at, connections, replies)),
+            kernel: KernelCounters::read().since(&self.kernel_at_begin),
+        }
+    }
+}
+
+/// A part of the time from `begin` to `end`: from 0 to 1. The kernel adds up a thread's time when it is
+/// interrupted, so that a short window may hold a little more than it is long.
+fn part(ns: u64, (end, begin): (Duration, Duration)) -> f64 {
+    cores(ns, (end, begin)).min(1.0)
+}
+
+/// The same of several threads: from 0 on.
+fn cores(ns: u64, (end, begin): (Duration, Duration)) -> f64 {
+    match end.saturating_sub(begin).as_nanos() {
+        0 => 0.0,
+        window_ns => ns as f64 / window_ns as f64,
+    }
+}
+
+fn per(ns: u64, count: u64) -> Option<f64> {
+    (count > 0).then(|| ns as f64 / count as f64)
+}
+
+/// One thread: what it used since the figures began.
+#[derive(Debug, Clone, Default)]
+struct Thread {
+    /// When it was last read, and what that said.
+    read_at: Duration,
+    last: Usage,
+    /// Since the beginning.
+    total: Usage,
+}
+
+impl Thread {
+    /// Takes a reading; gives the part of a CPU that the thread had since the one before.
+    fn take(&mut self, now: Duration, reading: Usage) -> f64 {
+        // A number that ran backwards is another thread's, that got this one's number.
+        let since = |now: u64, last: u64| if now >= last { now - last } else { now };
+        let ran = since(reading.run_ns, self.last.run_ns);
+        self.total.run_ns = self.total.run_ns.saturating_add(ran);
+        self.total.wait_ns = self.total.wait_ns.saturating_add(since(reading.wait_ns, self.last.wait_ns));
+        let cpu = part(ran, (now, self.read_at));
+        self.last = reading;
+        self.read_at = now;
+        cpu
+    }
+}
+
+/// Some threads of one process.
+#[derive(Debug, Default)]
+struct Crowd {
+    pid: u32,
+    threads: BTreeMap<u32, Thread>,
+    /// When one of them was last seen.
+    seen_at: Duration,
+    /// The busiest one's in each tick.
+    samples: Vec<f64>,
+    /// Who was read last, where they take turns.
+    turn: u32,
+    /// The sum of those that have ended, and the busiest of them.
+    ended_run_ns: u64,
+    ended_busiest: Option<(u32, Thread)>,
+    /// Who is whose, once it has been asked.
+    names: BTreeMap<u32, String>,
+}
+
+impl Crowd {
+    fn of(pid: u32, tids: Vec<u32>) -> Crowd {
+        let threads = tids.into_iter().take(THREADS_MAX).map(|tid| (tid, Thread::default())).collect();
+        Crowd { pid, threads, ..Crowd::default() }
+    }
+
+    /// What came before doesn't count.
+    fn forget(&mut self) {
+        self.threads.values_mut().for_each(|it| it.total = Usage::default());
+        self.samples.clear();
+        self.ended_run_ns = 0;
+        self.ended_busiest = None;
+    }
+
+    /// Reads the threads whose turn it is; the highest part of a CPU among them is kept as a sample.
+    fn tick(&mut self, now: Duration) -> f64 {
+        let busiest = self.busiest().map(|(tid, _)| tid);
+        let after = self.threads.range(self.turn.saturating_add(1)..).map(|(tid, _)| *tid);
+        let around = self.threads.range(..=self.turn).map(|(tid, _)| *tid);
+        let on_turn = THREADS_PER_TICK - usize::from(busiest.is_some());
+        let mut tids: Vec<u32> =
+            after.chain(around).filter(|tid| Some(*tid) != busiest).take(on_turn).collect();
+        self.turn = tids.last().copied().unwrap_or(self.turn);
+        tids.extend(busiest);
+        let highest = self.read(now, tids);
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(highest);
+        }
+        highest
+    }
+
+    fn read_all(&mut self, now: Duration) {
+        self.read(now, self.threads.keys().copied().collect());
+    }
+
+    fn read(&mut self, now: Duration, tids: Vec<u32>) -> f64 {
+        let mut highest: f64 = 0.0;
+        for tid in tids {
+            if let Some(reading) = procfs::usage(self.pid, tid)
+                && let Some(thread) = self.threads.get_mut(&tid)
+            {
+                highest = highest.max(thread.take(now, reading));
+                self.seen_at = now;
+            }
+        }
+        highest
+    }
+
+    /// Takes notice of who came and who went. All that a newcomer has used counts, from `since` on, if
+    /// it can't have been there before.
+    fn list(&mut self, now: Duration, since: Duration, leave_out: &[u32], newcomers_are_new: bool) {
+        let folder = format!("/proc/{}/task", self.pid);
+        let listed: Vec<u32> =
+            procfs::numbers_in(&folder).filter(|tid| !leave_out.contains(tid)).take(THREADS_MAX).collect();
+        if listed.is_empty() {
+            return;
+        }
+        let is_new = newcomers_are_new && self.threads.len() < THREADS_MAX;
+        let mut before = std::mem::take(&mut self.threads);
+        for tid in listed {
+            let thread = before.remove(&tid).or_else(|| {
+                let last = if is_new { Usage::default() } else { procfs::usage(self.pid, tid)? };
+                let read_at = if is_new { since } else { now };
+                Some(Thread { read_at, last, total: Usage::default() })
+            });
+            self.threads.extend(thread.map(|it| (tid, it)));
+        }
+        for (tid, ended) in before {
+            self.ended_run_ns = self.ended_run_ns.saturating_add(ended.total.run_ns);
+            if self.ended_busiest.as_ref().is_none_or(|(_, it)| it.total.run_ns < ended.total.run_ns) {
+                self.ended_busiest = Some((tid, ended));
+            }
+        }
+        let ended = self.ended_busiest.as_ref().map(|(tid, _)| *tid);
+        self.names.retain(|tid, _| self.threads.contains_key(tid) || ended == Some(*tid));
+    }
+
+    fn busiest(&self) -> Option<(u32, &Thread)> {
+        let living = self.threads.iter().map(|(tid, it)| (*tid, it));
+        living
+            .chain(self.ended_busiest.iter().map(|(tid, it)| (*tid, it)))
+            .max_by_key(|(_, it)| it.total.run_ns)
+    }
+
+    /// Asks the busiest thread for its name, as long as it can be asked.
+    fn name_busiest(&mut self) {
+        if let Some((tid, _)) = self.busiest()
+            && let Some(name) = procfs::read_small(&format!("/proc/{}/task/{tid}/comm", self.pid))
+        {
+            self.names.insert(tid, procfs::printable(&name));
+        }
+    }
+
+    /// All together, since the beginning.
+    fn run_ns(&self) -> u64 {
+        self.threads.values().fold(self.ended_run_ns, |sum, it| sum.saturating_add(it.total.run_ns))
+    }
+
+    /// The CPUs that one or the other may use.
+    fn cpus_allowed(&self) -> Vec<u32> {
+        let status = |tid: &u32| procfs::read_small(&format!("/proc/{}/task/{tid}/status", self.pid));
+        let some = self.threads.keys().take(THREADS_PER_TICK).filter_map(status);
+        let mut cpus: Vec<u32> =
+            some.filter_map(|it| procfs::status(&it)).flat_map(|it| it.cpus_allowed).collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
+    }
+}
+
+/// One process of the server.
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    name: String,
+    /// Held open: see [`procfs::read_again`]. That another process gets the same number is not noticed
+    /// otherwise.
+    status: File,
+    over: bool,
+    /// It is our own: a server in the same process, a test's mostly. Then its clock is ours as well, and
+    /// its threads are counted one by one.
+    is_us: bool,
+    crowd: Crowd,
+    /// The kernel's sum over all its threads, also those that have ended: now, and when figures began.
+    clock_ns: Option<u64>,
+    clock_ns_at_begin: u64,
+    /// The CPU time of its children that it has waited for: when figures began.
+    waited_ns_at_begin: u64,
+    rss_bytes: u64,
+    cpus_allowed: Vec<u32>,
+}
+
+impl Process {
+    /// The process of this number, or the one that the thread of this number belongs to.
+    fn look_up(pid: u32, leave_out: &[u32]) -> Option<Process> {
+        let read = |pid: u32| {
+            let file = File::open(format!("/proc/{pid}/status")).ok()?;
+            let status = procfs::status(&procfs::read_again(&file)?)?;
+            Some((file, status))
+        };
+        let (mut file, mut status) = read(pid)?;
+        if status.process != pid {
+            (file, status) = read(status.process)?;
+        }
+        let pid = status.process;
+        let mut process = Process {
+            pid,
+            name: String::new(),
+            status: file,
+            over: status.over,
+            is_us: pid == std::process::id(),
+            crowd: Crowd::of(pid, Vec::new()),
+            clock_ns: None,
+            clock_ns_at_begin: 0,
+            waited_ns_at_begin: 0,
+            rss_bytes: status.rss_bytes,
+            cpus_allowed: status.cpus_allowed,
+        };
+        process.crowd.list(Duration::ZERO, Duration::ZERO, leave_out, false);
+        process.ask_its_name();
+        (!process.over).then_some(process)
+    }
+
+    /// A shell that became the server has another name than before.
+    fn ask_its_name(&mut self) {
+        if let Some(name) = procfs::read_small(&format!("/proc/{}/comm", self.pid)) {
+            self.name = procfs::printable(&name);
+        }
+    }
+
+    /// Reads what concerns the process as a whole; false if it is over. Gives the number of its threads.
+    fn look(&mut self) -> Option<u32> {
+        let status = procfs::read_again(&self.status).and_then(|it| procfs::status(&it));
+        let Some(status) = status.filter(|it| !it.over && !self.over) else {
+            self.over = true;
+            return None;
+        };
+        self.rss_bytes = status.rss_bytes;
+        self.cpus_allowed = status.cpus_allowed;
+        if !self.is_us {
+            self.clock_ns = clock_ns(self.pid).or(self.clock_ns);
+        }
+        Some(status.threads)
+    }
+
+    /// The CPU time of all its threads since figures began.
+    fn run_ns(&self) -> u64 {
+        let clock = self.clock_ns.map_or(0, |it| it.saturating_sub(self.clock_ns_at_begin));
+        // The clock knows threads that came and went between two ticks.
+        clock.max(self.crowd.run_ns())
+    }
+
+    fn waited_ns(&self) -> Option<u64> {
+        let stat = procfs::read_small(&format!("/proc/{}/stat", self.pid))?;
+        procfs::stat(&stat).map(|it| it.waited_children_ns)
+    }
+}
+
+/// A process's CPU clock: to the nanosecond, and anyone may read it.
+fn clock_ns(pid: u32) -> Option<u64> {
+    let time = ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?.now().ok()?;
+    u64::try_from(Duration::from(time).as_nanos()).ok()
+}
+
+/// All processes of the server.
+#[derive(Debug)]
+struct Server {
+    /// Those from which the others are found.
+    roots: Vec<u32>,
+    known_by: &'static str,
+    leave_out: Vec<u32>,
+    processes: Vec<Process>,
+    /// Workers that have ended while others went on: their sum, and how the busiest of them did.
+    ended_run_ns: u64,
+    ended_busiest: Option<Busiest>,
+    /// When one of them was last seen.
+    seen_at: Duration,
+    ticked_at: Duration,
+    ticks: u64,
+    rss_before_bytes: u64,
+    rss_peak_bytes: u64,
+    rss_now_bytes: u64,
+    samples: Vec<f64>,
+}
+
+/// The busiest thread of a server, and whose it is.
+#[derive(Debug, Clone, Default)]
+struct Busiest {
+    pid: u32,
+    process: String,
+    thread: String,
+    total: Usage,
+}
+
+impl Server {
+    fn new(roots: Vec<Process>, known_by: &'static str, leave_out: Vec<u32>) -> Server {
+        let mut server = Server {
+            roots: roots.iter().map(|it| it.pid).collect(),
+            known_by,
+            leave_out,
+            processes: roots,
+            ended_run_ns: 0,
+            ended_busiest: None,
+            seen_at: Duration::ZERO,
+            ticked_at: Duration::ZERO,
+            ticks: 0,
+            rss_before_bytes: 0,
+            rss_peak_bytes: 0,
+            rss_now_bytes: 0,
+            samples: Vec::new(),
+        };
+        server.look_around(false);
+        server.look(Duration::ZERO);
+        server.rss_before_bytes = server.rss_now_bytes;
+        server
+    }
+
+    fn begin(&mut self, now: Duration) {
+        self.look_around(false);
+        self.look(now);
+        for process in &mut self.processes {
+            process.crowd.list(now, now, &self.leave_out, false);
+            process.crowd.read_all(now);
+            process.crowd.forget();
+            process.clock_ns_at_begin = process.clock_ns.unwrap_or(0);
+            process.waited_ns_at_begin = process.waited_ns().unwrap_or(0);
+        }
+        self.ended_run_ns = 0;
+        self.ended_busiest = None;
+        self.samples.clear();
+        self.ticked_at = now;
+    }
+
+    fn tick(&mut self, now: Duration) {
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(LOOK_AROUND_EVERY) {
+            self.look_around(true);
+        }
+        let alive_with_threads = self.look(now);
+        let mut highest: f64 = 0.0;
+        for (index, threads) in alive_with_threads {
+            let process = &mut self.processes[index];
+            if threads as usize <= THREADS_PER_TICK || self.ticks.is_multiple_of(LOOK_AROUND_EVERY) {
+                process.crowd.list(now, self.ticked_at, &self.leave_out, true);
+            }
+            highest = highest.max(process.crowd.tick(now));
+            if self.ticks.is_multiple_of(LOOK_AROUND_EVERY) || process.crowd.names.is_empty() {
+                process.crowd.name_busiest();
+            }
+        }
+        if self.samples.len() < SAMPLES_MAX && !self.is_over() {
+            self.samples.push(highest);
+        }
+        self.ticked_at = now;
+    }
+
+    fn is_over(&self) -> bool {
+        self.processes.iter().all(|it| it.over)
+    }
+
+    /// Reads every process as a whole. Gives those that are alive, with the number of their threads.
+    fn look(&mut self, now: Duration) -> Vec<(usize, u32)> {
+        let alive: Vec<(usize, u32)> = self
+            .processes
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, process)| Some((index, process.look()?)))
+            .collect();
+        if !alive.is_empty() {
+            self.seen_at = now;
+            self.rss_now_bytes = alive
+                .iter()
+                .fold(0, |sum: u64, (index, _)| sum.saturating_add(self.processes[*index].rss_bytes));
+            self.rss_peak_bytes = self.rss_peak_bytes.max(self.rss_now_bytes);
+        }
+        alive
+    }
+
+    /// Looks for children that came, and lets go of those that went. The CPU time of a newcomer counts from its
+    /// birth, if that was after the beginning.
+    fn look_around(&mut self, newcomers_are_new: bool) {
+        if self.is_over() {
+            return;
+        }
+        for process in self.processes.extract_if(.., |it| it.over).collect::<Vec<_>>() {
+            self.ended_run_ns = self.ended_run_ns.saturating_add(process.run_ns());
+            let busiest = busiest_of(&process);
+            if self.ended_busiest.as_ref().is_none_or(|it| it.total.run_ns < busiest.total.run_ns) {
+                self.ended_busiest = Some(busiest);
+            }
+        }
+        let known: Vec<u32> = self.processes.iter().map(|it| it.pid).collect();
+        for pid in descendants(&self.roots, newcomers_are_new) {
+            if self.processes.len() >= PROCESSES_MAX {
+                break;
+            }
+            if known.contains(&pid) {
+                continue;
+            }
+            let Some(mut process) = Process::look_up(pid, &self.leave_out) else { continue };
+            if newcomers_are_new {
+                process.crowd.threads.values_mut().for_each(|it| {
+                    it.last = Usage::default();
+                    it.read_at = self.ticked_at;
+                });
+            }
+            self.processes.push(process);
+        }
+    }
+
+    fn finish(mut self, now: Duration, begun_at: Duration, connections: u32, replies: u64) -> ServerFigures {
+        self.look_around(true);
+        self.look(now);
+        let mut waited_ns = 0u64;
+        for process in self.processes.iter_mut().filter(|it| !it.over) {
+            process.crowd.list(now, self.ticked_at, &self.leave_out, true);
+            process.crowd.read_all(now);
+            process.crowd.name_busiest();
+            process.ask_its_name();
+            let waited = process.waited_ns().unwrap_or(0).saturating_sub(process.waited_ns_at_begin);
+            waited_ns = waited_ns.saturating_add(waited);
+        }
+        // A server that forks for every connection does its work in processes that live for less than a
+        // tick. Those that were waited for are in their parent's sum; the few of them that we saw are in
+        // ours. Only one of the two may be counted.
+        let living_ns = self.processes.iter().fold(0u64, |sum, it| sum.saturating_add(it.run_ns()));
+        let run_ns = living_ns.saturating_add(self.ended_run_ns.max(waited_ns));
+        let first = self.processes.first().map(|it| Busiest {
+            pid: it.pid,
+            process: it.name.clone(),
+            ..Busiest::default()
+        });
+        // Of equals the last one counts, so the first process stands last: it is named where nobody was busy.
+        let busiest = self.processes.iter().rev().map(busiest_of).chain(self.ended_busiest).chain(first);
+        let busiest = busiest
+            .reduce(|best, it| if it.total.run_ns > best.total.run_ns { it } else { best })
+            .unwrap_or_default();
+        let mut cpus_allowed: Vec<u32> =
+            self.processes.iter().flat_map(|it| it.cpus_allowed.iter().copied()).collect();
+        cpus_allowed.sort_unstable();
+        cpus_allowed.dedup();
+        let window = (self.seen_at, begun_at);
+        let grown = self.rss_peak_bytes.saturating_sub(self.rss_before_bytes);
+        ServerFigures {
+            pid: busiest.pid,
+            name: busiest.process,
+            known_by: self.known_by.to_owned(),
+            busiest_thread_cpu: part(busiest.total.run_ns, window),
+            busiest_thread: busiest.thread,
+            run_queue_wait: part(busiest.total.wait_ns, window),
+            cpu_cores: cores(run_ns, window),
+            cpu_ns_per_reply: per(run_ns, replies),
+            rss_before_bytes: self.rss_before_bytes,
+            rss_peak_bytes: self.rss_peak_bytes,
+            rss_after_bytes: self.rss_now_bytes,
+            rss_per_connection_bytes: per(grown, u64::from(connections)),
+            cpus_allowed,
+            cpu_samples: self.samples,
+            processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn busiest_of(process: &Process) -> Busiest {
+    let (pid, name) = (process.pid, process.name.clone());
+    let (tid, total) = process.crowd.busiest().map_or((0, Usage::default()), |(tid, it)| (tid, it.total));
+    let thread = process.crowd.names.get(&tid).cloned().unwrap_or_default();
+    Busiest { pid, process: name, thread, total }
+}
+
+/// Everything that these processes have started, and so on. Not what we have started ourselves, if we are
+/// among them; and not what systemd has, which only keeps the listener.
+///
+/// With `quick` nothing is found where the kernel does not list a process's children, since all
+/// processes would have to be read to find them.
+fn descendants(roots: &[u32], quick: bool) -> Vec<u32> {
+    let us = std::process::id();
+    let everyone: Option<Vec<(u32, u32)>> = (!quick).then(|| {
+        let stat = |pid| procfs::stat(&procfs::read_small(&format!("/proc/{pid}/stat"))?);
+        procfs::numbers_in("/proc").filter_map(|pid| Some((pid, stat(pid)?.parent))).collect()
+    });
+    let mut found: Vec<u32> = Vec::new();
+    let mut parents: Vec<u32> =
+        roots.iter().copied().filter(|pid| *pid != us && !listening::is_systemd(*pid)).collect();
+    while let Some(parent) = parents.pop() {
+        let children: Vec<u32> = match &everyone {
+            Some(pairs) => pairs.iter().filter(|(_, it)| *it == parent).map(|(pid, _)| *pid).collect(),
+            None => children_of(parent),
+        };
+        for pid in children {
+            if pid != us && !found.contains(&pid) && !roots.contains(&pid) && found.len() < PROCESSES_MAX {
+                found.push(pid);
+                parents.push(pid);
+            }
+        }
+    }
+    found
+}
+
+/// The kernel keeps children with the thread that started them.
+fn children_of(pid: u32) -> Vec<u32> {
+    let tids = procfs::numbers_in(&format!("/proc/{pid}/task")).take(THREADS_PER_TICK);
+    let lists = tids.filter_map(|tid| procfs::read_small(&format!("/proc/{pid}/task/{tid}/children")));
+    lists
+        .flat_map(|it| it.split_ascii_whitespace().filter_map(|it| it.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What the kernel has counted since it was started. What it doesn't count is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct KernelCounters {
+    listen_overflows: u64,
+    listen_drops: u64,
+    retransmits: u64,
+    segments_out: u64,
+    udp_receive_drops: u64,
+    udp_send_drops: u64,
+    stolen_ticks: u64,
+    all_ticks: u64,
+}
+
+impl KernelCounters {
+    fn read() -> KernelCounters {
+        let file = |path: &str| procfs::read_long(path).unwrap_or_default();
+        KernelCounters::parse(
+            &file("/proc/net/netstat"),
+            &file("/proc/net/snmp"),
+            &file("/proc/net/snmp6"),
+            // Behind the first line there is one for each CPU and each interrupt.
+            &procfs::read_small("/proc/stat").unwrap_or_default(),
+        )
+    }
+
+    fn parse(netstat: &str, snmp: &str, snmp6: &str, stat: &str) -> KernelCounters {
+        let extended = |name: &str| procfs::counter(netstat, "TcpExt", name).unwrap_or(0);
+        let tcp = |name: &str| procfs::counter(snmp, "Tcp", name).unwrap_or(0);
+        // TCP counts both families together, UDP doesn't.
+        let udp = |name: &str| {
+            let v4 = procfs::counter(snmp, "Udp", name).unwrap_or(0);
+            v4.saturating_add(procfs::counter_v6(snmp6, &format!("Udp6{name}")).unwrap_or(0))
+        };
+        let (stolen_ticks, all_ticks) = procfs::steal(stat).unwrap_or((0, 0));
+        KernelCounters {
+            listen_overflows: extended("ListenOverflows"),
+            listen_drops: extended("ListenDrops"),
+            retransmits: tcp("RetransSegs"),
+            segments_out: tcp("OutSegs"),
+            udp_receive_drops: udp("RcvbufErrors"),
+            udp_send_drops: udp("SndbufErrors"),
+            stolen_ticks,
+            all_ticks,
+        }
+    }
+
+    /// What was added since `begin`. Counters of a network namespace that went away run backwards: 0.
+    fn since(&self, begin: &KernelCounters) -> KernelFigures {
+        let stolen = self.stolen_ticks.saturating_sub(begin.stolen_ticks);
+        let all = self.all_ticks.saturating_sub(begin.all_ticks);
+        KernelFigures {
+            listen_overflows: self.listen_overflows.saturating_sub(begin.listen_overflows),
+            listen_drops: self.listen_drops.saturating_sub(begin.listen_drops),
+            retransmits: self.retransmits.saturating_sub(begin.retransmits),
+            segments_out: self.segments_out.saturating_sub(begin.segments_out),
+            udp_receive_drops: self.udp_receive_drops.saturating_sub(begin.udp_receive_drops),
+            udp_send_drops: self.udp_send_drops.saturating_sub(begin.udp_send_drops),
+            steal: if all == 0 { 0.0 } else { (stolen as f64 / all as f64).min(1.0) },
+        }
+    }
+}
