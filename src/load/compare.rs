@@ -595,3 +595,374 @@ fn wrap(text: &mut String, sentence: &str, width: usize) {
     }
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Latency, Percentile, ServerFigures};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Seeded noise.
+    struct Dice(u64);
+
+    impl Dice {
+        /// Above 0, at most 1.
+        fn uniform(&mut self) -> f64 {
+            ((split_mix(&mut self.0) >> 11) + 1) as f64 / (1u64 << 53) as f64
+        }
+
+        fn normal(&mut self) -> f64 {
+            let (radius, angle) = (self.uniform(), self.uniform());
+            (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+        }
+
+        /// Student's t with 2 degrees of freedom: one in fifty is beyond 7.
+        fn heavy(&mut self) -> f64 {
+            self.normal() / (-self.uniform().ln()).sqrt()
+        }
+    }
+
+    /// A round in which everything is `slow` times what it is at best.
+    fn round(slow: f64) -> Round {
+        Round {
+            achieved_per_s: 100_000.0 / slow,
+            p50_ns: Some((400_000.0 * slow) as u64),
+            p99_ns: Some((900_000.0 * slow) as u64),
+            server_cpu_ns_per_reply: Some(2000.0 * slow),
+            failures: 0,
+        }
+    }
+
+    fn side(name: &str, slow: impl IntoIterator<Item = f64>) -> Side {
+        Side { name: name.into(), rounds: slow.into_iter().map(round).collect() }
+    }
+
+    /// Rounds that were run A, B, A, B, where B takes `b_times` as long; `noise` gives the logarithm of each
+    /// round's slowness, in the order of time.
+    fn turn_about(pairs: usize, b_times: f64, mut noise: impl FnMut() -> f64) -> Comparison {
+        let (mut a, mut b) = (side("A", []), side("B", []));
+        for _ in 0..pairs {
+            a.rounds.push(round(noise().exp()));
+            b.rounds.push(round(b_times * noise().exp()));
+        }
+        compare(&a, &b, Figure::AchievedPerS)
+    }
+
+    fn figure(comparison: &Comparison, figure: Figure) -> &Compared {
+        comparison.figures.iter().find(|it| it.figure == figure).expect("it was measured")
+    }
+
+    fn finding(comparison: &Comparison) -> Finding {
+        comparison.main().expect("something was measured").finding
+    }
+
+    /// Of so many comparisons by `one`, the part that says that there is a difference.
+    fn share_different(count: u64, one: impl Fn(u64) -> Comparison) -> f64 {
+        let different = |seed: &u64| matches!(finding(&one(*seed)), Finding::Faster | Finding::Slower);
+        (0..count).filter(different).count() as f64 / count as f64
+    }
+
+    /// Noise that remembers: `memory` of the last round's, and something new.
+    fn remembering(memory: f64, mut new: impl FnMut() -> f64) -> impl FnMut() -> f64 {
+        let mut last = 0.0;
+        move || {
+            last = memory * last + new();
+            last
+        }
+    }
+
+    #[test]
+    fn a_server_against_itself_is_hardly_ever_different() {
+        for pairs in [8, 9, 12] {
+            for memory in [-0.5, 0.0, 0.5, 0.95] {
+                let bell = share_different(2000, |seed| {
+                    let mut dice = Dice(seed);
+                    turn_about(pairs, 1.0, remembering(memory, || 0.03 * dice.normal()))
+                });
+                let heavy = share_different(2000, |seed| {
+                    let mut dice = Dice(seed);
+                    turn_about(pairs, 1.0, remembering(memory, || 0.03 * dice.heavy()))
+                });
+                let now_and_then_twice_as_slow = share_different(2000, |seed| {
+                    let mut dice = Dice(seed);
+                    turn_about(
+                        pairs,
+                        1.0,
+                        remembering(memory, || {
+                            0.01 * dice.normal() + if dice.uniform() < 0.1 { 0.7 } else { 0.0 }
+                        }),
+                    )
+                });
+                for (noise, share) in
+                    [("bell", bell), ("heavy", heavy), ("now and then", now_and_then_twice_as_slow)]
+                {
+                    println!("{pairs} pairs, memory {memory}, {noise}: {share}");
+                    assert!(share <= 0.01, "{pairs} pairs, memory {memory}, {noise}: {share}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_that_slows_down_steadily_makes_no_difference() {
+        for drift in [0.001, 0.005, 0.02, -0.02] {
+            let share = share_different(1000, |seed| {
+                let (mut dice, mut slow) = (Dice(seed), 0.0);
+                turn_about(8, 1.0, || {
+                    slow += drift;
+                    slow + 0.005 * dice.normal()
+                })
+            });
+            assert!(share <= 0.02, "a drift of {drift}: {share}");
+        }
+    }
+
+    #[test]
+    fn twenty_times_against_itself_is_different_at_most_twice() {
+        for hundred in 0..100 {
+            let different = 20.0
+                * share_different(20, |nth| {
+                    let mut dice = Dice(1000 * hundred + nth);
+                    turn_about(8, 1.0, || 0.05 * dice.heavy())
+                });
+            assert!(different.round() <= 2.0, "{different} of 20, hundred {hundred}");
+        }
+    }
+
+    #[test]
+    fn ten_per_cent_is_found_under_3_per_cent_of_noise() {
+        let found = |pairs: usize, noise: f64| {
+            let times = |b_times: f64, expected: Finding| {
+                let right = (0..1000)
+                    .filter(|seed| {
+                        let mut dice = Dice(*seed);
+                        finding(&turn_about(pairs, b_times, || noise * dice.normal())) == expected
+                    })
+                    .count();
+                right as f64 / 1000.0
+            };
+            times(1.1, Finding::Slower).min(times(1.0 / 1.1, Finding::Faster))
+        };
+        // With 3 % in each ratio, that is 3 % over the root of 2 in each round.
+        assert!(found(8, 0.03 / 2f64.sqrt()) >= 0.95);
+        // With 3 % in each round 8 are a little few: one ratio of eight that points the other way is enough
+        // to hide the rest.
+        println!("{} {} {}", found(8, 0.03), found(10, 0.03), found(12, 0.03));
+        assert!(found(8, 0.03) >= 0.85);
+        assert!(found(10, 0.03) >= 0.95);
+    }
+
+    #[test]
+    fn b_is_faster_in_rate_latency_and_cpu_each_in_its_own_direction() {
+        let a = side("tcp://a", (0..8).map(|nth| 1.0 + 0.001 * f64::from(nth)));
+        let b = side("tcp://b", (0..8).map(|nth| 0.8 + 0.001 * f64::from(nth)));
+        let comparison = compare(&a, &b, Figure::AchievedPerS);
+        assert_eq!(comparison.figures.len(), 4);
+        assert!(
+            comparison.figures.iter().all(|it| it.finding == Finding::Faster && it.p == Some(2.0 / 256.0))
+        );
+        assert!((figure(&comparison, Figure::AchievedPerS).ratio - 1.25).abs() < 0.01);
+        assert!((figure(&comparison, Figure::P99).ratio - 0.8).abs() < 0.01);
+        assert_eq!(figure(&comparison, Figure::ServerCpuPerReply).words(), "CHEAPER");
+        let other_way = compare(&b, &a, Figure::AchievedPerS);
+        assert!(other_way.figures.iter().all(|it| it.finding == Finding::Slower));
+    }
+
+    #[test]
+    fn a_difference_of_less_than_one_per_cent_is_none_however_sure() {
+        let a = side("A", [1.0; 12]);
+        assert_eq!(
+            finding(&compare(&a, &side("B", [1.009; 12]), Figure::AchievedPerS)),
+            Finding::NoDifferenceSeen
+        );
+        assert_eq!(finding(&compare(&a, &side("B", [1.011; 12]), Figure::AchievedPerS)), Finding::Slower);
+    }
+
+    #[test]
+    fn seven_rounds_are_no_verdict_and_it_says_how_many_there_were() {
+        let comparison = compare(&side("A", [1.0; 7]), &side("B", [2.0; 9]), Figure::AchievedPerS);
+        assert!(comparison.figures.iter().all(|it| it.finding == Finding::NoVerdict && it.p.is_none()));
+        let sentence = comparison.sentence();
+        assert!(
+            sentence.starts_with(
+                "NO VERDICT is possible: A has 7 rounds and B 9 rounds, and it takes 8 of either."
+            ),
+            "{sentence}"
+        );
+        assert_eq!(comparison.notes, ["A has 7 rounds and B 9: the first 7 are compared."]);
+    }
+
+    #[test]
+    fn the_exact_test_agrees_with_the_drawn_one_and_with_the_tables() {
+        // Fisher's data on Darwin's maize (The Design of Experiments, section 21): 1,726 of 32,768.
+        let maize =
+            [49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0, -48.0];
+        let flips = flip_signs(&maize);
+        assert_eq!((flips.p, flips.arrangements, flips.drawn), (1726.0 / 32768.0, 32768, false));
+
+        let mut dice = Dice(5);
+        let ratios: Vec<_> = (0..20).map(|_| 0.02 + 0.04 * dice.normal()).collect();
+        let exact = flip_signs(&ratios);
+        // A pair that says nothing changes nothing but the way it is counted.
+        let drawn = flip_signs(&[&ratios[..], &[0.0]].concat());
+        assert!(!exact.drawn && drawn.drawn);
+        assert!((exact.p - drawn.p).abs() < 0.005, "{} and {}", exact.p, drawn.p);
+        let long: Vec<_> = (0..200).map(|_| 0.02 + 0.04 * dice.normal()).collect();
+        assert!(flip_signs(&long).p < 0.0001);
+    }
+
+    #[test]
+    fn an_infinite_p99_is_the_worst_there_is() {
+        let a = side("A", [1.0; 8]);
+        let mut b = side("B", [1.0; 8]);
+        for round in &mut b.rounds {
+            round.p99_ns = None;
+        }
+        let comparison = compare(&a, &b, Figure::P99);
+        let p99 = figure(&comparison, Figure::P99);
+        assert_eq!((p99.finding, p99.b_median), (Finding::Slower, None));
+        assert!((p99.ratio - 10.0).abs() < 1e-9, "{}", p99.ratio);
+        assert_eq!(finding(&compare(&b, &a, Figure::P99)), Finding::Faster);
+        // Both: nobody is better; and it is no figure if nothing else was seen.
+        assert!(compare(&b, &b, Figure::P99).figures.iter().all(|it| it.figure != Figure::P99));
+        assert!(comparison.render(100).contains("infinite"));
+    }
+
+    #[test]
+    fn cpu_is_compared_only_where_it_is_known_of_all() {
+        let a = side("A", [1.0; 8]);
+        let mut b = side("B", [1.0; 8]);
+        b.rounds[3].server_cpu_ns_per_reply = None;
+        assert_eq!(compare(&a, &b, Figure::P99).figures.len(), 3);
+    }
+
+    fn report(slow: f64) -> Report {
+        let percentile = |percent| Percentile { percent, ns: Some((1e6 * slow) as u64), few: false };
+        let mut report = Report { schema: 1, target: "tcp://h:1".into(), ..Report::default() };
+        report.achieved_per_s = 1000.0 / slow;
+        report.latency.response =
+            Some(Latency { percentiles: vec![percentile(50.0), percentile(99.0)], ..Latency::default() });
+        report.server = Some(ServerFigures { cpu_ns_per_reply: Some(100.0), ..ServerFigures::default() });
+        report
+    }
+
+    #[test]
+    fn reports_without_rounds_show_ratios_and_no_verdict() {
+        let comparison = of_reports(&report(1.0), &report(0.5));
+        assert_eq!((comparison.a_rounds, comparison.figures.len()), (0, 4));
+        assert!(comparison.figures.iter().all(|it| it.finding == Finding::NoVerdict));
+        assert_eq!(figure(&comparison, Figure::AchievedPerS).ratios.len(), 1);
+        let sentence = comparison.sentence();
+        assert!(sentence.contains("A has no rounds"), "{sentence}");
+        assert!(sentence.contains("Use --rounds 8, or bench --ab. B has 2.00 times A's rate."), "{sentence}");
+        assert_eq!(comparison.notes, [""; 0]);
+    }
+
+    #[test]
+    fn reports_that_differ_in_kind_are_told_apart() {
+        let (mut a, mut b) = (report(1.0), report(1.0));
+        (a.rounds, b.rounds) = (vec![round(1.0); 8], vec![round(1.0); 8]);
+        (a.plan.connections, b.plan.connections) = (64, 128);
+        (a.plan.seed, b.plan.seed) = (1, 2);
+        b.plan.arrivals = Some("poisson".into());
+        b.machine.cpu = "another".into();
+        b.partial = true;
+        b.verdict.limit = Limit::Generator;
+        let comparison = of_reports(&a, &b);
+        let notes = comparison.notes.join("\n");
+        for needed in [
+            "machine.cpu is  and another; plan.arrivals is none and poisson; plan.connections is 64 and 128.",
+            "B was cut short.",
+            "The generator was the limit of B",
+            "one after the other",
+        ] {
+            assert!(notes.contains(needed), "{notes}");
+        }
+        assert!(!notes.contains("seed"), "{notes}");
+        assert_eq!(finding(&comparison), Finding::NoDifferenceSeen);
+    }
+
+    #[test]
+    fn the_first_line_is_about_p99_where_both_were_offered_the_same() {
+        let open = |from, to| PlanFigures {
+            rate_from_per_s: Some(from),
+            rate_to_per_s: Some(to),
+            ..PlanFigures::default()
+        };
+        let closed = PlanFigures::default();
+        assert_eq!(headline(&closed, &closed), Figure::AchievedPerS);
+        assert_eq!(headline(&open(1.0, 1.0), &closed), Figure::AchievedPerS);
+        assert_eq!(headline(&open(1.0, 1.0), &open(1.0, 2.0)), Figure::AchievedPerS);
+        assert_eq!(headline(&open(1.0, 2.0), &open(1.0, 2.0)), Figure::P99);
+    }
+
+    #[test]
+    fn it_is_shown_in_whatever_width_there_is() {
+        let a = side("tcp://127.0.0.1:8080", (0..8).map(|nth| 1.0 + 0.001 * f64::from(nth)));
+        let b = side("tcp://127.0.0.1:8081\u{1b}[2J", (0..8).map(|nth| 0.8 + 0.002 * f64::from(nth)));
+        let comparison = compare(&a, &b, Figure::AchievedPerS);
+        println!("{}", comparison.render(100));
+        println!("{}", comparison.render(80));
+        for width in [40, 60, 80, 100, 200] {
+            let text = comparison.render(width);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert!(!text.contains('\u{1b}'));
+            let row = text.lines().find(|line| line.starts_with("p99")).expect("its row");
+            assert!(row.ends_with("FASTER"), "{row}");
+        }
+        let whole = comparison.render(200);
+        assert!(
+            whole.contains(
+                "B is FASTER: it has 1.243 times A's rate (1.235 to 1.250 in 8 rounds; p = 0.0078;"
+            )
+        );
+        assert!(whole.contains("99,651    123,839  1.243"), "{whole}");
+    }
+
+    #[test]
+    fn nothing_is_nothing_to_compare() {
+        let none = side("A", []);
+        let comparison = compare(&none, &none, Figure::AchievedPerS);
+        assert!(comparison.render(80).contains("nothing to compare"));
+        let dead = Side { name: "A".into(), rounds: vec![Round::default(); 8] };
+        assert!(compare(&dead, &dead, Figure::P99).figures.is_empty());
+    }
+
+    fn any_round() -> impl Strategy<Value = Round> {
+        let rate = prop_oneof![Just(0.0), Just(-1.0), Just(f64::MAX), Just(5e-324), 1.0..1e6];
+        let ns = || prop_oneof![Just(None), any::<u64>().prop_map(Some), (1u64..1_000_000).prop_map(Some)];
+        (rate, ns(), ns(), any::<u64>()).prop_map(|(achieved_per_s, p50_ns, p99_ns, failures)| Round {
+            achieved_per_s,
+            p50_ns,
+            p99_ns,
+            server_cpu_ns_per_reply: None,
+            failures,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_figure_is_infinite_and_the_other_way_round_it_is_the_mirror_image(
+            a in prop::collection::vec(any_round(), 0..12),
+            b in prop::collection::vec(any_round(), 0..12),
+        ) {
+            let (a, b) = (Side { name: "A".into(), rounds: a }, Side { name: "B".into(), rounds: b });
+            let (there, back) = (compare(&a, &b, Figure::P99), compare(&b, &a, Figure::P99));
+            let json = serde_json::to_string(&there).expect("plain data");
+            serde_json::from_str::<Comparison>(&json).expect("what is not finite would be null");
+            prop_assert!(!there.render(80).contains("NaN"));
+            prop_assert_eq!(there.figures.len(), back.figures.len());
+            for (there, back) in there.figures.iter().zip(&back.figures) {
+                prop_assert!(there.ratios.iter().all(|ratio| ratio.is_finite() && *ratio > 0.0));
+                prop_assert!((there.ratio.ln() + back.ratio.ln()).abs() < 1e-9);
+                prop_assert_eq!(there.p, back.p);
+                let mirrored = match back.finding {
+                    Finding::Faster => Finding::Slower,
+                    Finding::Slower => Finding::Faster,
+                    same => same,
+                };
+                prop_assert_eq!(there.finding, mirrored);
+            }
+        }
+    }
+}

@@ -217,7 +217,9 @@ impl Dialogue {
                     let reading = Some(Reading { sequence, at: 0, broken: false });
                     return Understood { count: at, reading, wait: false };
                 }
-                if rest.len() < left && rest.len() - at < head_len {
+                // Its own head ends with one, too; any other is the beginning of one that is to come.
+                let own = reading.at + at + 1 == head_len && rest.len() >= left;
+                if rest.len() - at < head_len && !own {
                     reading.at += at;
                     return Understood { count: at, reading: Some(reading), wait: true };
                 }

@@ -119,6 +119,7 @@ pub(crate) fn example() -> Report {
             cpu_samples: (0..112).map(|_| 0.26 + chance.below(100) as f64 / 1_000.0).collect(),
         },
         server: Some(ServerFigures {
+            processes: 1,
             pid: 4_242,
             name: "switchboard".into(),
             known_by: "it listens there".into(),

@@ -390,7 +390,8 @@ pub struct ServerFigures {
 /// What the kernel counted meanwhile, on the whole machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct KernelFigures {
-    /// Connections that found a listener's backlog full (TcpExt ListenOverflows).
+    /// Connections that found a listener's backlog full (TcpExt ListenOverflows). This and the next count
+    /// from the run's begin, since connections are made before the measurement's.
     pub listen_overflows: u64,
     /// SYNs and connections that listeners dropped for any reason (TcpExt ListenDrops).
     pub listen_drops: u64,

@@ -321,18 +321,23 @@ fn digit(bits: u64) -> u8 {
     48 + (bits & 63) as u8
 }
 
+/// 48 bits as eight digits, the highest first; all at once, by moving halves apart until each six bits have
+/// a byte of their own. One by one it was a sixth of our own time per message.
+#[inline]
+fn digits(number: u64) -> [u8; 8] {
+    let x = number & 0xFFFF_FFFF_FFFF;
+    let x = (x & 0xFFFF_FF00_0000) << 8 | (x & 0xFF_FFFF);
+    let x = (x & 0x00FF_F000_00FF_F000) << 4 | (x & 0x0000_0FFF_0000_0FFF);
+    let x = (x & 0x0FC0_0FC0_0FC0_0FC0) << 2 | (x & 0x003F_003F_003F_003F);
+    (x + 0x3030_3030_3030_3030).to_be_bytes()
+}
+
 #[inline]
 fn head(connection: u32, sequence: u64, len: usize) -> [u8; HEAD_BYTES] {
     let mut head = [b'|'; HEAD_BYTES];
-    for (index, byte) in head[1..6].iter_mut().enumerate() {
-        *byte = digit(u64::from(connection) >> (24 - 6 * index));
-    }
-    for (index, byte) in head[6..14].iter_mut().enumerate() {
-        *byte = digit(sequence >> (42 - 6 * index));
-    }
-    for (index, byte) in head[14..19].iter_mut().enumerate() {
-        *byte = digit(len as u64 >> (24 - 6 * index));
-    }
+    head[1..6].copy_from_slice(&digits(u64::from(connection))[3..]);
+    head[6..14].copy_from_slice(&digits(sequence));
+    head[14..19].copy_from_slice(&digits(len as u64)[3..]);
     head
 }
 
@@ -374,6 +379,16 @@ mod tests {
         {
             let problem = text.parse::<Template>().expect_err(text);
             assert!(problem.contains(hint), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn digits_all_at_once_are_the_digits_one_by_one() {
+        let mut number = 1;
+        for _ in 0..10_000 {
+            number = step(number);
+            let one_by_one: Vec<u8> = (0..8).map(|index| digit(number >> (42 - 6 * index))).collect();
+            assert_eq!(digits(number)[..], one_by_one[..]);
         }
     }
 

@@ -7,8 +7,9 @@
 //!
 //! The *server* is all the processes that belong to it: those that hold the listening socket, or the one
 //! that was named, with everything that they start. Forked workers are therefore summed, memory as well,
-//! in which pages that they share count once in each. The name and the number are those of the process with the busiest
-//! thread, for that thread is what a server that can't use a second core comes up against.
+//! in which pages that they share count once in each. The name and the number are those of the process
+//! with the busiest thread, for that thread is what a server that can't use a second core comes up
+//! against.
 //!
 //! Invariant: a tick looks at a bounded number of threads and processes, however many there are; and what
 //! was seen of a process before it ended is kept.
@@ -93,7 +94,12 @@ pub struct Witness {
     /// Figures count from here on.
     begun_at: Duration,
     generator: Crowd,
+    /// The busiest generator thread's CPU in each tick.
+    samples: Vec<f64>,
     server: Option<Server>,
+    /// Connections are made before the measurement begins, and that is when a backlog overflows: what
+    /// listeners drop counts from here on, all else from the beginning.
+    kernel_at_creation: KernelCounters,
     kernel_at_begin: KernelCounters,
 }
 
@@ -102,7 +108,8 @@ impl Witness {
     /// make the load, by [`this_thread`]; the calling thread is neither the generator's nor the server's,
     /// unless it is one of them.
     ///
-    /// A process that was named and isn't there is the user's error, in one line. One that wasn't found is none.
+    /// A process that was named and isn't there is the user's error, in one line. One that wasn't found is
+    /// none.
     pub fn new(
         target: &Endpoint,
         source: ServerSource,
@@ -136,21 +143,24 @@ impl Witness {
             created: Instant::now(),
             begun_at: Duration::ZERO,
             generator: Crowd::of(us, generator_threads),
+            samples: Vec::new(),
             server: (!roots.is_empty()).then(|| Server::new(roots, known_by, not_the_servers)),
-            kernel_at_begin: KernelCounters::read(),
+            kernel_at_creation: KernelCounters::read(),
+            kernel_at_begin: KernelCounters::default(),
         };
         // What everyone has used up to now is not this run's.
         witness.begin();
         Ok(witness)
     }
 
-    /// The measurement begins: figures count from here, but for the server's memory, which counts from
-    /// [`new`](Witness::new) on.
+    /// The measurement begins: figures count from here, but for the server's memory and what listeners
+    /// dropped, which count from [`new`](Witness::new) on.
     pub fn begin(&mut self) {
         let now = self.created.elapsed();
         self.begun_at = now;
         self.generator.read_all(now);
         self.generator.forget();
+        self.samples.clear();
         if let Some(server) = &mut self.server {
             server.begin(now);
         }
@@ -160,7 +170,10 @@ impl Witness {
     /// One tick: to be called every 100 ms.
     pub fn sample(&mut self) {
         let now = self.created.elapsed();
-        self.generator.tick(now);
+        let highest = self.generator.tick(now);
+        if self.samples.len() < SAMPLES_MAX {
+            self.samples.push(highest);
+        }
         if let Some(server) = &mut self.server {
             server.tick(now);
         }
@@ -182,14 +195,18 @@ impl Witness {
             cpu_ns_per_message: per(self.generator.run_ns(), messages).unwrap_or(0.0),
             cpus_allowed: self.generator.cpus_allowed(),
             rss_bytes: status.map_or(0, |it| it.rss_bytes),
-            cpu_samples: std::mem::take(&mut self.generator.samples),
+            cpu_samples: self.samples,
             ..Default::default()
         };
-        Testimony {
-            generator,
-            server: self.server.map(|server| server.finish(now, self.begun_at, connections, replies)),
-            kernel: KernelCounters::read().since(&self.kernel_at_begin),
-        }
+        let counters = KernelCounters::read();
+        let since_creation = counters.since(&self.kernel_at_creation);
+        let kernel = KernelFigures {
+            listen_overflows: since_creation.listen_overflows,
+            listen_drops: since_creation.listen_drops,
+            ..counters.since(&self.kernel_at_begin)
+        };
+        let server = self.server.map(|server| server.finish(now, self.begun_at, connections, replies));
+        Testimony { generator, server, kernel }
     }
 }
 
@@ -243,8 +260,6 @@ struct Crowd {
     threads: BTreeMap<u32, Thread>,
     /// When one of them was last seen.
     seen_at: Duration,
-    /// The busiest one's in each tick.
-    samples: Vec<f64>,
     /// Who was read last, where they take turns.
     turn: u32,
     /// The sum of those that have ended, and the busiest of them.
@@ -263,12 +278,11 @@ impl Crowd {
     /// What came before doesn't count.
     fn forget(&mut self) {
         self.threads.values_mut().for_each(|it| it.total = Usage::default());
-        self.samples.clear();
         self.ended_run_ns = 0;
         self.ended_busiest = None;
     }
 
-    /// Reads the threads whose turn it is; the highest part of a CPU among them is kept as a sample.
+    /// Reads the threads whose turn it is; gives the highest part of a CPU among them.
     fn tick(&mut self, now: Duration) -> f64 {
         let busiest = self.busiest().map(|(tid, _)| tid);
         let after = self.threads.range(self.turn.saturating_add(1)..).map(|(tid, _)| *tid);
@@ -278,11 +292,7 @@ impl Crowd {
             after.chain(around).filter(|tid| Some(*tid) != busiest).take(on_turn).collect();
         self.turn = tids.last().copied().unwrap_or(self.turn);
         tids.extend(busiest);
-        let highest = self.read(now, tids);
-        if self.samples.len() < SAMPLES_MAX {
-            self.samples.push(highest);
-        }
-        highest
+        self.read(now, tids)
     }
 
     fn read_all(&mut self, now: Duration) {
@@ -424,7 +434,7 @@ impl Process {
         }
     }
 
-    /// Reads what concerns the process as a whole; false if it is over. Gives the number of its threads.
+    /// Reads what concerns the process as a whole. Gives the number of its threads, if it isn't over.
     fn look(&mut self) -> Option<u32> {
         let status = procfs::read_again(&self.status).and_then(|it| procfs::status(&it));
         let Some(status) = status.filter(|it| !it.over && !self.over) else {
@@ -572,8 +582,8 @@ impl Server {
         alive
     }
 
-    /// Looks for children that came, and lets go of those that went. The CPU time of a newcomer counts from its
-    /// birth, if that was after the beginning.
+    /// Looks for children that came, and lets go of those that went. The CPU time of a newcomer counts from
+    /// its birth, if that was after the beginning.
     fn look_around(&mut self, newcomers_are_new: bool) {
         if self.is_over() {
             return;
