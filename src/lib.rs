@@ -51,11 +51,14 @@
 //! 2. [`reactor`]: `mod.rs` has the loop as a list (`turn`) and the way of one byte
 //!    (`serve_connection`, and its long form `serve_at_length`); then `board.rs`, `connection.rs`.
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.
-//! 4. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
+//! 4. `load` (with the feature of that name): the load generator, whose clients stand on the same reactor; begin
+//!    at `run`, which is a run from the first connection to the report.
+//! 5. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
 //!
 //! # Features
 //!
 //! - `cli` (default): the `switchboard` program, signals, the log.
+//! - `load` (default): `switchboard bench` and `switchboard compare`, also as a library.
 //! - `guard`: allow and deny lists. `socket-options`: backlog, keepalive, SO_REUSEPORT.
 //! - none of them: the core with raw bytes, lines and prefixed messages, on mio, slab and log alone.
 

@@ -19,19 +19,29 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["log", "mio", "signal_hook", "signal_hook_mio"],
     ),
     (
+        "src/load",
+        &["endpoint", "protocol", "reactor", "server", "service", "transport"],
+        &["base64", "hdrhistogram", "log", "mio", "nix", "serde", "serde_json"],
+    ),
+    (
         "src/cli",
-        &["endpoint", "guard", "logging", "reactor", "server", "service", "transport"],
-        &["clap", "log", "nix"],
+        &["endpoint", "guard", "load", "logging", "protocol", "reactor", "server", "service", "transport"],
+        &["clap", "indicatif", "log", "nix", "signal_hook"],
     ),
 ];
 
 /// Every crate that Cargo.toml may bring in, as code names it.
 const CRATES: &[&str] = &[
+    "base64",
     "clap",
+    "hdrhistogram",
+    "indicatif",
     "ipnet",
     "log",
     "mio",
     "nix",
+    "serde",
+    "serde_json",
     "signal_hook",
     "signal_hook_mio",
     "simple_logger",

@@ -224,7 +224,7 @@ fn finite(text: &str) -> Result<Duration, String> {
 
 fn rate(text: &str) -> Result<(f64, f64), String> {
     let number = |text: &str| match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate >= 0.0 && rate <= 1e9 => Ok(rate),
+        Ok(rate) if (0.0..=1e9).contains(&rate) => Ok(rate),
         _ => Err(format!("{text:?} is no rate: write messages per second, like 20000, or 1000..50000")),
     };
     let (from, to) = match text.split_once("..") {

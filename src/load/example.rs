@@ -116,11 +116,11 @@ pub(crate) fn example() -> Report {
             ceiling_per_s: Some(212_000.0),
             cpus_allowed: vec![0, 1],
             rss_bytes: 9 << 20,
-            cpu_samples: (0..112).map(|_| 0.26 + chance.below(100) as f64 / 1_000.0).collect(),
+            cpu_samples: (0..100).map(|_| 0.26 + chance.below(100) as f64 / 1_000.0).collect(),
         },
         server: Some(ServerFigures {
-            processes: 1,
             pid: 4_242,
+            processes: 1,
             name: "switchboard".into(),
             known_by: "it listens there".into(),
             busiest_thread_cpu: 0.42,
@@ -133,8 +133,8 @@ pub(crate) fn example() -> Report {
             rss_after_bytes: 6 << 20,
             rss_per_connection_bytes: Some(16_384.0),
             cpus_allowed: vec![0, 1],
-            cpu_samples: (0..112)
-                .map(|place| if place == 54 { 0.02 } else { 0.38 + chance.below(90) as f64 / 1_000.0 })
+            cpu_samples: (0..100)
+                .map(|place| if place == 42 { 0.02 } else { 0.38 + chance.below(90) as f64 / 1_000.0 })
                 .collect(),
         }),
         kernel: KernelFigures {

@@ -128,6 +128,8 @@ pub fn share(part: f64) -> String {
     let percent = part * 100.0;
     if percent == 0.0 || percent.abs() >= 9.95 {
         format!("{percent:.0} %")
+    } else if percent.abs() < 0.05 {
+        "<0.1 %".into()
     } else {
         format!("{percent:.1} %")
     }
@@ -423,6 +425,7 @@ mod tests {
         assert_eq!(size(1_500), "1,500 B");
         assert_eq!(share(0.993), "99 %");
         assert_eq!(share(0.003), "0.3 %");
+        assert_eq!(share(0.000_1), "<0.1 %");
     }
 
     #[test]

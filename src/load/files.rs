@@ -172,7 +172,8 @@ mod tests {
                 continue;
             }
             let path = written("whole.json", &json(&report));
-            assert_eq!(read(&path), Ok(report), "{name}");
+            // Not assert_eq: nobody reads two whole reports.
+            assert!(read(&path) == Ok(report), "{name}");
             let _ = fs::remove_file(&path);
         }
     }

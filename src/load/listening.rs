@@ -139,7 +139,11 @@ fn held(pid: u32, inodes: &[u64]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -167,6 +171,15 @@ mod tests {
 
     fn found(target: &str, sockets: &[(&str, u8, u64)]) -> Vec<u64> {
         heard_at(target.parse().unwrap(), &[&rows(sockets)], |it| it.state == LISTEN)
+    }
+
+    /// Another test that is starting a process holds all that we hold, until that has begun.
+    fn assert_finds(target: &Endpoint, pids: &[u32]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while holders(target) != pids {
+            assert!(Instant::now() < deadline, "{target}: {:?}, not {pids:?}", holders(target));
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
@@ -203,13 +216,29 @@ mod tests {
         let us = vec![std::process::id()];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
-        assert_eq!(holders(&tcp), us);
+        assert_finds(&tcp, &us);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let udp = format!("udp://{}", socket.local_addr().unwrap()).parse().unwrap();
-        assert_eq!(holders(&udp), us);
+        assert_finds(&udp, &us);
         drop((listener, socket));
-        assert_eq!(holders(&tcp), Vec::<u32>::new());
-        assert_eq!(holders(&udp), Vec::<u32>::new());
+        assert_finds(&tcp, &[]);
+        assert_finds(&udp, &[]);
+    }
+
+    /// As its standard input, which is as good a descriptor as any.
+    #[test]
+    fn another_process_goes_before_us_who_hold_it_too() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+        let ours: OwnedFd = listener.try_clone().unwrap().into();
+        let mut child = Command::new("sleep").arg("60").stdin(ours).spawn().unwrap();
+        assert_finds(&target, &[child.id()]);
+        drop(listener);
+        assert_finds(&target, &[child.id()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_finds(&target, &[]);
     }
 
     #[test]
@@ -220,13 +249,13 @@ mod tests {
         let path = folder.join("a b.sock");
         let listener = UnixListener::bind(&path).unwrap();
         std::os::unix::fs::symlink(&path, folder.join("link.sock")).unwrap();
-        let at = |path: &Path| holders(&Endpoint::Unix(path.into(), Default::default()));
-        assert_eq!(at(&path), us);
-        assert_eq!(at(&folder.join("b/../a b.sock")), us);
-        assert_eq!(at(&folder.join("link.sock")), us);
-        assert_eq!(at(&folder.join("c.sock")), Vec::<u32>::new());
+        let at = |path: &Path| Endpoint::Unix(path.into(), Default::default());
+        assert_finds(&at(&path), &us);
+        assert_finds(&at(&folder.join("b/../a b.sock")), &us);
+        assert_finds(&at(&folder.join("link.sock")), &us);
+        assert_finds(&at(&folder.join("c.sock")), &[]);
         drop(listener);
-        assert_eq!(at(&path), Vec::<u32>::new());
+        assert_finds(&at(&path), &[]);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -36,6 +36,8 @@ const AHEAD_NS: u64 = 20_000_000;
 /// The experiment with half of the connections: how long it settles, and how long it is measured.
 const PROBE_SETTLES_NS: u64 = 200_000_000;
 const PROBE_LASTS_NS: u64 = 400_000_000;
+/// Of a CPU: a thread that takes more is the limit, and no experiment is needed.
+const PROBE_BELOW: f64 = 0.9;
 
 /// What belongs to a run, but not to what is asked of the server.
 #[derive(Debug, Clone, Default)]
@@ -336,6 +338,11 @@ impl Director<'_> {
     /// Half of the connections keep silent: does that halve the rate?
     fn probe(&mut self, wanted: bool) -> Option<Probe> {
         let closed_loop = self.plan.rate.is_none() && !self.plan.churn;
+        // One that was full has been found already.
+        let busiest = self.testimony.server.as_ref().map_or(0.0, |server| server.busiest_thread_cpu);
+        if busiest.max(self.testimony.generator.cpu) >= PROBE_BELOW {
+            return None;
+        }
         if !wanted || !self.goes_on() || !closed_loop || self.plan.connections / self.plan.threads < 2 {
             return None;
         }

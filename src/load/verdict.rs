@@ -248,8 +248,8 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
     // all that it may have, or where we took less than it was short of.
     if starves(server.cpu, server.wait) && !fills_its_cpus(server) && run.cpu >= server.wait {
         return verdict(format!(
-            "The server's busiest thread waited {} of the time for a CPU, while we took {} of one that it may \
-             use.",
+            "The server's busiest thread waited {} of the time for a CPU, while we took {} of one that it \
+             may use.",
             percent(server.wait),
             percent(run.cpu),
         ));
@@ -288,7 +288,7 @@ fn generator(run: &Run<'_>) -> Option<Verdict> {
     let threads = run.report.plan.threads.max(1);
     let remedy = match run.report.machine.cpus > threads {
         _ if starved => {
-            "Other programs want our CPU: stop them, give us one with --pin CPU, or run us on another machine."
+            "Other programs want our CPU: stop them, give us one with --pin CPU, or use another machine."
                 .to_owned()
         }
         true => format!("Use more of our {} CPUs with --threads {}.", run.report.machine.cpus, threads + 1),
@@ -317,7 +317,8 @@ fn full_server(run: &Run<'_>) -> Option<Verdict> {
         return Some(Verdict {
             limit: Limit::Server,
             because: format!(
-                "The server had no more CPU: {thread} ran {cpu} of the time and waited {wait} of it for a CPU, {we}."
+                "The server had no more CPU: {thread} ran {cpu} of the time and waited {wait} of it for one, \
+                 {we}."
             ),
             remedy: "Something else wants its CPUs: stop that to see what the server can do alone."
                 .to_owned(),

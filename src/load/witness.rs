@@ -31,9 +31,11 @@ use crate::endpoint::Endpoint;
 const THREADS_PER_TICK: usize = 16;
 /// Threads of one process that are known at all. Beyond that there is only the process's sum, which the
 /// kernel adds up itself.
-const THREADS_MAX: usize = 4096;
+const THREADS_MAX: usize = 1024;
 /// Processes of one server.
 const PROCESSES_MAX: usize = 64;
+/// Processes that are looked at in one tick. With more of them they take turns.
+const PROCESSES_PER_TICK: usize = 4;
 /// What takes longer, to look for new processes and for threads among many, is done every so many ticks.
 const LOOK_AROUND_EVERY: u64 = 10;
 /// Samples that are kept: an hour's.
@@ -258,8 +260,9 @@ impl Thread {
 struct Crowd {
     pid: u32,
     threads: BTreeMap<u32, Thread>,
-    /// When one of them was last seen.
+    /// When one of them was last seen, and when all were last looked for.
     seen_at: Duration,
+    listed_at: Duration,
     /// Who was read last, where they take turns.
     turn: u32,
     /// The sum of those that have ended, and the busiest of them.
@@ -312,9 +315,9 @@ impl Crowd {
         highest
     }
 
-    /// Takes notice of who came and who went. All that a newcomer has used counts, from `since` on, if
-    /// it can't have been there before.
-    fn list(&mut self, now: Duration, since: Duration, leave_out: &[u32], newcomers_are_new: bool) {
+    /// Takes notice of who came and who went. All that a newcomer has used counts, if it can't have been
+    /// there before.
+    fn list(&mut self, now: Duration, leave_out: &[u32], newcomers_are_new: bool) {
         let folder = format!("/proc/{}/task", self.pid);
         let listed: Vec<u32> =
             procfs::numbers_in(&folder).filter(|tid| !leave_out.contains(tid)).take(THREADS_MAX).collect();
@@ -326,7 +329,7 @@ impl Crowd {
         for tid in listed {
             let thread = before.remove(&tid).or_else(|| {
                 let last = if is_new { Usage::default() } else { procfs::usage(self.pid, tid)? };
-                let read_at = if is_new { since } else { now };
+                let read_at = if is_new { self.listed_at } else { now };
                 Some(Thread { read_at, last, total: Usage::default() })
             });
             self.threads.extend(thread.map(|it| (tid, it)));
@@ -337,6 +340,7 @@ impl Crowd {
                 self.ended_busiest = Some((tid, ended));
             }
         }
+        self.listed_at = now;
         let ended = self.ended_busiest.as_ref().map(|(tid, _)| *tid);
         self.names.retain(|tid, _| self.threads.contains_key(tid) || ended == Some(*tid));
     }
@@ -422,7 +426,7 @@ impl Process {
             rss_bytes: status.rss_bytes,
             cpus_allowed: status.cpus_allowed,
         };
-        process.crowd.list(Duration::ZERO, Duration::ZERO, leave_out, false);
+        process.crowd.list(Duration::ZERO, leave_out, false);
         process.ask_its_name();
         (!process.over).then_some(process)
     }
@@ -435,7 +439,7 @@ impl Process {
     }
 
     /// Reads what concerns the process as a whole. Gives the number of its threads, if it isn't over.
-    fn look(&mut self) -> Option<u32> {
+    fn look(&mut self, thorough: bool) -> Option<u32> {
         let status = procfs::read_again(&self.status).and_then(|it| procfs::status(&it));
         let Some(status) = status.filter(|it| !it.over && !self.over) else {
             self.over = true;
@@ -443,7 +447,8 @@ impl Process {
         };
         self.rss_bytes = status.rss_bytes;
         self.cpus_allowed = status.cpus_allowed;
-        if !self.is_us {
+        // The kernel adds it up over all threads, each time.
+        if !self.is_us && (thorough || status.threads as usize <= THREADS_PER_TICK) {
             self.clock_ns = clock_ns(self.pid).or(self.clock_ns);
         }
         Some(status.threads)
@@ -479,10 +484,12 @@ struct Server {
     /// Workers that have ended while others went on: their sum, and how the busiest of them did.
     ended_run_ns: u64,
     ended_busiest: Option<Busiest>,
-    /// When one of them was last seen.
+    /// When one of them was last seen, and when newcomers were last looked for.
     seen_at: Duration,
-    ticked_at: Duration,
+    looked_around_at: Duration,
     ticks: u64,
+    /// Who was looked at last, where they take turns.
+    turn: usize,
     rss_before_bytes: u64,
     rss_peak_bytes: u64,
     rss_now_bytes: u64,
@@ -508,83 +515,101 @@ impl Server {
             ended_run_ns: 0,
             ended_busiest: None,
             seen_at: Duration::ZERO,
-            ticked_at: Duration::ZERO,
+            looked_around_at: Duration::ZERO,
             ticks: 0,
+            turn: 0,
             rss_before_bytes: 0,
             rss_peak_bytes: 0,
             rss_now_bytes: 0,
             samples: Vec::new(),
         };
-        server.look_around(false);
-        server.look(Duration::ZERO);
+        server.look_around(Duration::ZERO, false);
+        server.look_at_all(Duration::ZERO);
         server.rss_before_bytes = server.rss_now_bytes;
         server
     }
 
     fn begin(&mut self, now: Duration) {
-        self.look_around(false);
-        self.look(now);
+        self.look_around(now, false);
+        self.look_at_all(now);
         for process in &mut self.processes {
-            process.crowd.list(now, now, &self.leave_out, false);
+            process.crowd.list(now, &self.leave_out, false);
             process.crowd.read_all(now);
             process.crowd.forget();
             process.clock_ns_at_begin = process.clock_ns.unwrap_or(0);
+            process.ask_its_name();
             process.waited_ns_at_begin = process.waited_ns().unwrap_or(0);
         }
         self.ended_run_ns = 0;
         self.ended_busiest = None;
         self.samples.clear();
-        self.ticked_at = now;
     }
 
     fn tick(&mut self, now: Duration) {
         self.ticks += 1;
-        if self.ticks.is_multiple_of(LOOK_AROUND_EVERY) {
-            self.look_around(true);
+        let thorough = self.ticks.is_multiple_of(LOOK_AROUND_EVERY);
+        if thorough {
+            self.look_around(now, true);
         }
-        let alive_with_threads = self.look(now);
         let mut highest: f64 = 0.0;
-        for (index, threads) in alive_with_threads {
+        for index in self.on_turn() {
             let process = &mut self.processes[index];
-            if threads as usize <= THREADS_PER_TICK || self.ticks.is_multiple_of(LOOK_AROUND_EVERY) {
-                process.crowd.list(now, self.ticked_at, &self.leave_out, true);
+            let Some(threads) = process.look(thorough) else { continue };
+            self.seen_at = now;
+            if thorough || threads as usize <= THREADS_PER_TICK {
+                process.crowd.list(now, &self.leave_out, true);
             }
             highest = highest.max(process.crowd.tick(now));
-            if self.ticks.is_multiple_of(LOOK_AROUND_EVERY) || process.crowd.names.is_empty() {
+            if thorough || process.crowd.names.is_empty() {
                 process.crowd.name_busiest();
+                process.ask_its_name();
             }
         }
+        self.sum_memory();
         if self.samples.len() < SAMPLES_MAX && !self.is_over() {
             self.samples.push(highest);
         }
-        self.ticked_at = now;
+    }
+
+    /// The busiest process, and those whose turn it is.
+    fn on_turn(&mut self) -> Vec<usize> {
+        let alive: Vec<usize> = (0..self.processes.len()).filter(|it| !self.processes[*it].over).collect();
+        let busiest = alive.iter().copied().max_by_key(|it| {
+            self.processes[*it].crowd.busiest().map_or(0, |(_, thread)| thread.total.run_ns)
+        });
+        let around = alive.iter().copied().cycle().skip(self.turn).take(alive.len());
+        let others: Vec<usize> =
+            around.filter(|it| Some(*it) != busiest).take(PROCESSES_PER_TICK - 1).collect();
+        self.turn = (self.turn + others.len()) % alive.len().max(1);
+        busiest.into_iter().chain(others).collect()
     }
 
     fn is_over(&self) -> bool {
         self.processes.iter().all(|it| it.over)
     }
 
-    /// Reads every process as a whole. Gives those that are alive, with the number of their threads.
-    fn look(&mut self, now: Duration) -> Vec<(usize, u32)> {
-        let alive: Vec<(usize, u32)> = self
-            .processes
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(index, process)| Some((index, process.look()?)))
-            .collect();
-        if !alive.is_empty() {
-            self.seen_at = now;
-            self.rss_now_bytes = alive
-                .iter()
-                .fold(0, |sum: u64, (index, _)| sum.saturating_add(self.processes[*index].rss_bytes));
+    /// Reads every process as a whole.
+    fn look_at_all(&mut self, now: Duration) {
+        for process in &mut self.processes {
+            if process.look(true).is_some() {
+                self.seen_at = now;
+            }
+        }
+        self.sum_memory();
+    }
+
+    /// The memory of a server that has ended is what it was before.
+    fn sum_memory(&mut self) {
+        if !self.is_over() {
+            let alive = self.processes.iter().filter(|it| !it.over);
+            self.rss_now_bytes = alive.fold(0, |sum: u64, it| sum.saturating_add(it.rss_bytes));
             self.rss_peak_bytes = self.rss_peak_bytes.max(self.rss_now_bytes);
         }
-        alive
     }
 
     /// Looks for children that came, and lets go of those that went. The CPU time of a newcomer counts from
     /// its birth, if that was after the beginning.
-    fn look_around(&mut self, newcomers_are_new: bool) {
+    fn look_around(&mut self, now: Duration, newcomers_are_new: bool) {
         if self.is_over() {
             return;
         }
@@ -607,19 +632,20 @@ impl Server {
             if newcomers_are_new {
                 process.crowd.threads.values_mut().for_each(|it| {
                     it.last = Usage::default();
-                    it.read_at = self.ticked_at;
+                    it.read_at = self.looked_around_at;
                 });
             }
             self.processes.push(process);
         }
+        self.looked_around_at = now;
     }
 
     fn finish(mut self, now: Duration, begun_at: Duration, connections: u32, replies: u64) -> ServerFigures {
-        self.look_around(true);
-        self.look(now);
+        self.look_around(now, true);
+        self.look_at_all(now);
         let mut waited_ns = 0u64;
         for process in self.processes.iter_mut().filter(|it| !it.over) {
-            process.crowd.list(now, self.ticked_at, &self.leave_out, true);
+            process.crowd.list(now, &self.leave_out, true);
             process.crowd.read_all(now);
             process.crowd.name_busiest();
             process.ask_its_name();
@@ -771,5 +797,386 @@ impl KernelCounters {
             udp_send_drops: self.udp_send_drops.saturating_sub(begin.udp_send_drops),
             steal: if all == 0 { 0.0 } else { (stolen as f64 / all as f64).min(1.0) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::thread::{self, JoinHandle};
+
+    use nix::sys::signal::{Signal, kill};
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// An address of this machine at which nobody listens.
+    fn nowhere() -> Endpoint {
+        "tcp://127.0.0.1:1".parse().unwrap()
+    }
+
+    /// Asks again until it is so. The time between is only there to leave others the CPU.
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within 20 s: {what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A process that ends with the test, or by itself if there is no end to the test.
+    struct Bounded(Child);
+
+    impl Bounded {
+        /// `timeout` runs the shell as its child and hands our signal on to it.
+        fn shell(script: &str) -> Bounded {
+            let mut command = Command::new("timeout");
+            command.args(["60", "sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::null());
+            Bounded(command.spawn().expect("timeout and sh are in every Linux"))
+        }
+
+        fn busy() -> Bounded {
+            Bounded::shell("while :; do :; done")
+        }
+
+        /// Waits until timeout's child has become the shell.
+        fn its_shell(&self) -> u32 {
+            let mut shell = 0;
+            until("timeout has started its shell", || {
+                shell = descendants(&[self.0.id()], false).first().copied().unwrap_or(0);
+                procfs::read_small(&format!("/proc/{shell}/comm")).is_some_and(|name| name == "sh\n")
+            });
+            shell
+        }
+
+        fn end(&mut self) {
+            let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Drop for Bounded {
+        fn drop(&mut self) {
+            self.end();
+        }
+    }
+
+    /// A thread of ours that computes as long as it is told to, and then waits.
+    struct Spinner {
+        tid: u32,
+        spins: Arc<AtomicBool>,
+        over: mpsc::Sender<()>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    impl Spinner {
+        fn start(name: &str, spins: bool) -> Spinner {
+            let spins = Arc::new(AtomicBool::new(spins));
+            let (tell, hear) = mpsc::channel();
+            let (over, until_over) = mpsc::channel();
+            let its = spins.clone();
+            let work = move || {
+                tell.send(this_thread()).unwrap();
+                while its.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                let _ = until_over.recv();
+            };
+            let thread = Some(thread::Builder::new().name(name.into()).spawn(work).unwrap());
+            Spinner { tid: hear.recv().unwrap().expect("a Linux"), spins, over, thread }
+        }
+    }
+
+    impl Drop for Spinner {
+        fn drop(&mut self) {
+            self.spins.store(false, Ordering::Relaxed);
+            let _ = self.over.send(());
+            let _ = self.thread.take().map(JoinHandle::join);
+        }
+    }
+
+    fn server_ran_ns(witness: &Witness) -> u64 {
+        let server = witness.server.as_ref().expect("a server");
+        server.processes.iter().map(|it| it.crowd.run_ns()).sum::<u64>() + server.ended_run_ns
+    }
+
+    #[test]
+    fn a_busy_server_that_is_a_child_of_what_was_spawned() {
+        let child = Bounded::busy();
+        child.its_shell();
+        let mut witness = Witness::new(&nowhere(), ServerSource::Spawned(child.0.id()), vec![]).unwrap();
+        witness.begin();
+        until("it ran for 0.3 s", || {
+            witness.sample();
+            server_ran_ns(&witness) >= 300 * MS
+        });
+        let server = witness.finish(10, 1000, 1000).server.expect("a server");
+        assert_eq!((server.name.as_str(), server.busiest_thread.as_str()), ("sh", "sh"));
+        assert_ne!(server.pid, child.0.id());
+        assert_eq!((server.known_by.as_str(), server.processes), ("--spawn", 2));
+        // It wants a CPU all the time, and where others want it too, it waits. How long is not seen while
+        // it does, but afterwards.
+        assert!(server.busiest_thread_cpu + server.run_queue_wait > 0.5, "{server:?}");
+        assert!(server.cpu_cores + 0.05 >= server.busiest_thread_cpu && server.cpu_cores < 1.2, "{server:?}");
+        assert!(server.cpu_ns_per_reply.unwrap() >= 0.29 * MS as f64, "{server:?}");
+        assert!(server.rss_before_bytes > 0 && server.rss_peak_bytes >= server.rss_before_bytes);
+        assert!(server.rss_per_connection_bytes.is_some() && !server.cpus_allowed.is_empty());
+        assert!(server.cpu_samples.iter().all(|it| (0.0..=1.0).contains(it)), "{server:?}");
+        assert!(server.cpu_samples.iter().any(|it| *it > 0.0), "{server:?}");
+    }
+
+    #[test]
+    fn a_server_that_does_nothing() {
+        let child = Bounded(Command::new("sleep").arg("60").spawn().unwrap());
+        let mut witness = Witness::new(&nowhere(), ServerSource::Pid(child.0.id()), vec![]).unwrap();
+        witness.sample();
+        let server = witness.finish(0, 0, 0).server.expect("a server");
+        assert_eq!((server.pid, server.known_by.as_str()), (child.0.id(), "--server-pid"));
+        assert_eq!((server.cpu_ns_per_reply, server.rss_per_connection_bytes), (None, None));
+        assert!(server.rss_after_bytes > 0);
+    }
+
+    #[test]
+    fn a_server_that_dies_in_the_middle_is_remembered() {
+        let mut child = Bounded::busy();
+        child.its_shell();
+        let mut witness = Witness::new(&nowhere(), ServerSource::Pid(child.0.id()), vec![]).unwrap();
+        until("it ran for 0.1 s", || {
+            witness.sample();
+            server_ran_ns(&witness) >= 100 * MS
+        });
+        child.end();
+        until("both are seen to be gone", || {
+            witness.sample();
+            witness.server.as_ref().is_some_and(Server::is_over)
+        });
+        let samples = witness.server.as_ref().unwrap().samples.len();
+        for _ in 0..3 * LOOK_AROUND_EVERY {
+            witness.sample();
+        }
+        let server = witness.finish(1, 100, 100).server.expect("what was seen of it");
+        assert_eq!(server.name, "sh");
+        assert_eq!(server.cpu_samples.len(), samples);
+        // What it was when it was there, not thinned by the time after it.
+        assert!(server.busiest_thread_cpu + server.run_queue_wait > 0.3, "{server:?}");
+        assert!(server.rss_after_bytes > 0 && server.cpu_ns_per_reply.unwrap() >= 1e6, "{server:?}");
+    }
+
+    #[test]
+    fn work_that_is_done_by_short_lived_children_counts() {
+        let script = "while :; do (i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done); done";
+        let child = Bounded::shell(script);
+        let shell = child.its_shell();
+        let mut witness = Witness::new(&nowhere(), ServerSource::Spawned(child.0.id()), vec![]).unwrap();
+        witness.begin();
+        let waited = || {
+            let stat = procfs::read_small(&format!("/proc/{shell}/stat"))?;
+            procfs::stat(&stat).map(|it| it.waited_children_ns)
+        };
+        let before = waited().expect("a living shell");
+        until("its children used 0.2 s", || {
+            witness.sample();
+            waited().is_some_and(|it| it - before >= 200 * MS)
+        });
+        let server = witness.finish(1, 1, 1).server.expect("a server");
+        assert!(server.cpu_ns_per_reply.unwrap() >= 190.0 * MS as f64, "{server:?}");
+        assert!(server.processes <= PROCESSES_MAX as u32);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named_in_one_line() {
+        let mut gone = Command::new("true").spawn().unwrap();
+        let pid = gone.id();
+        let over = || {
+            let status = procfs::read_small(&format!("/proc/{pid}/status"));
+            status.and_then(|it| procfs::status(&it)).is_none_or(|it| it.over)
+        };
+        until("it has ended, and nobody has waited for it", over);
+        for round in ["not waited for", "gone"] {
+            let problem = Witness::new(&nowhere(), ServerSource::Pid(pid), vec![]).unwrap_err();
+            assert_eq!(problem, format!("--server-pid {pid}: there is no such process"), "{round}");
+            let problem = Witness::new(&nowhere(), ServerSource::Spawned(pid), vec![]).unwrap_err();
+            assert!(problem.starts_with("--spawn: ") && !problem.contains('\n'), "{round}: {problem}");
+            gone.wait().unwrap();
+        }
+        for pid in [0, u32::MAX] {
+            assert!(Witness::new(&nowhere(), ServerSource::Pid(pid), vec![]).is_err());
+        }
+    }
+
+    #[test]
+    fn who_is_not_found_is_no_error() {
+        for source in [ServerSource::Find, ServerSource::None] {
+            let mut witness = Witness::new(&nowhere(), source, vec![]).unwrap();
+            witness.sample();
+            let testimony = witness.finish(1, 1, 1);
+            assert_eq!(testimony.server, None);
+            assert_eq!(testimony.generator.cpu, 0.0);
+            assert!(testimony.generator.rss_bytes > 0);
+        }
+    }
+
+    #[test]
+    fn a_server_in_our_own_process_is_found_without_the_generator() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target: Endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+        // Another test that is starting a process holds our listener too, until that has begun.
+        until("only we hold it", || listening::holders(&target) == [std::process::id()]);
+        let load = Spinner::start("makes load", true);
+        let serves = Spinner::start("serves", true);
+        let mut witness = Witness::new(&target, ServerSource::Find, vec![load.tid]).unwrap();
+        until("both ran for 0.1 s", || {
+            witness.sample();
+            let crowd = &witness.server.as_ref().expect("us").processes[0].crowd;
+            let serves = crowd.threads.get(&serves.tid).map_or(0, |it| it.total.run_ns);
+            serves >= 100 * MS && witness.generator.run_ns() >= 100 * MS
+        });
+        let crowd = &witness.server.as_ref().unwrap().processes[0].crowd;
+        assert!(!crowd.threads.contains_key(&load.tid), "the generator's thread counts as the server's");
+        assert!(!crowd.threads.contains_key(&this_thread().unwrap()), "so does the one that looks on");
+        let testimony = witness.finish(1, 100, 100);
+        let server = testimony.server.as_ref().expect("us");
+        assert_eq!((server.pid, server.known_by.as_str()), (std::process::id(), "it listens there"));
+        assert_ne!(server.busiest_thread, "makes load");
+        assert!(server.busiest_thread_cpu > 0.0 && server.cpu_cores > 0.0, "{server:?}");
+        assert!(testimony.generator.cpu_ns_per_message >= 1e6, "{testimony:?}");
+    }
+
+    #[test]
+    fn figures_count_from_the_beginning() {
+        let load = Spinner::start("load", true);
+        let mut witness = Witness::new(&nowhere(), ServerSource::None, vec![load.tid]).unwrap();
+        until("it ran for 0.2 s", || {
+            witness.sample();
+            witness.generator.run_ns() >= 200 * MS
+        });
+        assert!(witness.samples.iter().any(|it| *it > 0.0));
+        load.spins.store(false, Ordering::Relaxed);
+        let sleeps = || {
+            let stat = procfs::read_small(&format!("/proc/self/task/{}/stat", load.tid));
+            procfs::stat(&stat.unwrap()).unwrap().state == 'S'
+        };
+        until("it has stopped", sleeps);
+        witness.begin();
+        witness.sample();
+        let generator = witness.finish(1, 1, 1).generator;
+        assert!(generator.cpu < 0.1, "{generator:?}");
+        assert!(generator.cpu_ns_per_message < 10.0 * MS as f64, "{generator:?}");
+        assert_eq!(generator.cpu_samples.len(), 1);
+        assert!(!generator.cpus_allowed.is_empty());
+    }
+
+    #[test]
+    fn many_threads_take_turns_and_the_busiest_is_known() {
+        let idle: Vec<Spinner> = (0..100).map(|_| Spinner::start("idle", false)).collect();
+        let busy = Spinner::start("busy", true);
+        let tids: Vec<u32> = idle.iter().chain([&busy]).map(|it| it.tid).collect();
+        let mut crowd = Crowd::of(std::process::id(), tids);
+        crowd.read_all(Duration::ZERO);
+        crowd.forget();
+        until("the busy one ran for 50 ms", || {
+            crowd.read_all(Duration::ZERO);
+            crowd.threads[&busy.tid].total.run_ns >= 50 * MS
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        for tick in 1..=7 {
+            let now = Duration::from_millis(100 * tick);
+            crowd.tick(now);
+            let read: Vec<u32> =
+                crowd.threads.iter().filter(|(_, it)| it.read_at == now).map(|(tid, _)| *tid).collect();
+            assert!(read.len() <= THREADS_PER_TICK && read.contains(&busy.tid), "{read:?}");
+            seen.extend(read);
+        }
+        assert_eq!(seen.len(), 101);
+        assert_eq!(crowd.busiest().unwrap().0, busy.tid);
+        crowd.name_busiest();
+        assert_eq!(crowd.names[&busy.tid], "busy");
+    }
+
+    #[test]
+    fn a_thread_that_ends_is_remembered_and_one_that_comes_counts_whole() {
+        let none: &[u32] = &[];
+        let mut crowd = Crowd::of(std::process::id(), Vec::new());
+        crowd.list(Duration::ZERO, none, false);
+        let comes = Spinner::start("comes", true);
+        let tid = comes.tid;
+        until("it ran for 30 ms", || procfs::usage(crowd.pid, tid).unwrap().run_ns >= 30 * MS);
+        let now = Duration::from_secs(1);
+        crowd.list(now, none, true);
+        crowd.read_all(now);
+        assert!(crowd.threads[&tid].total.run_ns >= 30 * MS);
+        drop(comes);
+        let before = crowd.run_ns();
+        crowd.list(now, none, true);
+        assert!(!crowd.threads.contains_key(&tid));
+        assert!(crowd.ended_busiest.is_some() && crowd.run_ns() >= before);
+    }
+
+    #[test]
+    fn descendants_are_found_either_way() {
+        let child = Bounded::shell("sleep 60 & sleep 60 & wait");
+        let us = std::process::id();
+        until("timeout, its shell and two sleeps", || descendants(&[child.0.id()], false).len() == 3);
+        if fs::exists(format!("/proc/{us}/task/{us}/children")).unwrap_or(false) {
+            assert_eq!(descendants(&[child.0.id()], true).len(), 3);
+        }
+        // Not what we have started, where we are the server ourselves.
+        assert!(descendants(&[us], false).is_empty());
+        for pid in descendants(&[child.0.id()], false) {
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
+        }
+    }
+
+    #[test]
+    fn readings_that_run_backwards_are_another_threads() {
+        let mut thread = Thread::default();
+        let second = Duration::from_secs;
+        let reading = |run_ns, wait_ns| Usage { run_ns, wait_ns };
+        assert_eq!(thread.take(second(1), reading(500 * MS, 10)), 0.5);
+        assert_eq!(thread.take(second(2), reading(750 * MS, 20)), 0.25);
+        assert_eq!(thread.take(second(3), reading(100 * MS, 5)), 0.1);
+        assert_eq!(thread.total, reading(850 * MS, 25));
+        // Twice in the same moment, and more than there was time for.
+        assert_eq!(thread.take(second(3), reading(200 * MS, 5)), 0.0);
+        assert_eq!(thread.take(second(4), reading(5000 * MS, 5)), 1.0);
+    }
+
+    #[test]
+    fn kernel_counters_of_both_families() {
+        let begin = KernelCounters::parse(
+            "TcpExt: ListenOverflows ListenDrops\nTcpExt: 10 20\n",
+            "Tcp: OutSegs RetransSegs\nTcp: 1000 30\nUdp: RcvbufErrors SndbufErrors\nUdp: 1 2\n",
+            "Udp6RcvbufErrors 100\nUdp6SndbufErrors 200\n",
+            "cpu  10 0 0 80 0 0 0 10 0 0\n",
+        );
+        let end = KernelCounters::parse(
+            "TcpExt: ListenDrops ListenOverflows\nTcpExt: 25 11\n",
+            "Tcp: OutSegs RetransSegs\nTcp: 3000 37\nUdp: RcvbufErrors SndbufErrors\nUdp: 4 2\n",
+            "Udp6RcvbufErrors 105\nUdp6SndbufErrors 201\n",
+            "cpu  20 0 0 140 0 0 0 40 0 0\n",
+        );
+        let expected = KernelFigures {
+            listen_overflows: 1,
+            listen_drops: 5,
+            retransmits: 7,
+            segments_out: 2000,
+            udp_receive_drops: 8,
+            udp_send_drops: 1,
+            steal: 0.3,
+        };
+        assert_eq!(end.since(&begin), expected);
+        assert_eq!(begin.since(&end), KernelFigures::default());
+        assert_eq!(KernelCounters::parse("", "", "", ""), KernelCounters::default());
+    }
+
+    #[test]
+    fn this_machine_has_a_name_and_cpus() {
+        let machine = machine();
+        assert!(machine.system.starts_with("Linux "), "{machine:?}");
+        assert!(!machine.cpu.is_empty() && machine.cpus > 0, "{machine:?}");
     }
 }
