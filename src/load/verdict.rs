@@ -233,16 +233,22 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
     }
     // A wait doesn't limit a schedule that was kept.
     let schedule_kept = run.open() && run.answered() >= KEPT_UP && run.own_lag().is_none();
-    if !run.may_meet() || schedule_kept {
+    if schedule_kept {
         return None;
     }
     if run.wait >= STARVED_WAITS && server.wait >= STARVED_WAITS {
-        return verdict(format!(
+        let because = format!(
             "Both wanted CPUs that they did not get: the generator's thread waited for one {} of the time, \
              the server's {}.",
             percent(run.wait),
             percent(server.wait),
-        ));
+        );
+        let others = "Neither is in the other's way: stop what else runs on these CPUs, or take others.";
+        let remedy = if run.may_meet() { remedy } else { others };
+        return Some(Verdict { limit: Limit::SharedCpu, because, remedy: remedy.into() });
+    }
+    if !run.may_meet() {
+        return None;
     }
     // We need not wait ourselves to be in the way. But we are not, where the server's own threads fill
     // all that it may have, or where we took less than it was short of.
@@ -720,7 +726,7 @@ mod tests {
                         (it.generator.run_queue_wait, server(it).run_queue_wait) = (0.3, 0.2);
                         (it.generator.cpus_allowed, server(it).cpus_allowed) = (vec![0, 1], vec![2, 3]);
                     },
-                    Unknown,
+                    SharedCpu,
                 ),
                 (
                     "one CPU, full",
