@@ -4,6 +4,8 @@
 //!
 //! Invariant: the same report every time.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -17,6 +19,12 @@ use super::report::{
 
 /// An open loop of ten seconds whose server stalls once, with a slow path that one reply in ten takes.
 pub(crate) fn example() -> Report {
+    // Many tests want it, and fifty thousand samples take their time where nothing is optimised.
+    static MADE: LazyLock<Report> = LazyLock::new(make);
+    MADE.clone()
+}
+
+fn make() -> Report {
     let mut chance = Chance(7);
     let mut responses = histogram();
     let mut services = histogram();

@@ -36,6 +36,9 @@ pub(crate) fn time_or_inf(ns: Option<u64>) -> String {
 
 /// For axes: `200 us`, `1 ms`, without the zeros that a round number doesn't need.
 pub fn time_tick(ns: f64) -> String {
+    if ns == 0.0 {
+        return "0".into();
+    }
     let text = time(ns);
     match text.split_once(' ') {
         Some((number, unit)) => format!("{} {unit}", without_zeros(number)),
@@ -153,14 +156,21 @@ fn without_zeros(number: &str) -> &str {
 pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
+        if c.is_control() || turns_round(c) {
             clean.extend(c.escape_default());
         } else {
             clean.push(c);
         }
     }
     clean
+}
+
+/// Whether it changes the direction or the line of what follows, without being seen.
+pub(crate) fn turns_round(c: char) -> bool {
+    matches!(
+        c,
+        '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// The plan in a line: `64 connections, depth 1, 64 B, closed loop`.

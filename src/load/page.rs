@@ -32,9 +32,9 @@ p{margin:.4em 0;max-width:70ch}\
 border:1.5px solid currentColor;border-radius:99px;vertical-align:.15em}\
 .good{color:var(--good)}.bad{color:var(--bad)}\
 .partial{border-left:4px solid var(--bad);padding:.5em .9em;background:var(--band);max-width:none;margin:0 0 1.2em}\
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(138px,1fr));gap:1px;margin:1.6em 0 0;\
+.tiles{display:flex;flex-wrap:wrap;gap:1px;margin:1.6em 0 0;\
 background:var(--line);border:1px solid var(--line);border-radius:8px;overflow:hidden}\
-.tiles>div{background:var(--paper);padding:12px 16px}\
+.tiles>div{flex:1 1 138px;background:var(--paper);padding:12px 16px}\
 .tiles dt{font-size:.8125rem;color:var(--ink-2)}\
 .tiles dd{margin:0;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}\
 .tiles .note{display:block;font-size:.8125rem;font-weight:400;color:var(--ink-2)}\
@@ -60,9 +60,10 @@ code{font-family:ui-monospace,'SF Mono',Menlo,Consolas,'Liberation Mono',monospa
 :focus-visible{outline:2px solid var(--s1);outline-offset:2px}\
 @media (max-width:640px){.columns{grid-template-columns:1fr}main{padding:20px 16px 32px}h1{font-size:1.6rem}\
 .wide{display:none!important}.narrow{display:block!important}\
-.tiles{grid-template-columns:1fr 1fr}.tiles>div{padding:10px 12px}}\
-@media print{@page{margin:14mm}body{font-size:10.5pt}main{max-width:none;padding:0}\
-h2{margin-top:1.6em;break-after:avoid}h3,figcaption,caption{break-after:avoid}\
+.tiles>div{flex-basis:40%;padding:10px 12px}}\
+@media print{@page{margin:14mm}body{font-size:9.5pt}main{max-width:none;padding:0}\
+h1{font-size:18pt}h2{margin-top:1.4em;break-after:avoid}.tiles>div{flex-basis:90px;padding:6px 10px}.tiles dd{font-size:12pt}\
+.columns{grid-template-columns:1fr 1fr;gap:0 28px}.facts{font-size:8.5pt}h3,figcaption,caption{break-after:avoid}\
 figure,table,.tiles,.columns section,pre{break-inside:avoid}\
 .wide{display:block!important}.narrow{display:none!important}.scroll{overflow:visible}\
 table{font-size:8.5pt}th,td{padding:.3em .45em}\
@@ -232,7 +233,7 @@ fn latencies(page: &mut String, report: &Report) {
         return;
     }
     if let Some(shape) = figures::shape(report) {
-        let _ = writeln!(page, "<p>The distribution has {shape}.</p>");
+        let _ = writeln!(page, "<p>The distribution has {}.</p>", shape.replace(" %", "\u{a0}%"));
     }
     spectrum(page, report);
     let mut heads = vec!["".to_owned(), "Samples".into(), "Min".into()];
@@ -436,7 +437,7 @@ fn heat_map(page: &mut String, report: &Report, slices: &[&Slice]) {
     figure(
         page,
         "Response times",
-        &format!("{note} The darker, the more replies took so long; in dark mode, the brighter."),
+        &format!("{note} The stronger the colour, the more replies took so long."),
         |wide| {
             let columns = figures::columns(slices, if wide { 120 } else { 60 });
             let line = |ns: &dyn Fn(&Column) -> Option<f64>| -> Vec<(f64, f64)> {
@@ -491,9 +492,10 @@ fn heat(slices: &[&Slice], columns: usize, rows: usize) -> Heat {
             // In rows: a bucket may be a part of one, or spread over several.
             let to = (decades(*bound) - low) / row_decades;
             let from = to - usual / row_decades;
-            for row in from.max(0.0) as usize..=(to as usize).min(rows - 1) {
+            let first = from.max(0.0) as usize;
+            for (row, cell) in column.iter_mut().enumerate().take(to as usize + 1).skip(first) {
                 let overlap = to.min((row + 1) as f64) - from.max(row as f64);
-                column[row] += *number as f64 * (overlap / (to - from)).clamp(0.0, 1.0);
+                *cell += *number as f64 * (overlap / (to - from)).clamp(0.0, 1.0);
             }
         }
     }
@@ -826,7 +828,7 @@ mod tests {
         let page = render(&example::hostile());
         assert!(!page.contains("<script>") && !page.contains("alert('1')"));
         assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;"));
-        assert!(!page.contains('\u{1b}'));
+        assert!(!page.contains(['\u{1b}', '\u{202e}']));
     }
 
     #[test]

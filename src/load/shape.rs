@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_lognormal_is_one_hump_however_wide_and_however_few() {
-        for seed in 0..200 {
+        for seed in 0..100 {
             let mut dice = Dice(seed);
-            for (count, sigma) in [(100, 0.1), (100, 1.0), (300, 0.5), (1000, 1.5), (10_000, 0.3)] {
+            for (count, sigma) in [(100, 0.1), (100, 1.0), (300, 0.5), (1000, 1.5), (3000, 0.3)] {
                 let modes = modes((0..count).map(|_| dice.lognormal(100e3, sigma)));
                 assert_eq!(modes.len(), 1, "{count} of {sigma}, seed {seed}: {modes:?}");
             }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn fast_and_slow_at_90_to_10_are_two_with_their_shares() {
         for seed in 0..100 {
-            for count in [200, 1000, 50_000] {
+            for count in [200, 1000, 5000] {
                 let mut dice = Dice(seed);
                 let modes = modes((0..count).map(|nth| match nth % 10 {
                     0 => dice.lognormal(5e6, 0.3),
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_long_tail_is_no_second_hump() {
-        for seed in 0..200 {
+        for seed in 0..100 {
             let mut dice = Dice(seed);
             // Pareto: one in ten beyond 10 times the median, one in a hundred beyond 100 times.
             let modes = modes((0..5000).map(|_| 50e3 / dice.uniform()));

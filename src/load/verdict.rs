@@ -118,11 +118,17 @@ impl Run<'_> {
             wait: figure(figures.run_queue_wait),
             cores: figure(figures.cpu_cores),
         });
+        let plan = &report.plan;
+        let (mut cpu, busy) = (figure(report.generator.cpu), figure(report.generator.busy));
+        // Before a message is due the pacer watches the clock instead of sleeping: CPU time that work would get.
+        if busy > 0.0 && (plan.rate_from_per_s.is_some() || plan.rate_to_per_s.is_some()) {
+            cpu = cpu.min(busy);
+        }
         Run {
             report,
-            cpu: figure(report.generator.cpu),
+            cpu,
             wait: figure(report.generator.run_queue_wait),
-            busy: figure(report.generator.busy),
+            busy,
             server,
             steal: figure(report.kernel.steal),
             in_flight_max: u64::from(report.plan.connections) * u64::from(report.plan.depth.max(1)),
@@ -824,9 +830,14 @@ mod tests {
                     "far behind, and we are full",
                     |it| {
                         it.replies = 50_000;
-                        it.generator.cpu = 0.93;
+                        (it.generator.cpu, it.generator.busy) = (0.93, 0.92);
                     },
                     Generator,
+                ),
+                (
+                    "kept up, with the clock watched while nothing was due",
+                    |it| (it.generator.cpu, it.generator.busy) = (1.0, 0.5),
+                    Rate,
                 ),
                 (
                     "behind with a full server",
