@@ -90,8 +90,9 @@ pub(super) struct Options {
     rate: Option<(f64, f64)>,
 
     /// How the messages of an open loop are spaced.
-    #[arg(long, value_enum, default_value = "constant")]
-    arrivals: ArrivalsName,
+    /// [default: constant]
+    #[arg(long, value_name = "SPACING", value_enum)]
+    arrivals: Option<ArrivalsName>,
 
     /// Search for the highest rate that meets --slo.
     #[arg(long, requires = "slo")]
@@ -332,10 +333,10 @@ fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
     {
         return Err("--payload: a line can't hold a line end; the protocol adds its own".into());
     }
-    let arrivals = match options.arrivals {
-        ArrivalsName::Constant => Arrivals::Constant,
-        ArrivalsName::Poisson => Arrivals::Poisson,
-    };
+    if options.arrivals.is_some() && options.rate.is_none() && !options.find_max {
+        return Err("--arrivals is about an open loop: give its --rate".into());
+    }
+    let arrivals = arrivals(options);
     Ok(Plan {
         connections: options.connections as usize,
         depth: options.depth as usize,
@@ -356,6 +357,13 @@ fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
     })
 }
 
+fn arrivals(options: &Options) -> Arrivals {
+    match options.arrivals {
+        Some(ArrivalsName::Poisson) => Arrivals::Poisson,
+        Some(ArrivalsName::Constant) | None => Arrivals::Constant,
+    }
+}
+
 /// A file that can't be written is found out before the run, not after it. What stands in it is kept
 /// until there is something new.
 fn check_files(options: &Options) -> Result<(), Failure> {
@@ -367,8 +375,12 @@ fn check_files(options: &Options) -> Result<(), Failure> {
     ];
     for (name, path) in files {
         let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) else { continue };
+        let is_new = !path.exists();
         if let Err(error) = OpenOptions::new().append(true).create(true).open(path) {
             return Err(Failure::Usage(format!("{name} {}: cannot write there: {error}", path.display())));
+        }
+        if is_new {
+            let _ = fs::remove_file(path); // it is made when there is something to say
         }
     }
     Ok(())
@@ -417,10 +429,7 @@ impl Session {
     }
 
     fn search(&mut self, plan: &Plan, slo: &Slo) -> Outcome {
-        let arrivals = match self.options.arrivals {
-            ArrivalsName::Constant => Arrivals::Constant,
-            ArrivalsName::Poisson => Arrivals::Poisson,
-        };
+        let arrivals = arrivals(&self.options);
         let first_rate = plan.rate.map_or(FIRST_RATE_PER_S, |rate| rate.to_per_s);
         let mut last = Outcome::default();
         let found = find_max(slo, first_rate, |per_s| {
@@ -450,7 +459,7 @@ impl Session {
         let mut sides =
             plans.each_ref().map(|plan| Side { name: plan.target.to_string(), rounds: Vec::new() });
         let mut reports = [Report::default(), Report::default()];
-        let mut wrong = false;
+        let mut wrong = None;
         for index in 0..count {
             let order = if index % 2 == 0 { [0, 1] } else { [1, 0] };
             for which in order {
@@ -459,7 +468,9 @@ impl Session {
                 if let Some(problem) = outcome.problem {
                     return Err(Failure::Runtime(problem));
                 }
-                wrong |= outcome.report.failures.wrong() > 0;
+                if outcome.report.failures.wrong() > 0 {
+                    wrong = Some(wrong_replies(&outcome.report));
+                }
                 sides[which].rounds.push(round(&outcome.report));
                 reports[which] = outcome.report;
             }
@@ -480,7 +491,10 @@ impl Session {
         if self.options.json.as_deref() != Some(Path::new("-")) {
             print(&comparison.render(width()))?;
         }
-        Ok(u8::from(wrong))
+        match wrong {
+            Some(problem) => Err(Failure::Runtime(problem)),
+            None => Ok(0),
+        }
     }
 
     /// Shows the report, writes the files, and says how the program ends.
@@ -499,7 +513,7 @@ impl Session {
             return Err(Failure::Runtime(problem));
         }
         if report.failures.wrong() > 0 {
-            return Ok(1);
+            return Err(Failure::Runtime(wrong_replies(&report)));
         }
         match self.options.strict && report.verdict.limit == Limit::Generator {
             true => Ok(3),
@@ -526,6 +540,14 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// `tcp://... answered wrongly: 1 corrupted, 2 lost`
+fn wrong_replies(report: &Report) -> String {
+    // Those of the rows that say so; the others are about replies and connections that did not come.
+    let rows = report.failures.rows().into_iter().take(5).filter(|(_, count)| *count > 0);
+    let kinds: Vec<String> = rows.map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{} answered wrongly: {}", report.target, kinds.join(", "))
 }
 
 fn round(report: &Report) -> Round {

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::script::{Expected, HEAD_BYTES, Rendered, Script};
+use super::script::{Expected, HEAD_BYTES, Other, Rendered, Script};
 use crate::protocol::{Framing, Protocol, Step};
 
 /// A message that is on its way. Times are in nanoseconds since the run began.
@@ -70,7 +70,16 @@ pub struct Dialogue {
 struct Reading {
     sequence: u64,
     at: usize,
-    broken: bool,
+    state: State,
+}
+
+/// What is known of a reply that is coming in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// So far it is what it must be.
+    Right,
+    /// It isn't, and it ends after so many bytes in all; on a stream of lines, where the line does.
+    Broken(usize),
 }
 
 /// What a look at the bytes came to.
@@ -129,7 +138,8 @@ impl Dialogue {
         bytes: &[u8],
         mut report: impl FnMut(Heard),
     ) -> usize {
-        if *script.expected() == Expected::Anything {
+        let framed = script.framing() != Framing::Raw;
+        if script.expects_anything(framed) {
             return self.hear_anything(bytes, report);
         }
         let mut taken = 0;
@@ -137,9 +147,9 @@ impl Dialogue {
             let rest = &bytes[taken..];
             let reading = match (self.reading, self.in_flight.front()) {
                 (Some(reading), _) => reading,
-                (None, Some(front)) => Reading { sequence: front.sequence, at: 0, broken: false },
+                (None, Some(front)) => Reading { sequence: front.sequence, at: 0, state: State::Right },
                 (None, None) => match self.find_place(script, rest) {
-                    Place::Here(sequence) => Reading { sequence, at: 0, broken: false },
+                    Place::Here(sequence) => Reading { sequence, at: 0, state: State::Right },
                     Place::Behind(count) => {
                         report(Heard::Corrupted(None));
                         taken += count;
@@ -170,7 +180,7 @@ impl Dialogue {
     ) -> Understood {
         let expected = script.reply(self.connection, reading.sequence, rendered);
         let len = expected.len();
-        if !reading.broken {
+        let State::Broken(len) = reading.state else {
             let count = expected.matching(reading.at, rest);
             reading.at += count;
             if reading.at == len {
@@ -180,30 +190,39 @@ impl Dialogue {
             if count == rest.len() {
                 return Understood { count, reading: Some(reading), wait: false };
             }
-            // It differs from here on. If that is in the head, another message's head may be coming.
-            if script.is_numbered() && reading.at < expected.head().len() {
+            // It differs from here on. If that is in the head, another message's head may be coming, or
+            // another length.
+            let head_len = expected.head().len();
+            let mut ends = len;
+            if reading.at < head_len {
                 let mut head = [0; 4 + HEAD_BYTES];
-                let head_len = expected.head().len();
-                let (known, missing) = (reading.at, head_len - reading.at);
-                if rest.len() - count < missing {
-                    return Understood { count, reading: Some(reading), wait: true };
-                }
+                let known = reading.at;
+                let seen = rest[count..].len().min(head_len - known);
                 head[..known].copy_from_slice(&expected.head()[..known]);
-                head[known..head_len].copy_from_slice(&rest[count..count + missing]);
-                if let Some(sequence) =
-                    script.read_head(self.connection, self.next_sequence, &head[..head_len])
+                head[known..known + seen].copy_from_slice(&rest[count..count + seen]);
+                match script.read_other_head(self.connection, self.next_sequence, &head[..known + seen], len)
                 {
-                    let reading = Some(Reading { sequence, at: head_len, broken: false });
-                    return Understood { count: count + missing, reading, wait: false };
+                    Other::Message(sequence) => {
+                        let reading = Some(Reading { sequence, at: head_len, state: State::Right });
+                        return Understood { count: count + head_len - known, reading, wait: false };
+                    }
+                    Other::OfLength(other) => ends = other,
+                    Other::NotYet => return Understood { count, reading: Some(reading), wait: true },
                 }
             }
-            reading.broken = true;
+            reading.state = State::Broken(ends.max(reading.at));
             return Understood { count, reading: Some(reading), wait: false };
-        }
+        };
 
         // Broken: it is passed over, unless another message begins before its end.
         let left = len - reading.at;
-        let end = left.min(rest.len());
+        let (end, whole) = match script.framing() {
+            Framing::Lines => match rest.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (rest.len(), false),
+            },
+            _ => (left.min(rest.len()), rest.len() >= left),
+        };
         let head_len = script.prefix_len() + HEAD_BYTES;
         if script.is_numbered() {
             for at in (0..end).filter(|at| rest.get(at + script.prefix_len()) == Some(&b'|')) {
@@ -214,26 +233,26 @@ impl Dialogue {
                     } else {
                         self.complete(reading, report);
                     }
-                    let reading = Some(Reading { sequence, at: 0, broken: false });
+                    let reading = Some(Reading { sequence, at: 0, state: State::Right });
                     return Understood { count: at, reading, wait: false };
                 }
                 // Its own head ends with one, too; any other is the beginning of one that is to come.
-                let own = reading.at + at + 1 == head_len && rest.len() >= left;
+                let own = reading.at + at + 1 == head_len && whole;
                 if rest.len() - at < head_len && !own {
                     reading.at += at;
                     return Understood { count: at, reading: Some(reading), wait: true };
                 }
             }
         }
+        if whole {
+            self.complete(reading, report);
+            return Understood { count: end, reading: None, wait: false };
+        }
         reading.at += end;
-        let reading = match reading.at == len {
-            true => {
-                self.complete(reading, report);
-                None
-            }
-            false => Some(reading),
-        };
-        Understood { count: end, reading, wait: false }
+        if script.framing() == Framing::Lines {
+            reading.state = State::Broken(len.max(reading.at));
+        }
+        Understood { count: end, reading: Some(reading), wait: false }
     }
 
     /// Where, in bytes that nobody has asked for, a message begins.
@@ -254,7 +273,7 @@ impl Dialogue {
     /// A reply's last byte has come.
     #[inline]
     fn complete(&mut self, reading: Reading, report: &mut impl FnMut(Heard)) {
-        let Reading { sequence, broken, .. } = reading;
+        let Reading { sequence, state, .. } = reading;
         let flight = match self.in_flight.front() {
             Some(front) if front.sequence == sequence => self.in_flight.pop_front(),
             _ => self.take(sequence),
@@ -262,7 +281,7 @@ impl Dialogue {
         let late = sequence < self.high;
         self.high = self.high.max(sequence + 1);
         match flight {
-            Some(flight) if broken => report(Heard::Corrupted(Some(flight))),
+            Some(flight) if state != State::Right => report(Heard::Corrupted(Some(flight))),
             Some(flight) if late => report(Heard::Late(flight)),
             Some(flight) => report(Heard::Answer(flight)),
             None if self.given_up.contains(&sequence) => {}
@@ -308,13 +327,14 @@ impl Dialogue {
             return report(Heard::Duplicate);
         };
         let right = match script.expected() {
-            Expected::Anything => true,
+            Expected::Anything | Expected::AnyOfThatLength => true,
             _ => {
                 let expected = script.reply(self.connection, sequence, rendered);
                 bytes.len() == expected.len() && expected.matching(0, bytes) == bytes.len()
             }
         };
-        self.complete(Reading { sequence, at: 0, broken: !right }, &mut report);
+        let state = if right { State::Right } else { State::Broken(bytes.len()) };
+        self.complete(Reading { sequence, at: 0, state }, &mut report);
     }
 
     /// Gives up what was sent before this moment, and has had no reply.
@@ -515,6 +535,26 @@ mod tests {
         let (dialogue, replies) = conversation(&script, 3);
         let account = hear(dialogue, &script, [&replies[0][..], &replies[1][..10]], false);
         assert_eq!(account, Account { answers: 1, short: 1, lost: 1, ..Account::default() });
+    }
+
+    #[test]
+    fn a_reply_of_another_length_ends_where_its_own_framing_says() {
+        let said =
+            [Said::Numbered { min: 64, max: 64 }, Said::Template("seq {seq}".parse().expect("a template"))];
+        for said in said {
+            for (framing, wrong) in [(Framing::Lines, &b"pong\n"[..]), (Framing::Prefixed, b"\0\0\0\x04pong")]
+            {
+                for expected in [Expected::Echo, Expected::Text(b"a longer one".to_vec())] {
+                    let script = Script::new(7, framing, said.clone(), expected);
+                    let account = at_every_split(&script, 3, |replies| replies[1] = wrong.to_vec());
+                    assert_eq!(
+                        account,
+                        Account { answers: 2, corrupted: 1, ..Account::default() },
+                        "{framing:?}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -161,7 +161,8 @@ pub fn run(
 
     let was_interrupted = director.interrupted.load(Ordering::Relaxed);
     let mut problem = director.problem.take();
-    if problem.is_none() && !was_interrupted && report.replies == 0 {
+    let heard_nothing = report.replies == 0 && report.failures.wrong() == 0;
+    if problem.is_none() && !was_interrupted && heard_nothing {
         let (sent, target) = (report.offered, &report.target);
         problem = Some(match report.failures.timed_out {
             0 => format!("no reply came from {target} to {sent} messages"),

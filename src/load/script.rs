@@ -258,6 +258,51 @@ impl Script {
         pieces
     }
 
+    /// Whether any message will do for a reply, as it ends where its framing says. (Without one, replies are
+    /// told apart by their lengths alone.)
+    pub(super) fn expects_anything(&self, framed: bool) -> bool {
+        match self.expected {
+            Expected::Anything => true,
+            Expected::AnyOfThatLength => framed,
+            _ => false,
+        }
+    }
+
+    /// What comes instead of the message of `len` bytes that was expected, by the beginning of it.
+    pub(super) fn read_other_head(
+        &self,
+        connection: u32,
+        next_sequence: u64,
+        head: &[u8],
+        len: usize,
+    ) -> Other {
+        let prefix_len = self.prefix_len();
+        if head.len() < prefix_len {
+            return Other::NotYet;
+        }
+        let own_len = match head[..prefix_len].try_into().map(u32::from_be_bytes) {
+            Ok(length) if (length as usize) < LENGTH_BELIEVED_MAX => prefix_len + length as usize,
+            _ => len,
+        };
+        if !self.is_numbered() {
+            return Other::OfLength(own_len);
+        }
+        if head.len() == prefix_len && own_len > prefix_len {
+            return Other::NotYet;
+        }
+        // Without the sign that ours begin with, it is none of ours, and only its own length counts.
+        if head.get(prefix_len) != Some(&b'|') {
+            return Other::OfLength(own_len);
+        }
+        if head.len() < prefix_len + HEAD_BYTES {
+            return Other::NotYet;
+        }
+        match self.read_head(connection, next_sequence, head) {
+            Some(sequence) => Other::Message(sequence),
+            None => Other::OfLength(len),
+        }
+    }
+
     /// Which message of this connection these bytes are the head of, if they are one: the numbers must
     /// be such as we have given, up to the length.
     pub(super) fn read_head(&self, connection: u32, next_sequence: u64, bytes: &[u8]) -> Option<u64> {
@@ -271,6 +316,19 @@ impl Script {
         (bytes[..expected.head_len] == expected.head[..expected.head_len]).then_some(sequence)
     }
 }
+
+/// What stands at the beginning of a reply that is not the expected one.
+pub(super) enum Other {
+    /// The head of this message of ours.
+    Message(u64),
+    /// No head of ours; it is so long.
+    OfLength(usize),
+    /// Too few bytes to tell.
+    NotYet,
+}
+
+/// A length prefix that says more is taken for a damaged one.
+const LENGTH_BELIEVED_MAX: usize = 64 << 20;
 
 impl Pieces<'_> {
     pub(super) fn len(&self) -> usize {
