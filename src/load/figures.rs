@@ -350,6 +350,8 @@ pub(crate) struct Column {
     /// The slowest slice's: a short stall must not be averaged away.
     pub(crate) p99_ns: Option<u64>,
     pub(crate) max_ns: Option<u64>,
+    /// The replies per second of the slice that had the fewest; `None`: no slice has a width.
+    pub(crate) fewest_per_s: Option<f64>,
 }
 
 impl Column {
@@ -380,6 +382,10 @@ pub(crate) fn columns(slices: &[&Slice], columns_max: usize) -> Vec<Column> {
                 }
                 column.p99_ns = column.p99_ns.max(slice.p99_ns);
                 column.max_ns = column.max_ns.max(slice.max_ns);
+                if slice.width_s > 0.0 {
+                    let per_s = slice.replies as f64 / slice.width_s;
+                    column.fewest_per_s = Some(column.fewest_per_s.map_or(per_s, |fewest| fewest.min(per_s)));
+                }
             }
             column.p50_ns = (p50_weight > 0.0).then(|| p50_sum / p50_weight);
             column

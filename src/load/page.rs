@@ -492,10 +492,10 @@ fn heat(slices: &[&Slice], columns: usize, rows: usize) -> Heat {
             // In rows: a bucket may be a part of one, or spread over several.
             let to = (decades(*bound) - low) / row_decades;
             let from = to - usual / row_decades;
-            let first = from.max(0.0) as usize;
-            for (row, cell) in column.iter_mut().enumerate().take(to as usize + 1).skip(first) {
+            let last = (to as usize).min(rows - 1);
+            for (row, weight) in column.iter_mut().enumerate().take(last + 1).skip(from.max(0.0) as usize) {
                 let overlap = to.min((row + 1) as f64) - from.max(row as f64);
-                *cell += *number as f64 * (overlap / (to - from)).clamp(0.0, 1.0);
+                *weight += *number as f64 * (overlap / (to - from)).clamp(0.0, 1.0);
             }
         }
     }
@@ -509,6 +509,7 @@ fn cpu(page: &mut String, report: &Report, slices: &[&Slice]) {
         return;
     }
     let begin_s = if report.warm_up.cut_s.is_finite() { report.warm_up.cut_s } else { 0.0 };
+    let end_s = slices.last().map_or(0.0, |it| it.at_s + it.width_s);
     let average = |name: &str, part: f64| format!("{name} {}", figures::share(part));
     let mut parts = Vec::new();
     parts.extend(report.server.as_ref().map(|it| average("server", it.busiest_thread_cpu)));
@@ -521,7 +522,8 @@ fn cpu(page: &mut String, report: &Report, slices: &[&Slice]) {
                 let at_s = begin_s + (place as f64 + 0.5) * per_point as f64 * SAMPLE_S;
                 (at_s, some.iter().sum::<f64>() / some.len() as f64)
             });
-            points.collect::<Vec<_>>()
+            // The last sample may be taken when the last slice is over.
+            points.filter(|(at_s, _)| *at_s <= end_s).collect::<Vec<_>>()
         };
         // Threads may be sampled a little over: 1.02 of a core is no place of its own.
         let highest = server.iter().chain(generator).copied().filter(|it| it.is_finite()).fold(1.0, f64::max);

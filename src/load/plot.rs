@@ -597,6 +597,8 @@ impl Chart {
         }
     }
 
+    /// What they say stands below a rule's right end, and left of a rule's top: lines rise to the right more
+    /// often than they fall.
     fn draw_rules(&self, svg: &mut Svg, layout: &Layout<'_>) {
         for (from, to, said) in &self.bands {
             // Where it doesn't fit inside, it stands beside.
@@ -605,7 +607,6 @@ impl Chart {
             let (x, y, anchor) = match to - from {
                 inside if inside >= width => (from + 5.0, above, "start"),
                 _ if to + width <= layout.right => (to + 5.0, above, "start"),
-                // Lines rise to the right more often than they fall.
                 _ => (from - 5.0, below, "end"),
             };
             svg.add(format_args!(r#"<g style="--c:var(--ink-3)">"#));
@@ -621,14 +622,14 @@ impl Chart {
                 let y = layout.y(rule.at);
                 let (left, right) = (px(layout.left), px(layout.right));
                 svg.add(format_args!(r#"<path class="rule" d="M{left} {}H{right}"/>"#, px(y)));
-                svg.text("said", layout.left + 5.0, y - 5.0, "start", &rule.said);
+                svg.text("said", layout.right - 4.0, y + 14.0, "end", &rule.said);
             } else {
                 let x = layout.x(rule.at);
                 let (top, bottom) = (px(layout.top), px(layout.bottom));
                 svg.add(format_args!(r#"<path class="rule" d="M{} {top}V{bottom}"/>"#, px(x)));
-                let at_right = x + 6.0 + text_px(&rule.said) <= layout.right;
-                let (x, anchor) = if at_right { (x + 6.0, "start") } else { (x - 6.0, "end") };
-                svg.text("said", x, layout.bottom - 8.0, anchor, &rule.said);
+                let at_left = x - 6.0 - text_px(&rule.said) >= layout.left;
+                let (x, anchor) = if at_left { (x - 6.0, "end") } else { (x + 6.0, "start") };
+                svg.text("said", x, layout.top + 13.0, anchor, &rule.said);
             }
             svg.add(format_args!("</g>"));
         }

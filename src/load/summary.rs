@@ -128,15 +128,18 @@ fn over_time(screen: &mut Screen, report: &Report) {
     screen.gap();
     if !measured.is_empty() {
         let room = (screen.style.width - INDENT).saturating_sub(34).clamp(8, SPARKS_MAX);
+        // A column shows its worst slice: what is worst must not depend on how wide the terminal is.
         let columns = figures::columns(&measured, room);
-        let rates: Vec<Option<f64>> = columns.iter().map(|it| Some(it.per_s(it.replies))).collect();
-        let slowest = columns
+        let slices = figures::columns(&measured, usize::MAX);
+        let rates: Vec<Option<f64>> = columns.iter().map(|it| it.fewest_per_s).collect();
+        let fewest = slices
             .iter()
-            .min_by(|a, b| a.per_s(a.replies).total_cmp(&b.per_s(b.replies)))
-            .map(|it| worst(&figures::rate(it.per_s(it.replies)), it));
-        screen.sparks("replies/s", &rates, slowest);
+            .filter_map(|it| Some((it.fewest_per_s?, it)))
+            .reduce(|worst, it| if it.0 < worst.0 { it } else { worst })
+            .map(|(per_s, it)| worst(&figures::rate(per_s), it));
+        screen.sparks("replies/s", &rates, fewest);
         let p99s: Vec<Option<f64>> = columns.iter().map(|it| it.p99_ns.map(|ns| ns as f64)).collect();
-        let slowest = columns
+        let slowest = slices
             .iter()
             .filter_map(|it| Some((it.p99_ns?, it)))
             .reduce(|worst, it| if it.0 > worst.0 { it } else { worst })
@@ -437,6 +440,17 @@ mod tests {
         let rows: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
         for row in ["response", "service", "send", "connect"] {
             assert!(rows.contains(&row), "{row} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_worst_moment_is_the_same_on_every_terminal() {
+        for width in [60, 80, 100, 200] {
+            let text = render(&example::example(), Style { colour: false, width });
+            assert!(
+                text.contains("worst 600/s at 5.4 s") && text.contains("worst 39.0 ms at 5.4 s"),
+                "{text}"
+            );
         }
     }
 
