@@ -225,12 +225,16 @@ impl Caller {
         self.ledger.account.failures.refused += 1;
         self.ledger.tally.failures += 1;
         self.rest(index, now_ns);
+        let words = match kind {
+            io::ErrorKind::NotFound => "there is no such socket".into(),
+            kind => kind.to_string(),
+        };
         let nobody_there = matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
         if nobody_there && self.open == 0 {
             self.fatal.get_or_insert_with(|| match self.ever_open {
-                true => format!("{} went away: {kind} in the middle of the run", self.plan.target),
+                true => format!("{} went away: {words} in the middle of the run", self.plan.target),
                 false => {
-                    format!("cannot connect to {}: {kind}; is a server listening there?", self.plan.target)
+                    format!("cannot connect to {}: {words}; is a server listening there?", self.plan.target)
                 }
             });
         } else if kind == io::ErrorKind::AddrNotAvailable {
@@ -241,7 +245,7 @@ impl Caller {
                 )
             });
         } else if !self.ever_open && kind != io::ErrorKind::WouldBlock {
-            self.fatal.get_or_insert_with(|| format!("cannot connect to {}: {kind}", self.plan.target));
+            self.fatal.get_or_insert_with(|| format!("cannot connect to {}: {words}", self.plan.target));
         }
     }
 
@@ -347,10 +351,15 @@ impl Caller {
         }
     }
 
-    /// It is over: what is in flight has not come.
-    pub fn end(&mut self) {
+    /// It is over: what is in flight has not come in time. Where the run was `cut_short`, nobody knows what
+    /// would have become of it, and it does not count.
+    pub fn end(&mut self, cut_short: bool) {
+        (self.talking, self.closing) = (false, true);
+        if cut_short {
+            return;
+        }
         for line in &mut self.lines {
-            line.dialogue.end(|missed| self.ledger.miss(missed));
+            line.dialogue.give_up(u64::MAX, |missed| self.ledger.miss(missed));
         }
     }
 }

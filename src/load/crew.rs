@@ -334,8 +334,9 @@ impl Worker {
                 }
             }
         }
-        self.reactor.handler().fall_silent();
-        self.reactor.handler().end();
+        // Cut short, what is on its way is no failure; else it has been waited for.
+        let cut_short = self.phase == Phase::Stop as u8;
+        self.reactor.handler().end(cut_short);
         self.reactor.cut();
         let now_ns = self.clock.now_ns();
         self.close_slice(now_ns);

@@ -6,9 +6,11 @@
 //! so that it passes through a server of lines, and can be read in a capture.
 //!
 //! ```text
-//! |cccccssssssssnnnnn|BODY...      c: connection, s: sequence, n: bytes; 6 bits a character, '0' to 'o'
+//! |ccccsssssssnnnnnxx|BODY...      c: connection, s: sequence, n: bytes, x: check;
+//!                                  6 bits a character, '0' to 'o'
 //! ```
-//! `|` occurs nowhere else, so a reader that lost its place finds the next message.
+//! `|` occurs nowhere else, so a reader that lost its place finds the next message. The check tells a damaged
+//! number from another one.
 //!
 //! Messages shorter than that head, and those of a template, carry no number: they are compared, in the
 //! order in which they were sent.
@@ -208,7 +210,7 @@ impl Script {
                     return self.framed(None, &self.pool[from..from + len]);
                 }
                 let body = &self.pool[from..from + len - HEAD_BYTES];
-                self.framed(Some(head(connection, sequence, len)), body)
+                self.framed(Some(head(connection, sequence, len, random >> 40)), body)
             }
             Said::Template(template) => {
                 if rendered.of != Some((connection, sequence)) {
@@ -307,7 +309,7 @@ impl Script {
     /// be such as we have given, up to the length.
     pub(super) fn read_head(&self, connection: u32, next_sequence: u64, bytes: &[u8]) -> Option<u64> {
         let numbers = bytes.get(self.prefix_len()..self.prefix_len() + HEAD_BYTES)?;
-        let sequence = numbers[6..14].iter().try_fold(0, |number, byte| {
+        let sequence = numbers[5..12].iter().try_fold(0, |number, byte| {
             matches!(byte, 48..=111).then(|| number << 6 | u64::from(byte - 48))
         })?;
         let mut nothing = Rendered::default();
@@ -391,11 +393,11 @@ fn digits(number: u64) -> [u8; 8] {
 }
 
 #[inline]
-fn head(connection: u32, sequence: u64, len: usize) -> [u8; HEAD_BYTES] {
+fn head(connection: u32, sequence: u64, len: usize, check: u64) -> [u8; HEAD_BYTES] {
     let mut head = [b'|'; HEAD_BYTES];
-    head[1..6].copy_from_slice(&digits(u64::from(connection))[3..]);
-    head[6..14].copy_from_slice(&digits(sequence));
-    head[14..19].copy_from_slice(&digits(len as u64)[3..]);
+    head[1..5].copy_from_slice(&digits(u64::from(connection))[4..]);
+    head[5..12].copy_from_slice(&digits(sequence)[1..]);
+    head[12..19].copy_from_slice(&digits((len as u64) << 12 | check & 0xFFF)[1..]);
     head
 }
 

@@ -165,7 +165,7 @@ impl Timeline {
         let row = |(index, tally): (usize, &Tally)| Slice {
             at_s: index as f64 * width_ns as f64 / 1e9,
             width_s: width_ns as f64 / 1e9,
-            warm_up: (index as u64 + 1) * width_ns <= measured_from_ns + width_ns / 2,
+            warm_up: (index as u64 + 1) * width_ns <= measured_from_ns.saturating_add(width_ns / 2),
             offered: tally.offered,
             replies: tally.replies,
             failures: tally.failures,
