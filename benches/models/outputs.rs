@@ -70,7 +70,7 @@ const HEAD: &str = "<!DOCTYPE html>
 <meta name=\"color-scheme\" content=\"light dark\">
 <title>Eight ways to wait</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   background: var(--paper); color: var(--ink); }
 h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 figure { margin: 1.5rem 0; }

@@ -47,7 +47,9 @@ pub(crate) fn introduction(findings: &Findings) -> Vec<String> {
             "Medians of {rounds} interleaved rounds of {seconds} s, (from..to); messages of {message_bytes} bytes."
         ),
     });
-    lines.push("`6 of 64`: of 64 connections 6 talk. `≥`: the generator was the limit.".into());
+    lines.push(
+        "6 of 64: of 64 connections 6 talk. ≥: the generator was the limit, the server can do more.".into(),
+    );
     let offered = in_order(findings)
         .iter()
         .filter_map(|cell| Some(format!("{}: {}", cell.shape, count(cell.offered_per_s? as u64))))
