@@ -16,7 +16,7 @@ const PANEL_HEIGHT: u32 = 226;
 const NAMES_WIDTH: u32 = 108;
 const GAP: u32 = 12;
 const HEAD_HEIGHT: u32 = 64;
-const TITLE: &str = "Eight ways to wait: the same echo, the same callers";
+const TITLE: &str = "Ways to wait: the same echo, the same callers";
 
 /// A self-contained SVG.
 pub(crate) fn picture(findings: &Findings) -> String {

@@ -68,7 +68,7 @@ const HEAD: &str = "<!DOCTYPE html>
 <meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width\">
 <meta name=\"color-scheme\" content=\"light dark\">
-<title>Eight ways to wait</title>
+<title>Ways to wait</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   background: var(--paper); color: var(--ink); }
@@ -86,5 +86,5 @@ th:first-child { text-align: left; }
 </style>
 </head>
 <body>
-<h1>Eight ways to wait</h1>
+<h1>Ways to wait</h1>
 ";
