@@ -226,7 +226,7 @@ impl Caller {
         self.ledger.tally.failures += 1;
         self.rest(index, now_ns);
         let words = match kind {
-            io::ErrorKind::NotFound => "there is no such socket".into(),
+            io::ErrorKind::NotFound => "no such file".into(),
             kind => kind.to_string(),
         };
         let nobody_there = matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
