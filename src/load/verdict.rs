@@ -24,6 +24,12 @@ const LOOP_FULL: f64 = 0.95;
 const STARVED_WANTS: f64 = 0.95;
 /// ... and it isn't let, if it has to wait so much of the time for a CPU.
 const STARVED_WAITS: f64 = 0.1;
+/// Who waits for a CPU more than half of the time is starved, whatever it would have done with it.
+const STARVED_MOSTLY: f64 = 0.5;
+/// Two that wait share their misery, if the one waits at most so many times as long as the other.
+const WAITS_ALIKE: f64 = 3.0;
+/// With waits like that an experiment shows how the CPUs were handed out, and not who was the limit.
+const PROBE_WAITS_MAX: f64 = 0.2;
 /// An open loop sends on time if 99 % are sent within this: what a timer and a scheduler need ...
 const LAG_SMALL_NS: f64 = 1e6;
 /// ... or within this part of the response time's p99, in which it is then no great mistake.
@@ -215,7 +221,7 @@ impl Run<'_> {
 }
 
 fn starves(cpu: f64, wait: f64) -> bool {
-    wait >= STARVED_WAITS && cpu + wait >= STARVED_WANTS
+    wait >= STARVED_MOSTLY || wait >= STARVED_WAITS && cpu + wait >= STARVED_WANTS
 }
 
 /// Two on the same core take turns, and each one's rate is half the other's doing.
@@ -242,7 +248,8 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
     if schedule_kept {
         return None;
     }
-    if run.wait >= STARVED_WAITS && server.wait >= STARVED_WAITS {
+    let alike = run.wait <= WAITS_ALIKE * server.wait && server.wait <= WAITS_ALIKE * run.wait;
+    if run.wait >= STARVED_WAITS && server.wait >= STARVED_WAITS && alike {
         let because = format!(
             "Both wanted CPUs that they did not get: the generator's thread waited for one {} of the time, \
              the server's {}.",
@@ -480,6 +487,10 @@ fn fell_behind(run: &Run<'_>) -> Option<Verdict> {
 
 fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     let probe = probe?;
+    let waits = run.server.as_ref().map_or(run.wait, |server| run.wait.max(server.wait));
+    if waits > PROBE_WAITS_MAX {
+        return None;
+    }
     let (half, whole) = (figure(probe.half_per_s), figure(probe.whole_per_s));
     if whole <= 0.0 {
         return None;
