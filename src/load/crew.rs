@@ -1,6 +1,6 @@
 //! The crew: generator threads, each a reactor with its clients, and the director who tells them when.
 //!
-//! The director (whoever calls [`run`]) opens no socket and sends nothing. It waits for connections, lets
+//! The director (whoever calls [`run`](super::run)) opens no socket and sends nothing. It waits for connections, lets
 //! the warm-up pass, sets the measured window a moment ahead, samples what the machine does meanwhile, and
 //! in the end adds up what the threads have counted. Threads read their orders from a few atomics, once
 //! a turn, and send a tally every tenth of a second: nothing that a message has to wait for.
