@@ -341,11 +341,14 @@ impl Caller {
         }
     }
 
-    /// Nothing new is said from now on.
+    /// Nothing new is due from now on. In an open loop, what was due and had to wait is still said.
     pub fn fall_silent(&mut self) {
-        self.talking = false;
+        self.talking = self.plan.rate.is_some();
         self.closing = true;
-        // What was due and found no free place: its time has run out.
+    }
+
+    /// What was due and has found no free place by now: its time has run out.
+    pub fn drop_owed(&mut self) {
         for line in &mut self.lines {
             line.owed.drain(..).for_each(|due_ns| self.ledger.unsent(due_ns));
         }
@@ -358,6 +361,7 @@ impl Caller {
         if cut_short {
             return;
         }
+        self.drop_owed();
         for line in &mut self.lines {
             line.dialogue.give_up(u64::MAX, |missed| self.ledger.miss(missed));
         }
