@@ -79,6 +79,7 @@ fn what_cannot_be_is_refused_in_one_line_before_anybody_is_called() {
         ("--rate inf", "inf"),
         ("--arrivals sometimes --rate 5", "sometimes"),
         ("--arrivals poisson", "--rate"),
+        ("--find-max", "not provided: --slo"),
         ("--connections 0", "--connections"),
         ("--connections -1", "-1"),
         ("--depth 0", "--depth"),

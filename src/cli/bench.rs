@@ -53,8 +53,8 @@ Examples:
   switchboard bench --ab tcp://127.0.0.1:8080 tcp://127.0.0.1:8081 --rounds 8
       Two servers turn about: is the second one faster, or is it noise?
 
-Exit code: 0 fine; 1 wrong replies, or a run that failed; 2 a wrong command line; 3 with --strict, if the
-generator was the limit.";
+Exit code: 0 fine; 1 wrong replies, or a run that failed; 2 a wrong command line;
+3 with --strict, if the generator was the limit.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnOff {
@@ -327,11 +327,14 @@ fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
         (None, OnOff::Off) => Expected::AnyOfThatLength,
         (None, OnOff::On) => Expected::Echo,
     };
-    if target.framing() == Framing::Lines
-        && options.payload.is_some()
-        && std::env::args().any(|argument| argument.contains('\n'))
-    {
-        return Err("--payload: a line can't hold a line end; the protocol adds its own".into());
+    if target.framing() == Framing::Lines {
+        let ends = "a line can't hold a line end; the protocol adds its own";
+        if options.payload.as_ref().is_some_and(|template| template.holds('\n')) {
+            return Err(format!("--payload: {ends}"));
+        }
+        if options.expect.as_ref().is_some_and(|text| text.contains('\n')) {
+            return Err(format!("--expect: {ends}"));
+        }
     }
     if options.arrivals.is_some() && options.rate.is_none() && !options.find_max {
         return Err("--arrivals is about an open loop: give its --rate".into());

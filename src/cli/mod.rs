@@ -134,7 +134,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty())
         .collect();
-    complain(&format!("{} (see 'switchboard --help')", lines.join("; ")));
+    // What follows a colon is the list that it announces.
+    let problem = lines.join("; ").replace(":; ", ": ");
+    complain(&format!("{problem} (see 'switchboard --help')"));
     ExitCode::from(2)
 }
 

@@ -112,6 +112,11 @@ impl std::str::FromStr for Template {
 }
 
 impl Template {
+    /// Whether what it is filled in to has this sign in it.
+    pub fn holds(&self, sign: char) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Text(text) if text.contains(sign)))
+    }
+
     fn render(&self, seed: u64, connection: u32, sequence: u64, into: &mut String) {
         into.clear();
         let mut state = mix(seed, connection, sequence);

@@ -65,7 +65,8 @@ pub struct Switchboard<'a> {
 }
 
 /// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
-/// that its sender is sent, the inbox's block is passed on, and nothing is copied. That can't be while the service looks at the message, so it waits for the callback's end.
+/// that its sender is sent, the inbox's block is passed on, and nothing is copied. That can't be while the
+/// service looks at the message, so it waits for the callback's end.
 #[derive(Clone, Copy)]
 enum Whole<'a> {
     /// There is no such message, or it has been copied.
