@@ -500,12 +500,27 @@ fn a_search_finds_no_more_than_the_server_can_do() {
     let words = "--connections 16 --depth 4 --find-max --slo p99<=30ms --duration 600ms";
     let outcome = Bench::of(server.url(), words).run();
     let report = outcome.report();
-    let found = report.found.as_ref().expect("it was searched");
+    let found = report.found.as_ref().unwrap_or_else(|| panic!("it was not searched: {:#?}", outcome.ended));
     assert_eq!(found.slo, "p99<=30ms");
     assert!(found.rate_per_s.is_some_and(|rate| (100.0..600.0).contains(&rate)), "{found:?}");
     assert!(report.curve.iter().any(|point| point.met == Some(true)), "{:#?}", report.curve);
     assert!(report.curve.iter().any(|point| point.met == Some(false)), "{:#?}", report.curve);
     assert_eq!(outcome.ended.code, Some(0), "{:#?}", outcome.ended);
+}
+
+#[test]
+fn a_server_that_dies_in_a_search_leaves_the_curve() {
+    let _machine = among_others();
+    let server = Crooked::tcp(Habit::Dies(ms(2500)));
+    let words = "--find-max --slo p99<=1s --rate 200 --duration 600ms";
+    let outcome = Bench::of(server.url(), words).run();
+    let report = outcome.ends_with(1);
+    outcome.ended.complaint();
+    let found = report.found.as_ref().expect("it was searched");
+    assert_eq!(found.rate_per_s, None);
+    assert!(found.because.contains("cut short"), "{found:?}");
+    assert!(report.curve.len() >= 2, "{:#?}", report.curve);
+    assert!(report.curve.iter().any(|point| point.met == Some(true)), "{:#?}", report.curve);
 }
 
 // What ends a run is said in one line, and what was measured is kept.

@@ -431,28 +431,29 @@ impl Session {
         last
     }
 
+    /// Where one run of it fails, the curve of those before is kept.
     fn search(&mut self, plan: &Plan, slo: &Slo) -> Outcome {
         let arrivals = arrivals(&self.options);
         let first_rate = plan.rate.map_or(FIRST_RATE_PER_S, |rate| rate.to_per_s);
-        let mut last = Outcome::default();
-        let found = find_max(slo, first_rate, |per_s| {
+        let (mut last, mut has_answered) = (Outcome::default(), false);
+        let (found, curve, report) = find_max(slo, first_rate, |per_s| {
             self.panel.say(&format!("trying {per_s:.0}/s"));
             let rate = Rate { from_per_s: per_s, to_per_s: per_s, arrivals };
-            last = self.once(&Plan { rate: Some(rate), ..plan.clone() });
-            match &last.problem {
-                Some(problem) => Err(problem.clone()),
-                None => Ok(last.report.clone()),
+            let plan = Plan { rate: Some(rate), ..plan.clone() };
+            last = self.once(&plan);
+            // A hiccup of the machine is not the server's end: who has answered before is asked once more.
+            if last.problem.is_some() && has_answered && !self.interrupted.load(Ordering::Relaxed) {
+                last = self.once(&plan);
             }
+            has_answered |= last.problem.is_none();
+            last.report.clone()
         });
-        match found {
-            Ok((found, curve, report)) => {
-                let mut report = report.unwrap_or(last.report);
-                report.found = Some(found);
-                report.curve = curve;
-                Outcome { report, problem: None }
-            }
-            Err(_) => last,
+        let mut report = report.unwrap_or(last.report);
+        if curve.len() > 1 || last.problem.is_none() {
+            report.found = Some(found);
+            report.curve = curve;
         }
+        Outcome { report, problem: last.problem }
     }
 
     /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.

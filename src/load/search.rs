@@ -208,21 +208,18 @@ const RATE_MAX: f64 = 1e9;
 ///
 /// Where the generator was the limit at a rate that broke the objective there is nothing to be learned between
 /// that and the last one that met it: the search ends there and says that the true maximum may be higher. A run
-/// that was cut short ends it as well.
-///
-/// # Errors
-/// That of the run that failed.
-pub fn find_max<E>(
+/// that was cut short, by a person or by a server that died, ends it as well; the curve so far is kept.
+pub fn find_max(
     slo: &Slo,
     first_rate: f64,
-    run: impl FnMut(f64) -> Result<Report, E>,
-) -> Result<(Found, Vec<LoadPoint>, Option<Report>), E> {
+    run: impl FnMut(f64) -> Report,
+) -> (Found, Vec<LoadPoint>, Option<Report>) {
     let mut search = Search { slo, run, curve: Vec::new() };
-    let (rate, because) = search.search(first_rate.clamp(RATE_MIN, RATE_MAX).max(RATE_MIN))?;
+    let (rate, because) = search.search(first_rate.clamp(RATE_MIN, RATE_MAX).max(RATE_MIN));
     let (rate_per_s, report) = rate.map_or((None, None), |(rate, report)| (Some(rate), Some(report)));
     let mut curve = search.curve;
     curve.sort_by(|one, other| one.offered_per_s.total_cmp(&other.offered_per_s));
-    Ok((Found { slo: slo.to_string(), rate_per_s, because }, curve, report))
+    (Found { slo: slo.to_string(), rate_per_s, because }, curve, report)
 }
 
 struct Search<'a, F> {
@@ -245,8 +242,8 @@ enum Outcome {
 /// The rate that was found with its report, if there is one, and what ended the search.
 type End = (Option<(f64, Report)>, String);
 
-impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
-    fn search(&mut self, first_rate: f64) -> Result<End, E> {
+impl<F: FnMut(f64) -> Report> Search<'_, F> {
+    fn search(&mut self, first_rate: f64) -> End {
         let mut rate = first_rate;
         // The highest that was met, and the lowest above it that was not, with the reason.
         let (mut met, mut broken) = (None, None);
@@ -254,7 +251,7 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
 
         // Up, until it is broken; or down, until it is met.
         for _ in 0..=DOUBLINGS_MAX.max(HALVINGS_MAX) {
-            match self.at(rate)? {
+            match self.at(rate) {
                 Outcome::Met(_) => met = Some(rate),
                 Outcome::Broken(why) => {
                     our_fault = false;
@@ -264,7 +261,7 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
                     our_fault = true;
                     broken = Some((rate, why));
                 }
-                Outcome::CutShort(why) => return Ok((None, cut_short(rate, &why))),
+                Outcome::CutShort(why) => return (None, cut_short(rate, &why, met)),
             }
             rate = match (met, &broken) {
                 (Some(_), Some(_)) => break,
@@ -279,7 +276,7 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
         let Some(mut met) = met else {
             let why =
                 broken.map_or(String::new(), |(rate, why)| format!(", not even {}: {why}", per_s(rate)));
-            return Ok((None, format!("no rate met it{why}")));
+            return (None, format!("no rate met it{why}"));
         };
         let Some((mut rate_broken, mut why)) = broken else {
             return self.confirm(met, format!("it was still met at {}, the most that is tried", per_s(met)));
@@ -291,14 +288,14 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
                 break;
             }
             let rate = (met * rate_broken).sqrt();
-            match self.at(rate)? {
+            match self.at(rate) {
                 Outcome::Met(_) => met = rate,
                 Outcome::Broken(because) => (rate_broken, why) = (rate, because),
                 Outcome::TooFastForUs(because) => {
                     (rate_broken, why) = (rate, because);
                     our_fault = true;
                 }
-                Outcome::CutShort(why) => return Ok((None, cut_short(rate, &why))),
+                Outcome::CutShort(why) => return (None, cut_short(rate, &why, Some(met))),
             }
         }
         let whose = match our_fault {
@@ -309,32 +306,32 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
     }
 
     /// One more run of a rate that was met; where it is not met again, lower ones that are met twice.
-    fn confirm(&mut self, winner: f64, because: String) -> Result<End, E> {
+    fn confirm(&mut self, winner: f64, because: String) -> End {
         let (mut rate, mut needed) = (winner, 1);
         let mut steps_down = STEPS_DOWN.iter();
         loop {
-            match self.at(rate)? {
+            match self.at(rate) {
                 Outcome::Met(report) if needed == 1 => {
                     let shaky = match rate < winner {
                         true => format!("; {} met it once, but not again", per_s(winner)),
                         false => String::new(),
                     };
-                    return Ok((Some((rate, *report)), because + &shaky));
+                    return (Some((rate, *report)), because + &shaky);
                 }
                 Outcome::Met(_) => needed -= 1,
                 Outcome::Broken(why) | Outcome::TooFastForUs(why) => {
                     let Some(step) = steps_down.next() else {
-                        return Ok((None, format!("no rate met it twice, not even {}: {why}", per_s(rate))));
+                        return (None, format!("no rate met it twice, not even {}: {why}", per_s(rate)));
                     };
                     (rate, needed) = ((winner * step).max(RATE_MIN), 2);
                 }
-                Outcome::CutShort(why) => return Ok((None, cut_short(rate, &why))),
+                Outcome::CutShort(why) => return (None, cut_short(rate, &why, Some(winner))),
             }
         }
     }
 
-    fn at(&mut self, rate: f64) -> Result<Outcome, E> {
-        let report = (self.run)(rate)?;
+    fn at(&mut self, rate: f64) -> Outcome {
+        let report = (self.run)(rate);
         let broken_by = self.slo.broken_by(&report);
         let percentile = |percent| report.latency.response.as_ref()?.percentile(percent)?.ns;
         self.curve.push(LoadPoint {
@@ -345,18 +342,20 @@ impl<E, F: FnMut(f64) -> Result<Report, E>> Search<'_, F> {
             failures: report.failures.total(),
             met: (!report.partial).then_some(broken_by.is_none()),
         });
-        Ok(match broken_by {
+        match broken_by {
             _ if report.partial => Outcome::CutShort(report.partial_because.unwrap_or_default()),
             None => Outcome::Met(Box::new(report)),
             Some(why) if report.verdict.limit == Limit::Generator => Outcome::TooFastForUs(why),
             Some(why) => Outcome::Broken(why),
-        })
+        }
     }
 }
 
-fn cut_short(rate: f64, why: &str) -> String {
+/// What was met once until then is no finding, but worth knowing.
+fn cut_short(rate: f64, why: &str, met: Option<f64>) -> String {
     let colon = if why.is_empty() { "" } else { ": " };
-    format!("it was cut short at {}{colon}{why}", per_s(rate))
+    let until_then = met.map_or(String::new(), |met| format!("; {} had met it once", per_s(met)));
+    format!("it was cut short at {}{colon}{why}{until_then}", per_s(rate))
 }
 
 fn per_s(rate: f64) -> String {
@@ -367,7 +366,6 @@ fn per_s(rate: f64) -> String {
 mod tests {
     use super::super::report::{Failures, Latency, Percentile};
     use super::*;
-    use std::convert::Infallible;
 
     fn slo(text: &str) -> Slo {
         text.parse().expect("an objective")
@@ -401,16 +399,16 @@ mod tests {
     }
 
     /// Up to `capacity` all is well, and beyond nothing.
-    fn step(capacity: f64) -> impl FnMut(f64) -> Result<Report, Infallible> {
-        move |rate| Ok(if rate <= capacity { report(rate, 500_000) } else { overloaded(rate, capacity) })
+    fn step(capacity: f64) -> impl FnMut(f64) -> Report {
+        move |rate| if rate <= capacity { report(rate, 500_000) } else { overloaded(rate, capacity) }
     }
 
     fn search(
         text: &str,
         first_rate: f64,
-        run: impl FnMut(f64) -> Result<Report, Infallible>,
+        run: impl FnMut(f64) -> Report,
     ) -> (Found, Vec<LoadPoint>, Option<Report>) {
-        let Ok((found, curve, report)) = find_max(&slo(text), first_rate, run);
+        let (found, curve, report) = find_max(&slo(text), first_rate, run);
         assert!(curve.is_sorted_by(|one, other| one.offered_per_s <= other.offered_per_s));
         assert_eq!(found.rate_per_s.is_some(), report.is_some());
         if let (Some(rate), Some(report)) = (found.rate_per_s, &report) {
@@ -515,12 +513,9 @@ mod tests {
     fn a_queue_is_found_where_the_formula_has_it() {
         // M/M/1: the response time is exponential with rate (capacity - load).
         let capacity = 50_000.0;
-        let run = |rate: f64| {
-            let report = match rate < capacity {
-                true => report(rate, (100f64.ln() / (capacity - rate) * 1e9) as u64),
-                false => overloaded(rate, capacity),
-            };
-            Ok(report)
+        let run = |rate: f64| match rate < capacity {
+            true => report(rate, (100f64.ln() / (capacity - rate) * 1e9) as u64),
+            false => overloaded(rate, capacity),
         };
         let (found, curve, _) = search("p99<=1ms", 1000.0, run);
         let (rate, truth) = (found.rate_per_s.expect("it is there"), capacity - 100f64.ln() / 1e-3);
@@ -560,7 +555,7 @@ mod tests {
 
     #[test]
     fn one_that_never_meets_it_is_given_up_at_a_thousandth() {
-        let (found, curve, _) = search("p99<=2ms", 100_000.0, |rate| Ok(report(rate, 3_000_000)));
+        let (found, curve, _) = search("p99<=2ms", 100_000.0, |rate| report(rate, 3_000_000));
         assert_eq!(found.rate_per_s, None);
         assert_eq!(found.because, "no rate met it, not even 97.7/s: p99 was 3ms");
         assert_eq!(curve.len(), 11);
@@ -568,7 +563,7 @@ mod tests {
 
     #[test]
     fn one_that_never_fails_is_left_at_a_bound() {
-        let (found, curve, _) = search("p99<=2ms", 1000.0, |rate| Ok(report(rate, 1000)));
+        let (found, curve, _) = search("p99<=2ms", 1000.0, |rate| report(rate, 1000));
         assert_eq!(found.rate_per_s, Some(1e9));
         assert_eq!(found.because, "it was still met at 1000000000/s, the most that is tried");
         assert!(curve.len() <= 22);
@@ -577,9 +572,9 @@ mod tests {
     #[test]
     fn where_we_are_the_limit_it_says_so_and_looks_no_further() {
         let run = |rate: f64| {
-            let Ok(mut report) = step(37_000.0)(rate);
+            let mut report = step(37_000.0)(rate);
             report.verdict.limit = Limit::Generator;
-            Ok(report)
+            report
         };
         let (found, curve, _) = search("p99<=2ms", 1000.0, run);
         assert_eq!(found.rate_per_s, Some(32_000.0));
@@ -596,24 +591,35 @@ mod tests {
     fn a_run_that_was_cut_short_ends_it() {
         let run = |rate: f64| {
             let partial = rate >= 4000.0;
-            Ok(Report { partial, partial_because: partial.then(|| "Ctrl-C".into()), ..report(rate, 1000) })
+            Report { partial, partial_because: partial.then(|| "Ctrl-C".into()), ..report(rate, 1000) }
         };
         let (found, curve, _) = search("p99<=2ms", 1000.0, run);
-        assert_eq!((found.rate_per_s, found.because.as_str()), (None, "it was cut short at 4000/s: Ctrl-C"));
+        assert_eq!(found.rate_per_s, None);
+        assert_eq!(found.because, "it was cut short at 4000/s: Ctrl-C; 2000/s had met it once");
         assert_eq!(curve.iter().map(|it| it.met).collect::<Vec<_>>(), [Some(true), Some(true), None]);
     }
 
     #[test]
-    fn a_run_that_fails_is_the_callers() {
-        let outcome = find_max(&slo("p99<=2ms"), 1000.0, |_| Err::<Report, _>("connection refused"));
-        assert_eq!(outcome, Err("connection refused"));
+    fn a_server_that_dies_leaves_the_curve() {
+        let mut runs = 0;
+        let run = |rate: f64| {
+            runs += 1;
+            let dead = runs >= 5;
+            let because = dead.then(|| "connection refused".into());
+            Report { partial: dead, partial_because: because, ..step(3000.0)(rate) }
+        };
+        let (found, curve, _) = search("p99<=2ms", 1000.0, run);
+        assert_eq!(found.rate_per_s, None);
+        assert_eq!(found.because, "it was cut short at 3364/s: connection refused; 2828/s had met it once");
+        assert_eq!(curve.len(), 5);
     }
 
     #[test]
     fn a_first_rate_that_is_none_is_the_lowest() {
         for first_rate in [f64::NAN, -1.0, 0.0] {
-            let (found, ..) = search("p99<=2ms", first_rate, |rate| {
-                Ok(Report { offered_per_s: rate, ..report(rate.max(100.0), 3_000_000) })
+            let (found, ..) = search("p99<=2ms", first_rate, |rate| Report {
+                offered_per_s: rate,
+                ..report(rate.max(100.0), 3_000_000)
             });
             assert_eq!(found.because, "no rate met it, not even 1/s: p99 was 3ms");
         }
