@@ -11,13 +11,14 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::buffer::{Buffer, SMALL_BYTES, Spares};
-use super::connection::{Connection, Half, Pressure, Stage};
+use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use super::datagram::Datagrams;
 use super::handler::{CloseReason, Limits, Transport};
 use super::timers::{Deadlines, Moment, Timers};
@@ -37,7 +38,8 @@ pub struct Board<T, S> {
     pub(super) timers: Timers<u64>,
     pub(super) spares: Spares,
     pub(super) now: Moment,
-    pub(super) limits: Limits,
+    /// What is counted per turn and in all; and what rules over connections without limits of their own.
+    pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
     /// The limits and the state of affairs let everyday connections go the short way.
@@ -79,7 +81,7 @@ pub struct Counters {
 
 impl<T: Transport, S> Board<T, S> {
     pub(super) fn new(registry: Registry, limits: Limits) -> Self {
-        let limits = limits.checked();
+        let limits = Arc::new(limits.checked());
         Board {
             connections: Slab::new(),
             datagrams: Vec::new(),
@@ -139,7 +141,7 @@ impl<T: Transport, S> Board<T, S> {
             buffer: &mut connection.outbox,
             pressure: &mut connection.pressure,
             spares: &mut self.spares,
-            limits: &self.limits,
+            limits: &connection.limits,
         };
         Some((&mut connection.state, outbox))
     }
@@ -236,12 +238,19 @@ impl<T: Transport, S> Board<T, S> {
             let message = format!("{} connections are open, the most allowed", self.connections.len());
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
         }
-        let peer = self.insert(transport, state)?;
+        let limits = Arc::clone(&self.limits);
+        let peer = self.insert(transport, state, NO_LISTENER, &limits)?;
         self.counters.connected += 1;
         Ok(peer)
     }
 
-    pub(super) fn insert(&mut self, mut transport: T, state: S) -> io::Result<Peer> {
+    pub(super) fn insert(
+        &mut self,
+        mut transport: T,
+        state: S,
+        listener: u32,
+        limits: &Arc<Limits>,
+    ) -> io::Result<Peer> {
         let entry = self.connections.vacant_entry();
         // 0 marks what is not a connection; see `token`.
         self.last_generation = self.last_generation.wrapping_add(1).max(1);
@@ -250,11 +259,30 @@ impl<T: Transport, S> Board<T, S> {
         // Both directions, once, for the connection's whole life. Priority is asked for because a read
         // stops short at urgent data, which must not pass for would-block.
         self.registry.register(&mut transport, token, EVERY_INTEREST)?;
-        let connection = Connection::new(transport, state, peer.generation, self.now);
-        self.deadlines.arm(peer.slot, connection.deadline(&self.limits).0);
+        let limits = Arc::clone(limits);
+        let connection = Connection::new(transport, state, peer.generation, self.now, listener, limits);
+        self.deadlines.arm(peer.slot, connection.deadline().0);
         entry.insert(connection).queued = true;
         self.queue.push(token);
         Ok(peer)
+    }
+
+    /// The limits as they can be worked with. Where a block would not pass, nobody goes the short way.
+    pub(super) fn checked(&mut self, mut limits: Arc<Limits>) -> Arc<Limits> {
+        Arc::make_mut(&mut limits).check();
+        self.short_cut &= limits.let_a_block_pass();
+        limits
+    }
+
+    /// Has a listener's connections go as far as these limits from now on. A deadline that has come nearer
+    /// is not missed.
+    pub(super) fn set_limits_of(&mut self, listener: u32, limits: &Arc<Limits>) {
+        for (slot, connection) in &mut self.connections {
+            if connection.listener == listener && connection.stage != Stage::Closed {
+                connection.limits = Arc::clone(limits);
+                self.deadlines.arm(slot as u32, connection.deadline().0);
+            }
+        }
     }
 
     /// Has a listener's edge reported again, if connections wait now.
@@ -270,7 +298,7 @@ impl<T: Transport, S> Board<T, S> {
     /// Whether so much waits for the peer that no more of its messages should be served for now.
     #[inline]
     pub fn congested(&self, peer: Peer) -> bool {
-        self.get(peer).is_some_and(|connection| connection.congested(&self.limits))
+        self.get(peer).is_some_and(|connection| connection.congested())
     }
 
     /// How many bytes wait for the peer; 0 for one that is gone.
@@ -283,7 +311,7 @@ impl<T: Transport, S> Board<T, S> {
     #[inline(always)]
     pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
         let connection = tenant(&mut self.connections, peer)?;
-        let serving = connection.reading != Half::Finished && !connection.congested(&self.limits);
+        let serving = connection.reading != Half::Finished && !connection.congested();
         serving.then_some(&mut connection.state)
     }
 
@@ -316,7 +344,7 @@ impl<T: Transport, S> Board<T, S> {
         self.now
     }
 
-    /// The limits in force.
+    /// The limits of whoever has none of his own, and of a turn.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -13,6 +13,7 @@
 //! Invariant: once `stage` is `Closed` nothing is read from or written to the transport any more.
 
 use std::io;
+use std::sync::Arc;
 
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::handler::{CloseReason, Limits, Transport};
@@ -94,6 +95,9 @@ impl From<&mio::event::Event> for Readiness {
     }
 }
 
+/// The listener of a connection that we opened ourselves.
+pub(super) const NO_LISTENER: u32 = u32::MAX;
+
 pub(super) struct Connection<T, S> {
     pub(super) transport: T,
     /// What waits for the rest of its message, or for the outbox to drain. While the connection is
@@ -120,12 +124,23 @@ pub(super) struct Connection<T, S> {
     pub(super) queued: bool,
     /// It stands in the list of outboxes to flush.
     pub(super) touched: bool,
+    /// Of its listener; [`NO_LISTENER`] where it has none.
+    pub(super) listener: u32,
+    /// How far it may go. Shared by all of its listener, and replaced when those are.
+    pub(super) limits: Arc<Limits>,
     /// The handler's own.
     pub(super) state: S,
 }
 
 impl<T: Transport, S> Connection<T, S> {
-    pub(super) fn new(transport: T, state: S, generation: u32, now: Moment) -> Self {
+    pub(super) fn new(
+        transport: T,
+        state: S,
+        generation: u32,
+        now: Moment,
+        listener: u32,
+        limits: Arc<Limits>,
+    ) -> Self {
         Connection {
             transport,
             inbox: Buffer::default(),
@@ -142,6 +157,8 @@ impl<T: Transport, S> Connection<T, S> {
             pressure: Pressure::Low,
             queued: false,
             touched: false,
+            listener,
+            limits,
             state,
         }
     }
@@ -154,10 +171,10 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// Reading is for the handler, the kernel may have something, and our own outbox does not hold it up.
     #[inline]
-    pub(super) fn can_fill(&self, limits: &Limits) -> bool {
+    pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
             && self.reading == Half::Open
-            && self.outbox.len() <= limits.outbox_bytes_low()
+            && self.outbox.len() <= self.limits.outbox_bytes_low()
     }
 
     /// The handler is done with reading, yet the socket has something to tell: bytes to be dropped, so
@@ -169,14 +186,14 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// What came may be given to the handler: its replies have somewhere to go.
     #[inline]
-    pub(super) fn can_serve(&self, limits: &Limits) -> bool {
-        self.reading != Half::Finished && !self.congested(limits)
+    pub(super) fn can_serve(&self) -> bool {
+        self.reading != Half::Finished && !self.congested()
     }
 
     /// So much waits for the peer that no more of its messages should be served for now.
     #[inline]
-    pub(super) fn congested(&self, limits: &Limits) -> bool {
-        self.outbox.len() >= limits.outbox_bytes_high
+    pub(super) fn congested(&self) -> bool {
+        self.outbox.len() >= self.limits.outbox_bytes_high
     }
 
     /// Both directions are over.
@@ -191,12 +208,8 @@ impl<T: Transport, S> Connection<T, S> {
     /// large as their requests, so a peer that never reads costs us that mark and little more.
     ///
     /// On an error, what was read before it is in the inbox and still counts.
-    pub(super) fn fill(
-        &mut self,
-        inbox: &mut Buffer,
-        limits: &Limits,
-        spares: &mut Spares,
-    ) -> (usize, io::Result<()>) {
+    pub(super) fn fill(&mut self, inbox: &mut Buffer, spares: &mut Spares) -> (usize, io::Result<()>) {
+        let limits = &self.limits;
         let budget = limits
             .read_bytes_per_turn
             .min(limits.outbox_bytes_high - self.outbox.len())
@@ -206,13 +219,8 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// Reads and drops, within the same budget. `scratch` is empty before and after.
     #[cold]
-    pub(super) fn discard(
-        &mut self,
-        scratch: &mut Buffer,
-        limits: &Limits,
-        spares: &mut Spares,
-    ) -> (usize, io::Result<()>) {
-        let outcome = self.read(scratch, limits.read_bytes_per_turn, spares);
+    pub(super) fn discard(&mut self, scratch: &mut Buffer, spares: &mut Spares) -> (usize, io::Result<()>) {
+        let outcome = self.read(scratch, self.limits.read_bytes_per_turn, spares);
         scratch.clear();
         outcome
     }
@@ -391,7 +399,8 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// When the connection will have waited long enough, and for what. Worked out from the stored
     /// times, so that the hot path only has to store them.
-    pub(super) fn deadline(&self, limits: &Limits) -> (Moment, CloseReason) {
+    pub(super) fn deadline(&self) -> (Moment, CloseReason) {
+        let limits = &self.limits;
         if self.stage == Stage::Opening {
             // Absolute: bytes don't extend it, or a byte every second would hold the slot for good.
             (self.took_at.after(limits.handshake_within), CloseReason::HandshakeTimeout)

@@ -18,7 +18,8 @@ use super::handler::{Handler, Transport};
 use super::token::Source;
 
 pub(super) struct Datagrams {
-    pub(super) socket: UdpSocket,
+    /// `None` once it is closed. Its index stays its own.
+    pub(super) socket: Option<UdpSocket>,
     /// The latch: a receive may get somewhere.
     pub(super) readable: bool,
     pub(super) queued: bool,
@@ -39,7 +40,7 @@ pub(super) struct Sent {
 impl Datagrams {
     pub(super) fn new(socket: UdpSocket) -> Self {
         Datagrams {
-            socket,
+            socket: Some(socket),
             readable: false,
             queued: false,
             outbox: Buffer::default(),
@@ -60,8 +61,13 @@ impl Datagrams {
     pub(super) fn flush(&mut self, spares: &mut Spares) -> Sent {
         let mut sent = Sent::default();
         while let Some((to, len)) = self.addressees.pop_front() {
+            let Some(socket) = &self.socket else {
+                sent.dropped += 1;
+                self.outbox.consume(len);
+                continue;
+            };
             let outcome = loop {
-                match self.socket.send_to(&self.outbox.bytes()[..len], to) {
+                match socket.send_to(&self.outbox.bytes()[..len], to) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     outcome => break outcome,
                 }
@@ -81,6 +87,16 @@ impl Datagrams {
 }
 
 impl<H: Handler> Reactor<H> {
+    /// Receives and sends no more there, and gives the socket back. What waits to be received stays in it.
+    pub fn unlisten_datagrams(&mut self, index: usize) -> Option<UdpSocket> {
+        let datagrams = self.board.datagrams.get_mut(index)?;
+        let mut socket = datagrams.socket.take()?;
+        datagrams.readable = false;
+        // Not left to the close: see `unlisten`.
+        let _ = self.poll.registry().deregister(&mut socket);
+        Some(socket)
+    }
+
     /// Receives datagrams within the budget; each is answered before the next is received.
     #[inline(never)]
     pub(super) fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
@@ -92,12 +108,10 @@ impl<H: Handler> Reactor<H> {
         flush_datagrams(board, index);
         for _ in 0..board.limits.datagrams_per_turn {
             let datagrams = &mut board.datagrams[index];
-            if !datagrams.readable {
-                break;
-            }
+            let Some(socket) = datagrams.socket.as_mut().filter(|_| datagrams.readable) else { break };
             inbox.clear();
             // One block holds the largest datagram there is, so none is ever cut short.
-            match datagrams.socket.recv_from(inbox.room(LARGE_BYTES, &mut board.spares)) {
+            match socket.recv_from(inbox.room(LARGE_BYTES, &mut board.spares)) {
                 Ok((count, from)) => {
                     inbox.filled(count);
                     board.counters.datagrams_in += 1;

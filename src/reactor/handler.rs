@@ -163,6 +163,12 @@ impl Limits {
     /// Brings every field to where the reactor can work: at least 1 where 0 would stop it, and sizes
     /// within [`Limits::BYTES_MAX`].
     pub(super) fn checked(mut self) -> Limits {
+        self.check();
+        self
+    }
+
+    /// See [`Limits::checked`].
+    pub(super) fn check(&mut self) {
         for size in [
             &mut self.read_bytes_per_turn,
             &mut self.inbox_bytes_max,
@@ -176,7 +182,6 @@ impl Limits {
             *count = (*count).max(1);
         }
         self.connections_max = self.connections_max.min(u32::MAX as usize);
-        self
     }
 
     /// A read of one whole block, and a reply to it of the same size, are within every limit.

@@ -7,12 +7,15 @@
 
 use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
+
+use mio::Interest;
 
 use super::Reactor;
 use super::board::Board;
 use super::connection::Readiness;
-use super::handler::{Handler, Transport};
+use super::handler::{Handler, Limits, Transport};
 use super::timers::Moment;
 use super::token::Source;
 
@@ -21,10 +24,17 @@ use super::token::Source;
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(super) struct Listener<L> {
-    socket: L,
+    /// `None` once it listens no more. Its index stays its own: connections bear it.
+    pub(super) socket: Option<L>,
+    /// How far its connections may go, and how many of them there may be.
+    pub(super) limits: Arc<Limits>,
+    /// Its connections.
+    pub(super) connections: usize,
     /// The latch: connections may be waiting.
     readable: bool,
     pub(super) queued: bool,
+    /// It is about to close: it accepts until that would block.
+    leaving: bool,
     pub(super) hold: Hold,
     /// The log has been told that accepting pauses, and it has not caught up since.
     told: bool,
@@ -38,18 +48,21 @@ pub(super) struct Listener<L> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
     No,
-    /// `connections_max` are open: until one is closed.
+    /// As many connections are open as there may be, in all or of this listener: until one is closed.
     Full,
     /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
     Starved(Moment),
 }
 
 impl<L> Listener<L> {
-    pub(super) fn new(socket: L) -> Self {
+    pub(super) fn new(socket: L, limits: Arc<Limits>) -> Self {
         Listener {
-            socket,
+            socket: Some(socket),
+            limits,
+            connections: 0,
             readable: false,
             queued: false,
+            leaving: false,
             hold: Hold::No,
             told: false,
             streak: 1,
@@ -59,6 +72,67 @@ impl<L> Listener<L> {
 }
 
 impl<H: Handler> Reactor<H> {
+    /// Watches a listener, whose connections go as far as the reactor's own limits; returns its index, which
+    /// [`Handler::admit`] gets. An index is never used again.
+    ///
+    /// # Errors
+    /// Where the poll refuses it.
+    pub fn listen(&mut self, socket: <H::Transport as Transport>::Listener) -> io::Result<usize> {
+        self.listen_within(socket, Arc::clone(&self.board.limits))
+    }
+
+    /// [`Reactor::listen`], with limits of its own: they rule over each of its connections, and
+    /// `connections_max` over their number, beside the reactor's. (What is counted per turn is the reactor's.)
+    ///
+    /// # Errors
+    /// Where the poll refuses it.
+    pub fn listen_within(
+        &mut self,
+        mut socket: <H::Transport as Transport>::Listener,
+        limits: impl Into<Arc<Limits>>,
+    ) -> io::Result<usize> {
+        let index = self.listeners.len();
+        let token = Source::Listener(index as u32).token();
+        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+        let limits = self.board.checked(limits.into());
+        self.listeners.push(Listener::new(socket, limits));
+        Ok(index)
+    }
+
+    /// Listens no more there, and gives the socket back; its connections live on. Who waits in its backlog is
+    /// accepted first, or is left there for another process that listens on the same socket (`shared`).
+    pub fn unlisten(&mut self, index: usize, shared: bool) -> Option<<H::Transport as Transport>::Listener> {
+        self.listeners.get(index)?.socket.as_ref()?;
+        // One budget after the other, until the backlog is empty or there is no room for more.
+        self.listeners[index].leaving = !shared;
+        while self.listeners[index].leaving {
+            self.listeners[index].queued = false;
+            self.accept(index, Readiness::default());
+            self.listeners[index].leaving = self.listeners[index].queued;
+        }
+        let listener = &mut self.listeners[index];
+        let mut socket = listener.socket.take()?;
+        // Closing would not do: while another process holds the same socket open, epoll goes on reporting
+        // it to us, by a descriptor that we have closed (epoll(7), questions and answers, 6).
+        let _ = self.poll.registry().deregister(&mut socket);
+        if mem::take(&mut listener.queued) {
+            let token = Source::Listener(index as u32).token();
+            self.board.queue.retain(|queued| *queued != token);
+        }
+        listener.readable = false;
+        listener.hold = Hold::No;
+        Some(socket)
+    }
+
+    /// Replaces the limits of a listener, and of its connections.
+    pub fn set_listener_limits(&mut self, index: usize, limits: Limits) {
+        let limits = self.board.checked(Arc::new(limits));
+        let Some(listener) = self.listeners.get_mut(index) else { return };
+        listener.limits = Arc::clone(&limits);
+        self.board.set_limits_of(index as u32, &limits);
+        resume(&mut self.board, index, &mut self.listeners[index]);
+    }
+
     /// Takes waiting connections, within the budget and the limit.
     ///
     /// Edge-triggered, one would go on until accept(2) would block. But an accept that comes to nothing
@@ -85,23 +159,31 @@ impl<H: Handler> Reactor<H> {
             }
             None => listener.streak = 1,
         }
-        if board.draining {
+        let Some(socket) = &mut listener.socket else { return };
+        if listener.leaving {
             listener.streak = board.limits.accepts_per_turn; // until it would block
         }
         for _ in 0..listener.streak {
-            if board.connections.len() >= board.limits.connections_max {
+            let full = board.connections.len() >= board.limits.connections_max;
+            if full || listener.connections >= listener.limits.connections_max {
                 if !mem::replace(&mut listener.told, true) {
-                    let count = board.connections.len();
-                    log::warn!("{count} connections are open, the most allowed: new ones wait");
+                    let (count, whose) = match full {
+                        true => (board.connections.len(), String::new()),
+                        false => (listener.connections, format!(" of listener {index}")),
+                    };
+                    log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
                     board.counters.accept_holds += 1;
                 }
                 listener.hold = Hold::Full;
                 return;
             }
-            match H::Transport::accept(&mut listener.socket) {
+            match H::Transport::accept(socket) {
                 Ok((transport, address)) => match handler.admit(index, &address) {
-                    Some(state) => match board.insert(transport, state) {
-                        Ok(_) => board.counters.accepted += 1,
+                    Some(state) => match board.insert(transport, state, index as u32, &listener.limits) {
+                        Ok(_) => {
+                            listener.connections += 1;
+                            board.counters.accepted += 1;
+                        }
                         Err(error) => log::warn!("an accepted connection could not be watched: {error}"),
                     },
                     None => board.counters.refused += 1,
@@ -129,7 +211,7 @@ impl<H: Handler> Reactor<H> {
         let token = Source::Listener(index as u32).token();
         listener.asked_in = Some(turn);
         let spent = listener.streak == board.limits.accepts_per_turn;
-        if !spent && board.watch_again(&mut listener.socket, token).is_ok() {
+        if !spent && board.watch_again(socket, token).is_ok() {
             listener.readable = false;
             return;
         }

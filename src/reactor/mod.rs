@@ -50,7 +50,7 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use board::tenant;
-use connection::{Connection, Half, Pressure, Stage};
+use connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use datagram::Datagrams;
 use listener::{Hold, Listener, resume};
 use token::Source;
@@ -132,16 +132,15 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// Watches a listener; returns its index, which [`Handler::admit`] gets.
-    ///
-    /// # Errors
-    /// Where the poll refuses it.
-    pub fn listen(&mut self, mut socket: <H::Transport as Transport>::Listener) -> io::Result<usize> {
-        let index = self.listeners.len();
-        let token = Source::Listener(index as u32).token();
-        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener::new(socket));
-        Ok(index)
+    /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of whoever
+    /// has no others.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let limits = self.board.checked(Arc::new(limits));
+        self.board.set_limits_of(NO_LISTENER, &limits);
+        self.board.limits = limits;
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            resume(&mut self.board, index, listener); // there may be room for more now
+        }
     }
 
     /// Watches a datagram socket; returns its index, which [`Handler::on_datagram`] gets.
@@ -416,15 +415,15 @@ impl<H: Handler> Reactor<H> {
         // From the socket to the inbox.
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
-        if connection.can_fill(&board.limits) {
-            let (count, filled) = connection.fill(inbox, &board.limits, &mut board.spares);
+        if connection.can_fill() {
+            let (count, filled) = connection.fill(inbox, &mut board.spares);
             if count > 0 {
                 connection.heard_at = board.now;
                 board.counters.bytes_in += count as u64;
             }
             outcome = filled;
         } else if connection.can_discard() {
-            let (count, discarded) = connection.discard(inbox, &board.limits, &mut board.spares);
+            let (count, discarded) = connection.discard(inbox, &mut board.spares);
             board.counters.bytes_in += count as u64;
             outcome = discarded;
         }
@@ -434,7 +433,7 @@ impl<H: Handler> Reactor<H> {
 
         // To the handler. Whatever was looked up is looked up anew after a callback, which may have
         // closed this very connection; its slot stays.
-        if !inbox.is_empty() && connection.can_serve(&board.limits) {
+        if !inbox.is_empty() && connection.can_serve() {
             connection.touched = true;
             handler.on_bytes(board, peer, inbox);
             board.connections[peer.slot as usize].touched = false;
@@ -448,7 +447,7 @@ impl<H: Handler> Reactor<H> {
     fn conclude(&mut self, peer: Peer, outcome: io::Result<()>) {
         let Reactor { board, handler, inbox, .. } = self;
         let mut connection = &mut board.connections[peer.slot as usize];
-        let served = connection.stage == Stage::Open && !connection.congested(&board.limits);
+        let served = connection.stage == Stage::Open && !connection.congested();
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
@@ -459,7 +458,7 @@ impl<H: Handler> Reactor<H> {
             connection = &mut board.connections[peer.slot as usize];
         }
         if !inbox.is_empty() {
-            put_back(inbox, connection, &board.limits, &mut board.spares);
+            put_back(inbox, connection, &mut board.spares);
         }
         inbox.reset(&mut board.spares);
         if connection.stage == Stage::Closed {
@@ -479,7 +478,7 @@ impl<H: Handler> Reactor<H> {
         for _ in 0..board.limits.timers_per_turn {
             let Some(slot) = board.deadlines.pop(now) else { break };
             let Some(connection) = board.connections.get(slot as usize) else { continue };
-            let (at, reason) = connection.deadline(&board.limits);
+            let (at, reason) = connection.deadline();
             if at <= now {
                 let peer = Peer { slot, generation: connection.generation };
                 board.close_because(peer, reason);
@@ -533,6 +532,9 @@ impl<H: Handler> Reactor<H> {
                 buffer.recycle(&mut board.spares);
             }
             board.counters.closed[connection.reason.row()] += 1;
+            if let Some(listener) = listeners.get_mut(connection.listener as usize) {
+                listener.connections -= 1;
+            }
             // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
             drop(connection.transport);
             handler.on_close(board, peer, connection.state, connection.reason);
@@ -559,17 +561,8 @@ impl<H: Handler> Reactor<H> {
         self.board.short_cut = false;
         self.block = Box::default();
         for index in 0..self.listeners.len() {
-            // One budget after the other, until the backlog is empty or there is no room for more.
-            loop {
-                self.listeners[index].queued = false;
-                self.accept(index, Readiness::default());
-                if !self.listeners[index].queued {
-                    break;
-                }
-            }
+            self.unlisten(index, false);
         }
-        self.listeners.clear();
-        self.board.queue.retain(|token| !matches!(Source::from_token(*token), Source::Listener(_)));
         let board = &mut self.board;
         for (slot, connection) in &mut board.connections {
             if !connection.queued {
@@ -621,7 +614,7 @@ fn establish<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
         Ok(()) => {
             connection.stage = Stage::Open;
             connection.heard_at = board.now;
-            let (at, _) = connection.deadline(&board.limits);
+            let (at, _) = connection.deadline();
             board.deadlines.arm(peer.slot, at);
             handler.on_open(board, peer);
         }
@@ -636,17 +629,12 @@ fn establish<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
 /// What the handler left stays with the connection: the beginning of a message, or messages that must
 /// wait for the outbox to drain.
 #[inline(never)]
-fn put_back<T: Transport, S>(
-    inbox: &mut Buffer,
-    connection: &mut Connection<T, S>,
-    limits: &Limits,
-    spares: &mut Spares,
-) {
+fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, S>, spares: &mut Spares) {
     if connection.reading == Half::Finished || connection.stage == Stage::Closed {
         return; // nobody will ask for it
     }
     connection.inbox.take_from(inbox, spares);
-    if connection.inbox.len() >= limits.inbox_bytes_max && !connection.congested(limits) {
+    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.congested() {
         // More can't be read, and what is there is no message: its handler should have said so.
         connection.reason = CloseReason::InboxFull;
         connection.reading = Half::Finished;
@@ -674,20 +662,18 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
         return board.close_because(peer, reason);
     }
     if connection.writing != Half::Open || !connection.outbox.is_empty() {
-        let (at, _) = connection.deadline(&board.limits);
+        let (at, _) = connection.deadline();
         board.deadlines.arm(peer.slot, at);
     }
-    let drained =
-        connection.pressure == Pressure::High && connection.outbox.len() <= board.limits.outbox_bytes_low();
+    let drained = connection.pressure == Pressure::High
+        && connection.outbox.len() <= connection.limits.outbox_bytes_low();
     if drained {
         connection.pressure = Pressure::Low;
     }
     // Work that no event will tell us of: the budget is spent and the latch still set, or what the
     // outbox had held up can go on.
     let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
-    if (connection.can_fill(&board.limits) || connection.can_discard() || (drained && held_up))
-        && !connection.queued
-    {
+    if (connection.can_fill() || connection.can_discard() || (drained && held_up)) && !connection.queued {
         connection.queued = true;
         board.queue.push(Source::Connection(peer).token());
     }

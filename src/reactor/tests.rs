@@ -177,8 +177,8 @@ impl Bench {
             let drains = !connection.outbox.is_empty() && connection.is_writable();
             let held_up = !connection.inbox.is_empty()
                 && connection.inbox.len() >= MESSAGE_BYTES
-                && connection.can_serve(limits);
-            let work = connection.can_fill(limits) || connection.can_discard() || drains || held_up;
+                && connection.can_serve();
+            let work = connection.can_fill() || connection.can_discard() || drains || held_up;
             assert!(
                 !work || connection.queued || connection.touched || connection.stage == Stage::Opening,
                 "{peer}: work and nobody to do it"
@@ -199,7 +199,7 @@ impl Bench {
             assert!(connection.outbox.storage_bytes() <= most && connection.inbox.storage_bytes() <= most);
             // Time.
             assert!(
-                board.deadlines.armed(peer.slot) <= connection.deadline(limits).0,
+                board.deadlines.armed(peer.slot) <= connection.deadline().0,
                 "{peer}: its deadline would be missed"
             );
         }
@@ -775,6 +775,54 @@ fn at_the_limit_new_ones_wait_and_come_in_as_others_leave() {
     bench.settle();
     assert_eq!(opened(&mut bench), 2);
     assert_eq!(bench.reactor.board().counters().accept_holds, 1, "one spell, told once");
+}
+
+#[test]
+fn a_listeners_own_limits_rule_over_its_connections_alone() {
+    let mut bench = Bench::new(Limits::default());
+    let listener = bench.listener.clone();
+    let own = Limits { connections_max: 1, idle_after: Duration::from_secs(1), ..Limits::default() };
+    let index = bench.reactor.listen_within(listener.clone(), own.clone()).expect("a listener");
+    let (alice, _) = bench.line();
+    knock(&mut bench, &listener);
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 2, "alice, who has no listener, and one of two");
+    bench.turn_after(Duration::from_secs(2));
+    assert_eq!(opened(&mut bench), 3, "the idle one made room");
+    assert_eq!(bench.reason(alice), None, "alice has the reactor's limits");
+
+    bench.reactor.set_listener_limits(index, Limits { connections_max: 5, ..own });
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 4, "new limits hold at once");
+    bench
+        .reactor
+        .set_listener_limits(index, Limits { idle_after: Duration::from_millis(1), ..Limits::default() });
+    bench.turn_after(Duration::from_millis(2));
+    bench.settle();
+    assert_eq!(bench.reactor.board().connections(), 1, "a deadline that came nearer is not missed");
+}
+
+#[test]
+fn a_listener_that_closes_accepts_who_waits_and_its_connections_live_on() {
+    let (mut bench, listener) = listening(Limits { accepts_per_turn: 4, ..Limits::default() });
+    for _ in 0..14 {
+        listener.put(Ok(wire().0));
+    }
+    assert!(bench.reactor.unlisten(0, false).is_some());
+    assert_eq!(opened(&mut bench), 14);
+    listener.put(Ok(wire().0));
+    bench.turn();
+    assert_eq!(bench.reactor.board().connections(), 14, "nobody listens any more");
+    assert!(bench.reactor.unlisten(0, false).is_none());
+}
+
+#[test]
+fn a_listener_that_is_shared_leaves_its_backlog_to_the_other() {
+    let (mut bench, listener) = listening(Limits::default());
+    listener.put(Ok(wire().0));
+    assert!(bench.reactor.unlisten(0, true).is_some());
+    bench.settle();
+    assert_eq!((bench.reactor.board().connections(), listener.accepts()), (0, 0));
 }
 
 #[test]
