@@ -42,7 +42,7 @@ impl Handler for Parrot {
         inbox.consume(inbox.len());
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u64) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
         if let Some(period) = self.period {
             board.set_timer(period, key);
         }
@@ -130,7 +130,7 @@ fn timers(criterion: &mut Criterion) {
         // They are set evenly over the period, and each goes to the far end when it has fired.
         let mut reactor = reactor(Some(count * APART));
         for key in 0..count {
-            reactor.board().set_timer((key + 1) * APART, u64::from(key));
+            reactor.board().set_timer((key + 1) * APART, u128::from(key));
         }
         let mut now = Moment::default();
         group.bench_function(BenchmarkId::new("fire_and_set", count), |bencher| {
@@ -149,7 +149,7 @@ fn timers(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("set_all_and_fire_all", count), |bencher| {
             bencher.iter(|| {
                 for key in (0..count).rev() {
-                    reactor.board().set_timer(key * APART, u64::from(key));
+                    reactor.board().set_timer(key * APART, u128::from(key));
                 }
                 now = now.after(count * APART);
                 for _ in 0..turns {

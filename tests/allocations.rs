@@ -74,7 +74,7 @@ fn an_echo_over_the_wire_allocates_nothing_once_warm() {
 fn an_echo_over_tcp_through_protocol_and_service_allocates_nothing_once_warm() {
     for scheme in ["tcp", "tcp+lines", "tcp+prefixed"] {
         let server = Server::new(Echo).listen(&format!("{scheme}://127.0.0.1:0")).expect("a free port");
-        let url = server.endpoints().next().expect("one endpoint").to_string();
+        let url = server.endpoints()[0].to_string();
         let address = url.split("://").nth(1).expect("an address").to_owned();
         let mut reactor = server.into_reactor().expect("a poll");
         let mut client = TcpStream::connect(address).expect("it listens");

@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/logging.rs", &[], &["log", "simple_logger"]),
     ("src/service", &["guard", "protocol", "reactor", "transport"], &["log"]),
     (
-        "src/server.rs",
+        "src/server",
         &["endpoint", "guard", "logging", "protocol", "reactor", "service", "transport"],
         &["log", "mio", "signal_hook", "signal_hook_mio"],
     ),

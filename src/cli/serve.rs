@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::guard::{Guard, IpNet};
 use crate::reactor::Limits;
 use crate::server::Server;
+use crate::server::place::Place;
 use crate::service::Service;
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
 use crate::transport::ListenOptions;
@@ -133,19 +134,21 @@ fn serve(service: impl Service, options: Options) -> Result<(), Failure> {
         outbox_bytes_max,
         ..Limits::default()
     };
-    let mut server = Server::new(service)
-        .limits(limits)
-        .message_bytes_max(options.message_bytes_max)
-        .drain_for(options.drain_for)
-        .guard(Guard::new(options.allow, options.deny))
-        .options(ListenOptions {
+    let place = |endpoint| Place {
+        endpoint,
+        limits: limits.clone(),
+        message_bytes_max: options.message_bytes_max,
+        guard: Guard::new(options.allow.clone(), options.deny.clone()),
+        options: ListenOptions {
             backlog: options.backlog,
             keepalive: options.keepalive,
             reuse_port: options.reuse_port,
             unix_mode: options.unix_mode,
-        });
-    for endpoint in options.listen {
-        server = server.listen_at(endpoint).map_err(|error| Failure::Runtime(error.to_string()))?;
+        },
+    };
+    let mut server = Server::new(service).limits(limits.clone()).drain_for(options.drain_for);
+    for endpoint in options.listen.iter().cloned() {
+        server = server.listen_at(place(endpoint)).map_err(|error| Failure::Runtime(error.to_string()))?;
     }
     server.run().map_err(|error| Failure::Runtime(error.to_string()))
 }

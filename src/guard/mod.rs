@@ -70,9 +70,15 @@ impl Guard {
         verdict
     }
 
-    /// How often each reason struck.
-    pub fn refused(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL.into_iter().zip(self.refused)
+    /// Has the rules of `other` hold from now on; what has been counted stays.
+    pub fn replace_rules(&mut self, mut other: Guard) {
+        other.refused = self.refused;
+        *self = other;
+    }
+
+    /// How often this reason struck.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.refused[reason as usize]
     }
 
     #[cfg(feature = "guard")]

@@ -28,8 +28,8 @@ pub fn ceiling(plan: &Plan, interrupted: &AtomicBool) -> Option<f64> {
         Endpoint::Udp(_) => Endpoint::Udp(any),
         _ => Endpoint::Tcp(any, plan.target.framing()),
     };
-    let server = Server::new(Echo).message_bytes_max(1 << 30).listen_at(place).ok()?;
-    let target = server.endpoints().next()?.clone();
+    let server = Server::new(Echo).message_bytes_max(1 << 30).listen(&place.to_string()).ok()?;
+    let target = server.endpoints().into_iter().next()?;
     let over = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&over);
     let echo = thread::Builder::new().name("self-test".into()).spawn(move || {

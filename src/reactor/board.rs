@@ -35,7 +35,7 @@ pub struct Board<T, S> {
     /// Connections that are marked closed, to be freed at the end of the turn.
     pub(super) closed: Vec<Peer>,
     pub(super) deadlines: Deadlines,
-    pub(super) timers: Timers<u64>,
+    pub(super) timers: Timers<u128>,
     pub(super) spares: Spares,
     pub(super) now: Moment,
     /// What is counted per turn and in all; and what rules over connections without limits of their own.
@@ -223,8 +223,9 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// Calls [`Handler::on_timer`](super::Handler::on_timer) with this key when `delay` has passed: never earlier, later by as
-    /// much as the loop is busy. A timer can't be taken back: remember what you no longer want to hear.
-    pub fn set_timer(&mut self, delay: Duration, key: u64) {
+    /// much as the loop is busy. A timer can't be taken back: remember what you no longer want to hear. (The key
+    /// is wide enough for whose timer it is beside which one.)
+    pub fn set_timer(&mut self, delay: Duration, key: u128) {
         self.timers.set(self.now.after(delay), key);
     }
 

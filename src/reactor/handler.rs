@@ -86,7 +86,7 @@ pub trait Handler: Sized {
     fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _from: SocketAddr, _bytes: &[u8]) {}
 
     /// The timer that was set with this key is due.
-    fn on_timer(&mut self, _board: &mut BoardOf<Self>, _key: u64) {}
+    fn on_timer(&mut self, _board: &mut BoardOf<Self>, _key: u128) {}
 
     /// Another thread called `wake` on a clone of [`Reactor::waker`](super::Reactor::waker). Several
     /// calls may arrive as one.

@@ -64,7 +64,7 @@ impl Handler for Sevens {
                     Act::Close(peer) => board.close(peer),
                     Act::Finish(peer) => board.finish(peer),
                     Act::Send(peer, bytes) => board.send(peer, bytes),
-                    Act::SetTimer(delay, key) => board.set_timer(delay, key),
+                    Act::SetTimer(delay, key) => board.set_timer(delay, key.into()),
                 }
             }
         }
@@ -85,8 +85,8 @@ impl Handler for Sevens {
         self.woken += 1;
     }
 
-    fn on_timer(&mut self, _board: &mut BoardOf<Self>, key: u64) {
-        self.timers.push(key);
+    fn on_timer(&mut self, _board: &mut BoardOf<Self>, key: u128) {
+        self.timers.push(key as u64);
     }
 
     fn on_close(&mut self, board: &mut BoardOf<Self>, peer: Peer, _state: (), reason: CloseReason) {

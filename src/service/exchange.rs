@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use crate::guard::{Guard, Verdict};
+use crate::guard::{Guard, Reason, Verdict};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Outbox, Peer};
 use crate::transport::{Address, Stream};
@@ -20,27 +20,87 @@ const PASSED_ON_BYTES_MIN: usize = 4 * 1024;
 /// A [`Handler`] that speaks protocols and calls a [`Service`].
 pub struct Exchange<S> {
     service: S,
-    /// What each listener speaks, by its index.
-    framings: Vec<Framing>,
-    message_bytes_max: usize,
-    guard: Guard,
+    /// What holds at each stream listener, by its index, and at each datagram socket.
+    listeners: Vec<Place>,
+    sockets: Vec<Place>,
+}
+
+/// What is spoken at a listener or a datagram socket, and with whom.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// How messages are told apart.
+    pub framing: Framing,
+    /// The most bytes of one.
+    pub message_bytes_max: usize,
+    /// Who may come in.
+    pub guard: Guard,
+}
+
+/// What the exchange keeps of each connection.
+#[derive(Debug)]
+pub struct Conversation {
+    protocol: Protocol,
+    /// By which listener it came.
+    listener: u32,
+}
+
+impl Conversation {
+    /// At its beginning, on a connection that came by this listener.
+    pub fn new(protocol: Protocol, listener: usize) -> Conversation {
+        Conversation { protocol, listener: listener as u32 }
+    }
+
+    pub(super) fn protocol(&mut self) -> &mut Protocol {
+        &mut self.protocol
+    }
+
+    pub(super) fn listener(&self) -> usize {
+        self.listener as usize
+    }
 }
 
 impl<S: Service> Exchange<S> {
-    /// For listeners that speak `framings`, in the order of their indexes.
-    pub fn new(service: S, framings: Vec<Framing>, message_bytes_max: usize, guard: Guard) -> Self {
-        Exchange { service, framings, message_bytes_max, guard }
+    /// With no place to talk yet.
+    pub fn new(service: S) -> Self {
+        Exchange { service, listeners: Vec::new(), sockets: Vec::new() }
     }
 
-    /// Who was refused, and why.
-    pub fn guard(&self) -> &Guard {
-        &self.guard
+    /// What holds at the stream listener that comes next, in the order in which the reactor is told of them.
+    pub fn add_listener(&mut self, place: Place) {
+        self.listeners.push(place);
+    }
+
+    /// What holds at the datagram socket that comes next, likewise.
+    pub fn add_socket(&mut self, place: Place) {
+        self.sockets.push(place);
+    }
+
+    /// What holds at this stream listener.
+    pub fn listener(&mut self, index: usize) -> Option<&mut Place> {
+        self.listeners.get_mut(index)
+    }
+
+    /// What holds at this datagram socket.
+    pub fn socket(&mut self, index: usize) -> Option<&mut Place> {
+        self.sockets.get_mut(index)
+    }
+
+    /// The service.
+    pub fn service(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// How often connections and datagrams were refused, by the reason, everywhere.
+    pub fn refused(&self) -> Vec<(Reason, u64)> {
+        let places = || self.listeners.iter().chain(&self.sockets);
+        let count = |reason| places().map(|place| place.guard.refused(reason)).sum();
+        Reason::ALL.into_iter().map(|reason| (reason, count(reason))).collect()
     }
 
     /// A long raw message: if it goes back as it came, the inbox's block does, and nothing is copied. A
     /// tenth of the time of a 64 KiB echo.
     #[inline(never)]
-    fn pass_on(&mut self, board: &mut Board<Stream, Protocol>, from: Peer, inbox: &mut Buffer) {
+    fn pass_on(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
         let mut switchboard = Switchboard::serving(board, from, inbox.bytes());
         self.service.on_message(&mut switchboard, from, Message::Binary(inbox.bytes()));
         if switchboard.is_returned() {
@@ -52,10 +112,10 @@ impl<S: Service> Exchange<S> {
     /// The peer broke its protocol's rules: it is told where it can be, after the replies that it has
     /// earned, and the conversation is finished.
     #[cold]
-    fn refuse(board: &mut Board<Stream, Protocol>, from: Peer, violation: Violation) {
+    fn refuse(board: &mut Board<Stream, Conversation>, from: Peer, violation: Violation) {
         log::debug!("{from}: {violation}");
-        if let Some((protocol, mut outbox)) = board.outbox(from) {
-            protocol.encode_violation(violation, &mut outbox);
+        if let Some((conversation, mut outbox)) = board.outbox(from) {
+            conversation.protocol.encode_violation(violation, &mut outbox);
         }
         board.finish_because(from, CloseReason::Violation);
     }
@@ -63,21 +123,22 @@ impl<S: Service> Exchange<S> {
 
 impl<S: Service> Handler for Exchange<S> {
     type Transport = Stream;
-    type State = Protocol;
+    type State = Conversation;
 
     #[inline]
-    fn admit(&mut self, listener: usize, address: &Address) -> Option<Protocol> {
+    fn admit(&mut self, listener: usize, address: &Address) -> Option<Conversation> {
+        let place = &mut self.listeners[listener];
         if let Address::Ip(address) = address
-            && let Verdict::Refuse(reason) = self.guard.judge(address.ip())
+            && let Verdict::Refuse(reason) = place.guard.judge(address.ip())
         {
             log::debug!("{address} refused: {}", reason.name());
             return None;
         }
-        Some(Protocol::new(self.framings[listener], self.message_bytes_max))
+        Some(Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener))
     }
 
     #[inline]
-    fn on_open(&mut self, board: &mut Board<Stream, Protocol>, peer: Peer) {
+    fn on_open(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
         if log::log_enabled!(log::Level::Debug) {
             let address = board.transport(peer).and_then(|stream| stream.peer_address());
             log::debug!("{peer} open{}", address.map_or(String::new(), |address| format!(" from {address}")));
@@ -86,10 +147,10 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     #[inline(always)]
-    fn on_bytes(&mut self, board: &mut Board<Stream, Protocol>, from: Peer, inbox: &mut Buffer) {
+    fn on_bytes(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
         loop {
             // What the service did about the last message may have been the end of it.
-            let Some(protocol) = board.serving(from) else { return };
+            let Some(Conversation { protocol, .. }) = board.serving(from) else { return };
             if let Protocol::Raw(_) = protocol {
                 // All of it is one message; said apart, because it saves a tenth of an echo.
                 if inbox.len() >= PASSED_ON_BYTES_MIN {
@@ -112,8 +173,8 @@ impl<S: Service> Handler for Exchange<S> {
         }
     }
 
-    fn on_finish(&mut self, board: &mut Board<Stream, Protocol>, from: Peer, inbox: &mut Buffer) {
-        let Some(protocol) = board.state(from) else { return };
+    fn on_finish(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+        let Some(Conversation { protocol, .. }) = board.state(from) else { return };
         match protocol.decode_end(inbox.bytes()) {
             Ok(Step::Message { message, .. }) => {
                 self.service.on_message(&mut Switchboard::new(board), from, message);
@@ -125,34 +186,36 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     #[inline]
-    fn on_drain(&mut self, board: &mut Board<Stream, Protocol>, peer: Peer) {
+    fn on_drain(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
         self.service.on_drain(&mut Switchboard::new(board), peer);
     }
 
     #[inline]
     fn on_datagram(
         &mut self,
-        board: &mut Board<Stream, Protocol>,
+        board: &mut Board<Stream, Conversation>,
         socket: usize,
         address: SocketAddr,
         bytes: &[u8],
     ) {
-        if let Verdict::Refuse(_) = self.guard.judge(address.ip()) {
+        if let Verdict::Refuse(_) = self.sockets[socket].guard.judge(address.ip()) {
             return;
         }
         self.service.on_datagram(&mut Switchboard::new(board), Origin { socket, address }, bytes);
     }
 
-    fn on_timer(&mut self, board: &mut Board<Stream, Protocol>, key: u64) {
-        self.service.on_timer(&mut Switchboard::new(board), key);
+    fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, key: u128) {
+        let mut switchboard = Switchboard::new(board);
+        switchboard.scope = (key >> 64) as u64;
+        self.service.on_timer(&mut switchboard, key as u64);
     }
 
     #[inline]
     fn on_close(
         &mut self,
-        board: &mut Board<Stream, Protocol>,
+        board: &mut Board<Stream, Conversation>,
         peer: Peer,
-        _protocol: Protocol,
+        _conversation: Conversation,
         reason: CloseReason,
     ) {
         log::debug!("{peer} closed: {reason}");
@@ -268,12 +331,12 @@ mod tests {
             rounds in 1usize..3,
         ) {
             let script = Script { verbs: verbs.clone(), other: None, congested: Vec::new() };
-            let exchange = Exchange::new(script, Vec::new(), 1 << 20, Guard::default());
-            let mut reactor = Reactor::new(exchange, Limits::default()).expect("a poll");
+            let mut reactor = Reactor::new(Exchange::new(script), Limits::default()).expect("a poll");
             let mut connect = || {
                 let (near, far) = UnixStream::pair().expect("two ends");
                 let protocol = Protocol::new(Framing::Raw, 1 << 20);
-                (reactor.board().connect(Stream::Unix(near), protocol).expect("room for it"), far)
+                let conversation = Conversation::new(protocol, 0);
+                (reactor.board().connect(Stream::Unix(near), conversation).expect("room for it"), far)
             };
             let ((_, mut from), (other, mut to)) = (connect(), connect());
             reactor.handler().service.other = Some(other);

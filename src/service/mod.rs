@@ -17,9 +17,11 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::protocol::{Framing, Message, Protocol};
+use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::Stream;
+
+use exchange::Conversation;
 
 /// What a user implements.
 pub trait Service {
@@ -60,8 +62,10 @@ pub struct Origin {
 
 /// The service's handle on everybody else. What it is told takes effect when the callback has returned.
 pub struct Switchboard<'a> {
-    board: &'a mut Board<Stream, Protocol>,
+    board: &'a mut Board<Stream, Conversation>,
     whole: Whole<'a>,
+    /// Whose timers are set, where several services share a board; see [`directory`].
+    scope: u64,
 }
 
 /// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
@@ -79,13 +83,13 @@ enum Whole<'a> {
 
 impl<'a> Switchboard<'a> {
     #[inline]
-    pub(crate) fn new(board: &'a mut Board<Stream, Protocol>) -> Self {
-        Switchboard { board, whole: Whole::No }
+    pub(crate) fn new(board: &'a mut Board<Stream, Conversation>) -> Self {
+        Switchboard { board, whole: Whole::No, scope: 0 }
     }
 
     /// For a message that is all there is in the inbox, and goes out just as it came in.
-    pub(crate) fn serving(board: &'a mut Board<Stream, Protocol>, from: Peer, message: &'a [u8]) -> Self {
-        Switchboard { board, whole: Whole::Served(from, message) }
+    pub(crate) fn serving(board: &'a mut Board<Stream, Conversation>, from: Peer, message: &'a [u8]) -> Self {
+        Switchboard { board, whole: Whole::Served(from, message), scope: 0 }
     }
 
     /// Whether the message being served is still to be sent back, whole.
@@ -99,8 +103,8 @@ impl<'a> Switchboard<'a> {
         if !matches!(self.whole, Whole::No) && self.returns(to, message.bytes()) {
             return;
         }
-        if let Some((protocol, mut outbox)) = self.board.outbox(to) {
-            protocol.encode(message, &mut outbox);
+        if let Some((conversation, mut outbox)) = self.board.outbox(to) {
+            conversation.protocol().encode(message, &mut outbox);
         }
     }
 
@@ -136,7 +140,7 @@ impl<'a> Switchboard<'a> {
 
     /// Calls [`Service::on_timer`] with this key when `delay` has passed.
     pub fn set_timer(&mut self, delay: Duration, key: u64) {
-        self.board.set_timer(delay, key);
+        self.board.set_timer(delay, u128::from(self.scope) << 64 | u128::from(key));
     }
 
     /// Ends the conversation in good order: what waits is delivered, then our end of file.
@@ -167,7 +171,14 @@ impl<'a> Switchboard<'a> {
 
     /// How the peer's messages are delimited; `None` for one that is gone.
     pub fn framing(&mut self, peer: Peer) -> Option<Framing> {
-        self.board.state(peer).map(|protocol| protocol.framing())
+        self.board.state(peer).map(|conversation| conversation.protocol().framing())
+    }
+
+    /// The index of the listener by which the peer came, in the order of the stream listeners; `None` for
+    /// one that is gone.
+    #[inline]
+    pub fn listener(&mut self, peer: Peer) -> Option<usize> {
+        self.board.state(peer).map(|conversation| conversation.listener())
     }
 
     /// The turn's one sample of the clock.

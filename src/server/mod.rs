@@ -1,0 +1,176 @@
+//! A server: a service, where it listens, how far each thing may go, and when it stops.
+//!
+//! The builder binds at once, so that a bad address is an error before anything runs. [`Server::start`] makes a
+//! [`Running`] of it: a reactor, the places where it listens, and what can change while nobody is dropped.
+//! [`Server::run`] turns that until it is told to stop.
+//!
+//! - [`place`]: one place where a server listens, and what holds there;
+//! - [`running`]: the loop's owner: signals, changes, the stop;
+//! - [`summary`]: what has happened so far, in one line.
+
+pub mod place;
+pub mod running;
+mod summary;
+
+use std::io;
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::guard::Guard;
+use crate::reactor::{Limits, Reactor};
+use crate::service::Service;
+use crate::service::exchange::Exchange;
+use crate::transport::ListenOptions;
+
+use place::{Bound, Place};
+use running::Running;
+
+/// Bytes of a message, by default. Small enough that 10,000 peers who each stop just short of it are
+/// no catastrophe; chat lines and game updates are far below.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Builds and runs a server. See the module's text.
+pub struct Server<S> {
+    service: S,
+    limits: Limits,
+    message_bytes_max: usize,
+    drain_for: Duration,
+    options: ListenOptions,
+    guard: Guard,
+    announce: bool,
+    /// Places with what holds there, where that is not what holds everywhere.
+    places: Vec<(Endpoint, Bound, Option<Place>)>,
+}
+
+impl<S: Service> Server<S> {
+    /// A server that listens nowhere yet.
+    pub fn new(service: S) -> Self {
+        Server {
+            service,
+            limits: Limits::default(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            drain_for: Duration::from_secs(10),
+            options: ListenOptions::default(),
+            guard: Guard::default(),
+            announce: true,
+            places: Vec::new(),
+        }
+    }
+
+    /// The limits of connections and turns. [`Server::message_bytes_max`] rules over `inbox_bytes_max`.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The most bytes of one message, at most 1 GiB. For raw bytes it means nothing.
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// How long a stop waits for outboxes to drain and peers to finish.
+    pub fn drain_for(mut self, time: Duration) -> Self {
+        self.drain_for = time;
+        self
+    }
+
+    /// Options of the sockets that later calls of [`Server::listen`] bind.
+    pub fn options(mut self, options: ListenOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Who may come in.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Whether [`Server::run`] writes `listening on URL` to standard output for each listener, once it
+    /// listens. It does by default: who starts a server, by hand or by program, wants to know where.
+    pub fn announce(mut self, announce: bool) -> Self {
+        self.announce = announce;
+        self
+    }
+
+    /// Binds and listens; call it again for each further place. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a URL that makes no sense; else those of bind(2), with the URL and a hint.
+    pub fn listen(mut self, url: &str) -> io::Result<Self> {
+        let endpoint: Endpoint = url.parse().map_err(|problem| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {url}: {problem}"))
+        })?;
+        let bound = Bound::bind(&endpoint, &self.options)?;
+        self.places.push((endpoint, bound, None));
+        Ok(self)
+    }
+
+    /// [`Server::listen`], where other things hold than elsewhere.
+    ///
+    /// # Errors
+    /// Those of bind(2), with the URL and a hint.
+    pub fn listen_at(self, place: Place) -> io::Result<Self> {
+        let bound = Bound::bind(&place.endpoint, &place.options)?;
+        Ok(self.listen_on(place, bound))
+    }
+
+    /// [`Server::listen_at`], with a socket that is bound already.
+    pub fn listen_on(mut self, place: Place, bound: Bound) -> Self {
+        self.places.push((place.endpoint.clone(), bound, Some(place)));
+        self
+    }
+
+    /// Where it listens, with the real ports, in the order of the calls.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.places.iter().map(|(endpoint, bound, _)| bound.endpoint(endpoint)).collect()
+    }
+
+    /// The server, ready to be turned.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left for the poll.
+    pub fn start(self) -> io::Result<Running<S>> {
+        let reactor = Reactor::new(Exchange::new(self.service), self.limits.clone())?;
+        let mut running = Running::new(reactor, self.drain_for, self.announce);
+        for (endpoint, bound, place) in self.places {
+            let place = place.unwrap_or_else(|| Place {
+                endpoint,
+                limits: self.limits.clone(),
+                message_bytes_max: self.message_bytes_max,
+                guard: self.guard.clone(),
+                options: self.options.clone(),
+            });
+            running.listen(place, bound)?;
+        }
+        Ok(running)
+    }
+
+    /// The reactor, for who wants to turn it himself.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left for the poll.
+    pub fn into_reactor(self) -> io::Result<Reactor<Exchange<S>>> {
+        self.start().map(Running::into_reactor)
+    }
+
+    /// Serves until it is told to stop: SIGTERM or SIGINT (with the feature `cli`; without it, for as
+    /// long as the process lives). The first signal drains: no new connections, every byte that was
+    /// read is answered and delivered, each peer gets our end of file; for at most `drain_for`. The
+    /// second one ends it now. SIGUSR1 logs a summary.
+    ///
+    /// # Errors
+    /// Those of the poll, and of standard output where it can't be told where we listen.
+    pub fn run(self) -> io::Result<()> {
+        self.run_with(|_| ())
+    }
+
+    /// [`Server::run`]; SIGHUP calls `on_reload`, which may change what holds from then on.
+    ///
+    /// # Errors
+    /// Those of [`Server::run`].
+    pub fn run_with(self, on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
+        self.start()?.run(on_reload)
+    }
+}

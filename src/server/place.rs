@@ -1,0 +1,107 @@
+//! One place where a server listens: its URL, what holds there, and the socket.
+//!
+//! A [`Place`] is plain data, so that the one that is wanted can be compared with the one that is there. A
+//! [`Bound`] is the socket, whether we have bound it or were given it.
+
+use std::io;
+
+use mio::net::UdpSocket;
+
+use crate::endpoint::Endpoint;
+use crate::guard::Guard;
+use crate::reactor::Limits;
+use crate::transport::stream::bind_udp;
+use crate::transport::{ListenOptions, Listener};
+
+/// Beyond a whole message, the inbox takes its framing.
+const FRAMING_BYTES: usize = 16;
+
+/// What is wanted at one place.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where, and what is spoken there. Port 0 lets the system choose.
+    pub endpoint: Endpoint,
+    /// How far its connections may go; `connections_max` is that of this place.
+    pub limits: Limits,
+    /// The most bytes of one message, at most 1 GiB; it rules over `limits.inbox_bytes_max`. For raw bytes it
+    /// means nothing.
+    pub message_bytes_max: usize,
+    /// Who may come in.
+    pub guard: Guard,
+    /// Options of its socket.
+    pub options: ListenOptions,
+}
+
+impl Place {
+    /// The limits, with an inbox that a whole message fits in.
+    pub fn limits(&self) -> Limits {
+        let inbox_bytes_max = self.message_bytes_max().max(self.limits.read_bytes_per_turn) + FRAMING_BYTES;
+        Limits { inbox_bytes_max, ..self.limits.clone() }
+    }
+
+    /// The most bytes of one message, within what can be had.
+    pub fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max.min(Limits::BYTES_MAX - FRAMING_BYTES)
+    }
+}
+
+/// A socket that listens.
+pub enum Bound {
+    /// Of streams.
+    Stream(Listener),
+    /// Of datagrams.
+    Datagram(UdpSocket),
+}
+
+impl Bound {
+    /// Binds, and listens.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2), with the URL and a hint.
+    pub fn bind(endpoint: &Endpoint, options: &ListenOptions) -> io::Result<Bound> {
+        let bound = match endpoint {
+            Endpoint::Tcp(address, _) => Listener::tcp(*address, options).map(Bound::Stream),
+            Endpoint::Unix(path, _) => Listener::unix(path, options).map(Bound::Stream),
+            Endpoint::Udp(address) => bind_udp(*address, options).map(Bound::Datagram),
+        };
+        bound.map_err(|error| {
+            let message = format!("cannot listen on {endpoint}: {error}{}", hint(endpoint, &error));
+            io::Error::new(error.kind(), message)
+        })
+    }
+
+    /// What was asked for, with the real port where 0 was.
+    pub fn endpoint(&self, asked: &Endpoint) -> Endpoint {
+        let mut endpoint = asked.clone();
+        let address = match self {
+            Bound::Stream(listener) => listener.local_address(),
+            Bound::Datagram(socket) => socket.local_addr().ok(),
+        };
+        if let (Endpoint::Tcp(asked, _) | Endpoint::Udp(asked), Some(address)) = (&mut endpoint, address) {
+            *asked = address;
+        }
+        endpoint
+    }
+}
+
+/// What to do about a failed bind.
+fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
+    match (error.kind(), endpoint) {
+        (io::ErrorKind::AddrInUse, Endpoint::Unix(..)) => {
+            "; a running server listens there: stop it, or take another path"
+        }
+        (io::ErrorKind::AddrInUse, _) => {
+            "; stop the process that listens there, or take another port (0 picks a free one)"
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "; take an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        }
+        (io::ErrorKind::PermissionDenied, Endpoint::Unix(..)) => {
+            "; take a path in a directory that you may write to"
+        }
+        (io::ErrorKind::PermissionDenied, _) => "; ports below 1024 need a privilege: take a higher one",
+        (io::ErrorKind::AlreadyExists, _) => "; remove it, or take another path",
+        (io::ErrorKind::NotFound, Endpoint::Unix(..)) => "; make its directory first",
+        _ => "",
+    }
+}

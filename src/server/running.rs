@@ -1,0 +1,257 @@
+//! A server that runs: the loop's owner.
+//!
+//! It turns the reactor, hears the signals, and says where it listens. What holds can change meanwhile: places
+//! come and go, limits and guards are replaced, and no connection is closed for it that the new ones still
+//! allow. (A listener that goes takes nobody with it: who came by it stays until he has finished.)
+//!
+//! Invariant: `places` and the reactor's sources tell the same story.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::endpoint::Endpoint;
+use crate::reactor::{Limits, Reactor};
+use crate::service::Service;
+use crate::service::exchange::{self, Exchange};
+
+use super::place::{Bound, Place};
+use super::summary::summary;
+
+/// See the module's text.
+pub struct Running<S: Service> {
+    reactor: Reactor<Exchange<S>>,
+    places: Vec<Open>,
+    drain_for: Duration,
+    announce: bool,
+    /// Signals have been heard of, and the ready lines are out.
+    begun: bool,
+}
+
+/// A place where we listen.
+struct Open {
+    /// As it was asked for: this is what it is known by.
+    asked: Endpoint,
+    /// With its real port.
+    endpoint: Endpoint,
+    source: Source,
+}
+
+/// A listener's or a datagram socket's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// See [`Reactor::listen`].
+    Listener(usize),
+    /// See [`Reactor::listen_datagrams`].
+    Socket(usize),
+}
+
+impl<S: Service> Running<S> {
+    pub(super) fn new(reactor: Reactor<Exchange<S>>, drain_for: Duration, announce: bool) -> Self {
+        Running { reactor, places: Vec::new(), drain_for, announce, begun: false }
+    }
+
+    pub(super) fn into_reactor(self) -> Reactor<Exchange<S>> {
+        self.reactor
+    }
+
+    /// The service.
+    pub fn service(&mut self) -> &mut S {
+        self.reactor.handler().service()
+    }
+
+    /// The places where it listens, as they were asked for.
+    pub fn places(&self) -> impl Iterator<Item = &Endpoint> {
+        self.places.iter().map(|open| &open.asked)
+    }
+
+    /// Listens in one more place; says so at once where the others have been announced already.
+    ///
+    /// # Errors
+    /// Where the poll refuses the socket.
+    pub fn listen(&mut self, place: Place, bound: Bound) -> io::Result<Source> {
+        let endpoint = bound.endpoint(&place.endpoint);
+        let limits = place.limits();
+        let what_holds = exchange::Place {
+            framing: place.endpoint.framing(),
+            message_bytes_max: place.message_bytes_max(),
+            guard: place.guard,
+        };
+        let source = match bound {
+            Bound::Stream(listener) => {
+                self.reactor.handler().add_listener(what_holds);
+                Source::Listener(self.reactor.listen_within(listener, limits)?)
+            }
+            Bound::Datagram(socket) => {
+                self.reactor.handler().add_socket(what_holds);
+                Source::Socket(self.reactor.listen_datagrams(socket)?)
+            }
+        };
+        let open = Open { asked: place.endpoint, endpoint, source };
+        if self.begun {
+            announce(&open, self.announce)?;
+        }
+        self.places.push(open);
+        Ok(source)
+    }
+
+    /// Listens no more in this place. Who waits in its backlog is accepted first; its connections stay.
+    pub fn unlisten(&mut self, asked: &Endpoint) {
+        let Some(index) = self.places.iter().position(|open| open.asked == *asked) else { return };
+        let open = self.places.remove(index);
+        match open.source {
+            Source::Listener(index) => drop(self.reactor.unlisten(index, false)),
+            Source::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
+        }
+        log::info!("listening no more on {}", open.endpoint);
+    }
+
+    /// What holds in a place where it listens already; `None` where it doesn't.
+    pub fn adjust(&mut self, place: Place) -> Option<Source> {
+        let source = self.places.iter().find(|open| open.asked == place.endpoint)?.source;
+        let limits = place.limits();
+        let message_bytes_max = place.message_bytes_max();
+        let there = match source {
+            Source::Listener(index) => {
+                self.reactor.set_listener_limits(index, limits);
+                self.reactor.handler().listener(index)?
+            }
+            Source::Socket(index) => self.reactor.handler().socket(index)?,
+        };
+        there.message_bytes_max = message_bytes_max;
+        there.guard.replace_rules(place.guard);
+        Some(source)
+    }
+
+    /// The limits of all places together.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.reactor.set_limits(limits);
+    }
+
+    /// How long a stop waits.
+    pub fn set_drain_for(&mut self, time: Duration) {
+        self.drain_for = time;
+    }
+
+    /// See [`super::Server::run_with`].
+    pub(super) fn run(mut self, mut on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
+        let mut signals = Signals::watch(&mut self.reactor)?;
+        for open in &self.places {
+            announce(open, self.announce)?;
+        }
+        self.begun = true;
+        leave_the_loop_alone();
+        loop {
+            match signals.turn(&mut self.reactor, None)? {
+                Some(Told::Stop) => break,
+                Some(Told::Reload) => on_reload(&mut self),
+                None => {}
+            }
+        }
+        self.stop(&mut signals)
+    }
+
+    /// Nobody new; what was read is answered and delivered, each peer gets our end of file, and who is not
+    /// done in time, or at the second signal, is cut off.
+    fn stop(&mut self, signals: &mut Signals) -> io::Result<()> {
+        let reactor = &mut self.reactor;
+        reactor.drain();
+        log::info!("stopping: {} connections to finish", reactor.board().connections());
+        // `None` where it is so far away that nobody lives to see it: no bound.
+        let deadline = Instant::now().checked_add(self.drain_for);
+        while reactor.board().connections() > 0 {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let now =
+                left.is_some_and(|left| left.is_zero()) || signals.turn(reactor, left)? == Some(Told::Stop);
+            if now {
+                log::warn!("stopped without waiting for {} connections", reactor.board().connections());
+                reactor.cut();
+            }
+        }
+        log::info!("{}", summary(reactor));
+        Ok(())
+    }
+}
+
+fn announce(open: &Open, to_stdout: bool) -> io::Result<()> {
+    log::info!("listening on {}", open.endpoint);
+    match to_stdout {
+        true => say(&format!("listening on {}\n", open.endpoint)),
+        false => Ok(()),
+    }
+}
+
+fn say(line: &str) -> io::Result<()> {
+    use io::Write;
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
+}
+
+/// What a signal asks for. (Without signals, nobody asks.)
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
+}
+
+/// The signals that speak to a server, as a source in its own poll.
+#[cfg(feature = "cli")]
+struct Signals(signal_hook_mio::v1_0::Signals);
+
+#[cfg(feature = "cli")]
+impl Signals {
+    fn watch<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> io::Result<Signals> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+        let mut signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+        reactor.watch_signals(&mut signals)?;
+        Ok(Signals(signals))
+    }
+
+    /// Turns once; what a signal asked for, a stop before anything else.
+    fn turn<S: Service>(
+        &mut self,
+        reactor: &mut Reactor<Exchange<S>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<Told>> {
+        use signal_hook::consts::{SIGHUP, SIGUSR1};
+        let mut told = None;
+        if reactor.turn(timeout)?.signalled {
+            for signal in self.0.pending() {
+                match signal {
+                    SIGUSR1 => log::info!("{}", summary(reactor)),
+                    SIGHUP => told = told.or(Some(Told::Reload)),
+                    _ => told = Some(Told::Stop),
+                }
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// Nobody says anything.
+#[cfg(not(feature = "cli"))]
+struct Signals;
+
+#[cfg(not(feature = "cli"))]
+impl Signals {
+    fn watch<S: Service>(_reactor: &mut Reactor<Exchange<S>>) -> io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    fn turn<S: Service>(
+        &mut self,
+        reactor: &mut Reactor<Exchange<S>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<Told>> {
+        reactor.turn(timeout).map(|_| None)
+    }
+}
+
+#[cfg(feature = "cli")]
+use crate::logging::leave_the_loop_alone;
+
+#[cfg(not(feature = "cli"))]
+fn leave_the_loop_alone() {}

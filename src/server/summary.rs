@@ -1,0 +1,59 @@
+//! What has happened so far, in one line: for the log, at SIGUSR1 and at the end.
+
+use crate::reactor::{CloseReason, Reactor};
+use crate::service::Service;
+use crate::service::exchange::Exchange;
+
+pub(super) fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String {
+    // Connections and datagrams alike.
+    let refusals: Vec<(&str, u64)> =
+        reactor.handler().refused().into_iter().map(|(reason, count)| (reason.name(), count)).collect();
+    let refused = refusals.iter().map(|(_, count)| count).sum::<u64>();
+    let open = reactor.board().connections();
+    let counters = reactor.board().counters();
+    let closings: Vec<(&str, u64)> = CloseReason::NAMES.into_iter().zip(counters.closed).collect();
+    let turns = counters.turns.max(1);
+    format!(
+        "summary: accepted {}, refused {}{}, open {open}, closed {}{}, accept pauses {}, \
+         bytes in {} out {}, datagrams in {} out {} dropped {}, turns {}, events per turn {:.2}, \
+         busiest turn {:.3} ms, log records dropped {}",
+        counters.accepted,
+        refused,
+        in_brackets(&refusals),
+        counters.closed.iter().sum::<u64>(),
+        in_brackets(&closings),
+        counters.accept_holds,
+        counters.bytes_in,
+        counters.bytes_out,
+        counters.datagrams_in,
+        counters.datagrams_out,
+        counters.datagrams_dropped,
+        counters.turns,
+        counters.events as f64 / turns as f64,
+        counters.busiest_turn.as_secs_f64() * 1e3,
+        records_dropped(),
+    )
+}
+
+/// ` (idle 3, reset 1)`: those that happened.
+fn in_brackets(counts: &[(&str, u64)]) -> String {
+    let happened: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    match happened.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", happened.join(", ")),
+    }
+}
+
+#[cfg(feature = "cli")]
+fn records_dropped() -> u64 {
+    crate::logging::dropped()
+}
+
+#[cfg(not(feature = "cli"))]
+fn records_dropped() -> u64 {
+    0
+}
