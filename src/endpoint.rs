@@ -22,6 +22,25 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Its address; `None` for a path.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Tcp(address, _) | Endpoint::Udp(address) => Some(*address),
+            Endpoint::Unix(..) => None,
+        }
+    }
+
+    /// Whether one socket would do for both: they differ in what is spoken alone.
+    pub fn same_socket(&self, other: &Endpoint) -> bool {
+        match (self, other) {
+            (Endpoint::Tcp(one, _), Endpoint::Tcp(other, _)) | (Endpoint::Udp(one), Endpoint::Udp(other)) => {
+                one == other
+            }
+            (Endpoint::Unix(one, _), Endpoint::Unix(other, _)) => one == other,
+            _ => false,
+        }
+    }
+
     /// What is spoken there; datagrams are messages already.
     pub fn framing(&self) -> Framing {
         match self {

@@ -39,10 +39,15 @@ pub fn dropped() -> u64 {
 /// # Errors
 /// Where there is a logger already.
 pub fn start(level: LevelFilter) -> Result<(), String> {
-    let logger = Logger { level, writer: new_writer(level), queue: OnceLock::new() };
+    let logger = Logger { writer: new_writer(), queue: OnceLock::new() };
     log::set_logger(LOGGER.get_or_init(|| logger)).map_err(|error| error.to_string())?;
     log::set_max_level(level);
     Ok(())
+}
+
+/// Has records of this level and above be written from now on.
+pub fn set_level(level: LevelFilter) {
+    log::set_max_level(level);
 }
 
 /// The loop begins: from now on, no record may hold it up.
@@ -65,7 +70,6 @@ enum Entry {
 }
 
 struct Logger {
-    level: LevelFilter,
     /// For the time before the loop.
     writer: SimpleLogger,
     queue: OnceLock<SyncSender<Entry>>,
@@ -73,7 +77,7 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -83,7 +87,7 @@ impl Log for Logger {
         if !LOOPING.load(Ordering::Relaxed) {
             return write(&self.writer, record);
         }
-        let queue = self.queue.get_or_init(|| start_writing(self.level));
+        let queue = self.queue.get_or_init(start_writing);
         let entry = Entry::Record {
             level: record.level(),
             target: record.target().to_owned(),
@@ -99,20 +103,21 @@ impl Log for Logger {
     }
 }
 
-fn new_writer(level: LevelFilter) -> SimpleLogger {
-    SimpleLogger::new().with_level(level).with_utc_timestamps()
+/// It writes whatever it is given: the level has been looked at before.
+fn new_writer() -> SimpleLogger {
+    SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps()
 }
 
 /// Starts the thread. Where there is none to be had its end of the queue is gone with it, and every
 /// record counts as dropped.
-fn start_writing(level: LevelFilter) -> SyncSender<Entry> {
+fn start_writing() -> SyncSender<Entry> {
     let (sender, receiver) = sync_channel(RECORDS_MAX);
-    let _ = thread::Builder::new().name("log".into()).spawn(move || write_all(level, &receiver));
+    let _ = thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver));
     sender
 }
 
-fn write_all(level: LevelFilter, entries: &Receiver<Entry>) {
-    let writer = new_writer(level);
+fn write_all(entries: &Receiver<Entry>) {
+    let writer = new_writer();
     // The program ends this thread by ending; the queue lives as long as it does.
     for entry in entries {
         match entry {

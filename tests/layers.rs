@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/cli",
         &["endpoint", "guard", "load", "logging", "protocol", "reactor", "server", "service", "transport"],
-        &["clap", "indicatif", "log", "nix", "signal_hook"],
+        &["clap", "indicatif", "log", "nix", "signal_hook", "toml"],
     ),
 ];
 
@@ -47,6 +47,7 @@ const CRATES: &[&str] = &[
     "simple_logger",
     "slab",
     "socket2",
+    "toml",
 ];
 
 fn root() -> &'static Path {

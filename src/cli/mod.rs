@@ -6,11 +6,14 @@
 
 #[cfg(feature = "load")]
 mod bench;
+mod check;
 #[cfg(feature = "load")]
 mod compare;
+mod config;
 #[cfg(feature = "load")]
 mod panel;
 mod serve;
+mod settings;
 mod units;
 
 use std::ffi::OsString;
@@ -39,6 +42,8 @@ struct Cli {
 enum Command {
     /// Serve clients until SIGINT or SIGTERM. This is what happens without a command, too.
     Serve(serve::Options),
+    /// Say what serve would run with these options, and run nothing.
+    Check(serve::Options),
     /// Load a server, and say honestly what it can do.
     #[cfg(feature = "load")]
     Bench(Box<bench::Options>),
@@ -82,12 +87,15 @@ impl From<LogLevel> for LevelFilter {
 /// Runs the program with these arguments, the first being its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = with_default_command(arguments.into_iter().collect());
-    let cli = match Cli::try_parse_from(arguments) {
+    // What stands behind the command, for those who read it more than once.
+    let words = || arguments[2..].to_vec();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
     let outcome = match cli.command {
-        Command::Serve(options) => serve::run(options).map(|()| 0),
+        Command::Serve(_) => with_settings(words(), serve::run),
+        Command::Check(_) => with_settings(words(), check::run),
         #[cfg(feature = "load")]
         Command::Bench(options) => bench::run(*options),
         #[cfg(feature = "load")]
@@ -106,6 +114,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn with_settings(
+    words: Vec<OsString>,
+    run: impl FnOnce(&config::CommandLine) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
+    let line = config::CommandLine::new(&settings::command(), words);
+    run(&line.map_err(|error| Failure::Usage(one_line(&error)))?).map(|()| 0)
 }
 
 /// `switchboard --listen ...` is `switchboard serve --listen ...`.
@@ -127,6 +143,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print(); // standard output is closed: then nobody wants the help
         return ExitCode::SUCCESS;
     }
+    complain(&format!("{} (see 'switchboard --help')", one_line(error)));
+    ExitCode::from(2)
+}
+
+/// What clap says in several lines, without the usage behind it.
+fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines: Vec<&str> = text
         .lines()
@@ -135,9 +157,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         .filter(|line| !line.is_empty())
         .collect();
     // What follows a colon is the list that it announces.
-    let problem = lines.join("; ").replace(":; ", ": ");
-    complain(&format!("{problem} (see 'switchboard --help')"));
-    ExitCode::from(2)
+    lines.join("; ").replace(":; ", ": ")
 }
 
 fn complain(problem: &str) {

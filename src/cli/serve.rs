@@ -1,20 +1,26 @@
 //! `switchboard serve`: a service, where it listens, and its limits.
+//!
+//! SIGHUP reads everything anew, the file and whatever else is named, and changes what is different: what is wrong
+//! changes nothing, and nobody is dropped whom the new settings allow.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::config::CommandLine;
+use super::settings::{Settings, Wanted};
 use super::{Failure, LogLevel, units};
 use crate::endpoint::Endpoint;
-use crate::guard::{Guard, IpNet};
+use crate::guard::IpNet;
 use crate::reactor::Limits;
 use crate::server::Server;
-use crate::server::place::Place;
+use crate::server::place::Bound;
+use crate::server::running::{Running, Source as Place};
 use crate::service::Service;
+use crate::service::directory::{Directory, Which};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
-use crate::transport::ListenOptions;
 
 /// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, the
 /// listeners, and some that a library may open for a moment.
@@ -40,65 +46,70 @@ pub(super) struct Options {
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or
     /// +prefixed behind the scheme picks the framing, as in tcp+lines://HOST:PORT; port 0 picks a free one.
-    #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:8080")]
-    listen: Vec<Endpoint>,
+    /// [default: tcp://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    pub(super) listen: Vec<Endpoint>,
+
+    /// A TOML file whose keys are these options; see the README. The command line wins over it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 
     /// What the reply service answers.
     #[arg(long, value_name = "TEXT", default_value = "Hello from switchboard!")]
-    message: String,
+    pub(super) message: String,
 
     /// Connections at a time; at the limit, new ones wait in the backlog.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    connections_max: u32,
+    pub(super) connections_max: u32,
 
     /// Serve only addresses in this network; may be repeated.
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    allow: Vec<IpNet>,
+    pub(super) allow: Vec<IpNet>,
 
     /// Refuse addresses in this network; may be repeated. The longest prefix wins, deny on a tie.
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    deny: Vec<IpNet>,
+    pub(super) deny: Vec<IpNet>,
 
     /// Close a connection over which nothing moved for so long.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration, allow_hyphen_values = true)]
-    idle_after: Duration,
+    pub(super) idle_after: Duration,
 
     /// Close a peer that takes nothing for so long while we have something for it.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, allow_hyphen_values = true)]
-    stall_after: Duration,
+    pub(super) stall_after: Duration,
 
     /// On SIGTERM, wait at most so long for replies to be delivered and peers to finish.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
-    drain_for: Duration,
+    pub(super) drain_for: Duration,
 
     /// The most bytes of one line or prefixed message.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, allow_hyphen_values = true)]
-    message_bytes_max: usize,
+    pub(super) message_bytes_max: usize,
 
     /// The most bytes that may wait for one slow peer before it is closed. At least 128KiB more than
     /// the longest message. [default: 4MiB, or that]
     #[arg(long, value_name = "SIZE", value_parser = units::size, allow_hyphen_values = true)]
-    outbox_bytes_max: Option<usize>,
+    pub(super) outbox_bytes_max: Option<usize>,
 
     /// Connections that the kernel holds until we accept them.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
-    backlog: u32,
+    pub(super) backlog: u32,
 
     /// TCP: probe a silent peer after this long, to notice that its machine is gone.
     #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
-    keepalive: Option<Duration>,
+    pub(super) keepalive: Option<Duration>,
 
     /// TCP and UDP: let other processes listen on the same port; the kernel spreads the load.
     #[arg(long)]
-    reuse_port: bool,
+    pub(super) reuse_port: bool,
 
     /// Unix: the permissions of the socket's file, in octal, like 660.
     #[arg(long, value_name = "MODE", value_parser = octal)]
-    unix_mode: Option<u32>,
+    pub(super) unix_mode: Option<u32>,
 
     /// What to log; RUST_LOG says it, too.
     #[arg(long, value_name = "LEVEL", value_enum)]
-    log_level: Option<LogLevel>,
+    pub(super) log_level: Option<LogLevel>,
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
@@ -115,73 +126,159 @@ fn octal(text: &str) -> Result<u32, String> {
     }
 }
 
-pub(super) fn run(options: Options) -> Result<(), Failure> {
-    crate::logging::start(level(options.log_level)?).map_err(Failure::Runtime)?;
-    match options.service {
-        ServiceName::Echo => serve(Echo, options),
-        ServiceName::Reply => serve(Reply::new(options.message.clone()), options),
-        ServiceName::Discard => serve(Discard, options),
-        ServiceName::Source => serve(Source::default(), options),
+impl Options {
+    /// The service that is asked for.
+    pub(super) fn which(&self) -> Which {
+        match self.service {
+            ServiceName::Echo => Which::Echo,
+            ServiceName::Reply => Which::Reply { answer: self.message.clone() },
+            ServiceName::Discard => Which::Discard,
+            ServiceName::Source => Which::Source,
+        }
     }
 }
 
-fn serve(service: impl Service, options: Options) -> Result<(), Failure> {
-    let outbox_bytes_max = outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?;
-    let limits = Limits {
-        connections_max: connections_max(options.connections_max as usize),
-        idle_after: options.idle_after,
-        stall_after: options.stall_after,
-        outbox_bytes_max,
-        ..Limits::default()
+pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
+    let settings = Settings::read(line)?;
+    crate::logging::start(settings.log_level).map_err(Failure::Runtime)?;
+    // One service for all is compiled into the loop; with a file, there may be others after a reload.
+    match settings.listeners[0].which.clone() {
+        _ if settings.from_file => serve(Directory::default(), settings, line),
+        Which::Echo => serve(Echo, settings, line),
+        Which::Reply { answer } => serve(Reply::new(answer), settings, line),
+        Which::Discard => serve(Discard, settings, line),
+        Which::Source => serve(Source::default(), settings, line),
+    }
+}
+
+/// Which service a listener has.
+trait Assign: Service {
+    /// This one, from now on.
+    fn assign(&mut self, place: Place, which: &Which);
+}
+
+impl Assign for Directory {
+    fn assign(&mut self, place: Place, which: &Which) {
+        match place {
+            Place::Listener(index) => self.assign_listener(index, which),
+            Place::Socket(index) => self.assign_socket(index, which),
+        }
+    }
+}
+
+/// The only one that there is.
+macro_rules! assign_the_only_one {
+    ($($service:ty),*) => {
+        $(impl Assign for $service {
+            fn assign(&mut self, _place: Place, _which: &Which) {}
+        })*
     };
-    let place = |endpoint| Place {
-        endpoint,
-        limits: limits.clone(),
-        message_bytes_max: options.message_bytes_max,
-        guard: Guard::new(options.allow.clone(), options.deny.clone()),
-        options: ListenOptions {
-            backlog: options.backlog,
-            keepalive: options.keepalive,
-            reuse_port: options.reuse_port,
-            unix_mode: options.unix_mode,
-        },
+}
+assign_the_only_one!(Echo, Reply, Discard, Source);
+
+fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::Runtime(error.to_string());
+    let connections_most = connections_most();
+    let limits = |settings: &Settings| Limits {
+        connections_max: settings.limits.connections_max.min(connections_most),
+        ..settings.limits.clone()
     };
-    let mut server = Server::new(service).limits(limits.clone()).drain_for(options.drain_for);
-    for endpoint in options.listen.iter().cloned() {
-        server = server.listen_at(place(endpoint)).map_err(|error| Failure::Runtime(error.to_string()))?;
+    log::info!("at most {} connections are served at a time", limits(&settings).connections_max);
+    let server = Server::new(service).limits(limits(&settings)).drain_for(settings.drain_for);
+    let mut running = server.start().map_err(failed)?;
+    let mut open = Vec::new();
+    for wanted in settings.listeners {
+        let bound = Bound::bind(&wanted.place.endpoint, &wanted.place.options).map_err(failed)?;
+        let source = listen(&mut running, &wanted, bound).map_err(failed)?;
+        open.push((source, wanted));
     }
-    server.run().map_err(|error| Failure::Runtime(error.to_string()))
+    let reload = |running: &mut Running<_>| {
+        let outcome = Settings::read(line).and_then(|settings| {
+            let what = change(running, &mut open, settings.listeners.clone()).map_err(failed)?;
+            running.set_limits(limits(&settings));
+            running.set_drain_for(settings.drain_for);
+            crate::logging::set_level(settings.log_level);
+            Ok(what)
+        });
+        match outcome {
+            Ok(what) => log::info!("reloaded: {what}"),
+            Err(Failure::Usage(problem) | Failure::Runtime(problem)) => {
+                log::error!("not reloaded, everything stays as it is: {problem}");
+            }
+        }
+    };
+    running.run(reload).map_err(failed)
 }
 
-/// A reply as long as the longest message must fit on top of what may wait already, or a peer that did
-/// nothing wrong would be taken for a slow reader.
-fn outbox_bytes_max(asked: Option<usize>, message_bytes_max: usize) -> Result<usize, Failure> {
-    let least = (message_bytes_max + 128 * 1024).min(Limits::BYTES_MAX);
-    match asked {
-        None => Ok(least.max(Limits::default().outbox_bytes_max)),
-        Some(bytes) if bytes >= least => Ok(bytes),
-        Some(bytes) => Err(Failure::Usage(format!(
-            "--outbox-bytes-max {bytes} is too small for messages of {message_bytes_max} bytes: \
-             give it at least {least}, or lower --message-bytes-max",
-        ))),
-    }
+fn listen<S: Assign>(running: &mut Running<S>, wanted: &Wanted, bound: Bound) -> std::io::Result<Place> {
+    let source = running.listen(wanted.place.clone(), bound)?;
+    running.service().assign(source, &wanted.which);
+    Ok(source)
 }
 
-/// The command line first, then RUST_LOG, then info.
-fn level(asked: Option<LogLevel>) -> Result<LevelFilter, Failure> {
-    match (asked, std::env::var("RUST_LOG")) {
-        (Some(level), _) => Ok(level.into()),
-        (None, Ok(level)) if !level.is_empty() => level.parse().map_err(|_| {
-            let levels = "off, error, warn, info, debug or trace";
-            Failure::Usage(format!("RUST_LOG={level:?} is no log level: use {levels}"))
-        }),
-        _ => Ok(LevelFilter::Info),
+/// How a wanted listener comes about.
+enum Way {
+    /// It is there, and is told what has changed.
+    Adjust(Place),
+    /// Its socket is there, and gets a new listener: for a listener keeps its framing and its service.
+    Anew(Place),
+    /// With this new socket.
+    New(Bound),
+}
+
+/// Makes what is open what is wanted. What can fail, the binding of new sockets, comes first.
+fn change<S: Assign>(
+    running: &mut Running<S>,
+    open: &mut Vec<(Place, Wanted)>,
+    wanted: Vec<Wanted>,
+) -> std::io::Result<String> {
+    let mut left: Vec<(Place, Wanted)> = open.clone();
+    let mut ways: Vec<Option<Way>> = Vec::new();
+    for it in &wanted {
+        let there = left.iter().position(|(_, there)| there.place.endpoint == it.place.endpoint);
+        ways.push(there.map(|index| match left.remove(index) {
+            (source, there) if there.which == it.which => Way::Adjust(source),
+            (source, _) => Way::Anew(source),
+        }));
     }
+    for (way, it) in ways.iter_mut().zip(&wanted).filter(|(way, _)| way.is_none()) {
+        let there = left.iter().position(|(_, there)| there.place.endpoint.same_socket(&it.place.endpoint));
+        *way = Some(match there {
+            Some(index) => Way::Anew(left.remove(index).0),
+            None => Way::New(Bound::bind(&it.place.endpoint, &it.place.options)?),
+        });
+    }
+
+    let (mut adjusted, mut opened, closed) = (0, 0, left.len());
+    for (source, _) in left {
+        running.unlisten(source);
+    }
+    open.clear();
+    for (way, it) in ways.into_iter().flatten().zip(wanted) {
+        let source = match way {
+            Way::Adjust(source) => {
+                running.adjust(source, it.place.clone());
+                adjusted += 1;
+                source
+            }
+            Way::Anew(source) => {
+                let Some(bound) = running.release(source) else { continue };
+                adjusted += 1;
+                listen(running, &it, bound)?
+            }
+            Way::New(bound) => {
+                opened += 1;
+                listen(running, &it, bound)?
+            }
+        };
+        open.push((source, it));
+    }
+    Ok(format!("{adjusted} listeners go on, {opened} are new, {closed} are gone"))
 }
 
 /// Raises the soft limit of descriptors to the hard one, and keeps the connections below it: a process
 /// that runs out can't accept, but neither can it open anything else.
-fn connections_max(asked: usize) -> usize {
+fn connections_most() -> usize {
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
             Ok(()) => hard,
@@ -193,13 +290,10 @@ fn connections_max(asked: usize) -> usize {
         Ok((soft, _)) => soft,
         Err(error) => {
             log::warn!("the limit of descriptors is unknown: {error}");
-            return asked;
+            return usize::MAX;
         }
     };
     let most = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX).max(1);
-    let connections_max = asked.min(most);
-    log::info!(
-        "{limit} descriptors allow {most} connections; at most {connections_max} are served at a time"
-    );
-    connections_max
+    log::info!("{limit} descriptors allow {most} connections");
+    most
 }

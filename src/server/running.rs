@@ -29,14 +29,12 @@ pub struct Running<S: Service> {
 
 /// A place where we listen.
 struct Open {
-    /// As it was asked for: this is what it is known by.
-    asked: Endpoint,
     /// With its real port.
     endpoint: Endpoint,
     source: Source,
 }
 
-/// A listener's or a datagram socket's index.
+/// A listener or a datagram socket, by its index; none has the number of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// See [`Reactor::listen`].
@@ -59,9 +57,9 @@ impl<S: Service> Running<S> {
         self.reactor.handler().service()
     }
 
-    /// The places where it listens, as they were asked for.
-    pub fn places(&self) -> impl Iterator<Item = &Endpoint> {
-        self.places.iter().map(|open| &open.asked)
+    /// Where it listens, with the real ports.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.places.iter().map(|open| &open.endpoint)
     }
 
     /// Listens in one more place; says so at once where the others have been announced already.
@@ -86,7 +84,7 @@ impl<S: Service> Running<S> {
                 Source::Socket(self.reactor.listen_datagrams(socket)?)
             }
         };
-        let open = Open { asked: place.endpoint, endpoint, source };
+        let open = Open { endpoint, source };
         if self.begun {
             announce(&open, self.announce)?;
         }
@@ -94,32 +92,46 @@ impl<S: Service> Running<S> {
         Ok(source)
     }
 
-    /// Listens no more in this place. Who waits in its backlog is accepted first; its connections stay.
-    pub fn unlisten(&mut self, asked: &Endpoint) {
-        let Some(index) = self.places.iter().position(|open| open.asked == *asked) else { return };
-        let open = self.places.remove(index);
-        match open.source {
+    /// Listens no more there. Who waits in its backlog is accepted first; its connections stay.
+    pub fn unlisten(&mut self, source: Source) {
+        let Some(open) = self.remove(source) else { return };
+        match source {
             Source::Listener(index) => drop(self.reactor.unlisten(index, false)),
             Source::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
         }
         log::info!("listening no more on {}", open.endpoint);
     }
 
-    /// What holds in a place where it listens already; `None` where it doesn't.
-    pub fn adjust(&mut self, place: Place) -> Option<Source> {
-        let source = self.places.iter().find(|open| open.asked == place.endpoint)?.source;
+    /// The socket of this place, with whoever waits in its backlog, for it to be listened on anew.
+    pub fn release(&mut self, source: Source) -> Option<Bound> {
+        self.remove(source)?;
+        match source {
+            Source::Listener(index) => self.reactor.unlisten(index, true).map(Bound::Stream),
+            Source::Socket(index) => self.reactor.unlisten_datagrams(index).map(Bound::Datagram),
+        }
+    }
+
+    fn remove(&mut self, source: Source) -> Option<Open> {
+        let index = self.places.iter().position(|open| open.source == source)?;
+        Some(self.places.remove(index))
+    }
+
+    /// What holds from now on in a place where it listens already: limits and the guard, for connections that
+    /// are there, too. (The URL, the service and the socket's options stay as they are.)
+    pub fn adjust(&mut self, source: Source, place: Place) {
         let limits = place.limits();
         let message_bytes_max = place.message_bytes_max();
         let there = match source {
             Source::Listener(index) => {
                 self.reactor.set_listener_limits(index, limits);
-                self.reactor.handler().listener(index)?
+                self.reactor.handler().listener(index)
             }
-            Source::Socket(index) => self.reactor.handler().socket(index)?,
+            Source::Socket(index) => self.reactor.handler().socket(index),
         };
-        there.message_bytes_max = message_bytes_max;
-        there.guard.replace_rules(place.guard);
-        Some(source)
+        if let Some(there) = there {
+            there.message_bytes_max = message_bytes_max;
+            there.guard.replace_rules(place.guard);
+        }
     }
 
     /// The limits of all places together.
@@ -132,8 +144,11 @@ impl<S: Service> Running<S> {
         self.drain_for = time;
     }
 
-    /// See [`super::Server::run_with`].
-    pub(super) fn run(mut self, mut on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
+    /// Turns until it is told to stop. See [`super::Server::run_with`].
+    ///
+    /// # Errors
+    /// Those of the poll, and of standard output where it can't be told where we listen.
+    pub fn run(mut self, mut on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
         let mut signals = Signals::watch(&mut self.reactor)?;
         for open in &self.places {
             announce(open, self.announce)?;

@@ -215,11 +215,13 @@ impl<S: Service> Handler for Exchange<S> {
         &mut self,
         board: &mut Board<Stream, Conversation>,
         peer: Peer,
-        _conversation: Conversation,
+        conversation: Conversation,
         reason: CloseReason,
     ) {
         log::debug!("{peer} closed: {reason}");
-        self.service.on_close(&mut Switchboard::new(board), peer, reason);
+        let mut switchboard = Switchboard::new(board);
+        switchboard.gone = Some((peer, conversation.listener()));
+        self.service.on_close(&mut switchboard, peer, reason);
     }
 }
 

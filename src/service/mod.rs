@@ -5,8 +5,10 @@
 //! must not block, and it says what it wants to the [`Switchboard`] it is lent.
 //!
 //! - [`exchange`]: how bytes become calls of a service;
-//! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each.
+//! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each;
+//! - [`directory`]: several of them in one process.
 
+pub mod directory;
 pub mod discard;
 pub mod echo;
 pub mod exchange;
@@ -66,6 +68,8 @@ pub struct Switchboard<'a> {
     whole: Whole<'a>,
     /// Whose timers are set, where several services share a board; see [`directory`].
     scope: u64,
+    /// Who is just being told of as gone, and by which listener he had come.
+    gone: Option<(Peer, usize)>,
 }
 
 /// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
@@ -84,12 +88,12 @@ enum Whole<'a> {
 impl<'a> Switchboard<'a> {
     #[inline]
     pub(crate) fn new(board: &'a mut Board<Stream, Conversation>) -> Self {
-        Switchboard { board, whole: Whole::No, scope: 0 }
+        Switchboard { board, whole: Whole::No, scope: 0, gone: None }
     }
 
     /// For a message that is all there is in the inbox, and goes out just as it came in.
     pub(crate) fn serving(board: &'a mut Board<Stream, Conversation>, from: Peer, message: &'a [u8]) -> Self {
-        Switchboard { board, whole: Whole::Served(from, message), scope: 0 }
+        Switchboard { board, whole: Whole::Served(from, message), scope: 0, gone: None }
     }
 
     /// Whether the message being served is still to be sent back, whole.
@@ -174,11 +178,14 @@ impl<'a> Switchboard<'a> {
         self.board.state(peer).map(|conversation| conversation.protocol().framing())
     }
 
-    /// The index of the listener by which the peer came, in the order of the stream listeners; `None` for
-    /// one that is gone.
+    /// The index of the listener by which the peer came, in the order of the stream listeners. `None` for
+    /// one that is gone, unless this is its [`Service::on_close`].
     #[inline]
     pub fn listener(&mut self, peer: Peer) -> Option<usize> {
-        self.board.state(peer).map(|conversation| conversation.listener())
+        match self.board.state(peer) {
+            Some(conversation) => Some(conversation.listener()),
+            None => self.gone.filter(|(gone, _)| *gone == peer).map(|(_, listener)| listener),
+        }
     }
 
     /// The turn's one sample of the clock.

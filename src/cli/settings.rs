@@ -1,0 +1,178 @@
+//! What is to run: the command line and the file, put together.
+//!
+//! It is read at the start, and anew at each SIGHUP. Reading changes nothing, so a mistake costs nothing.
+//!
+//! Invariant: no two listeners want the same place.
+
+use std::time::Duration;
+
+use clap::{Args, Command, FromArgMatches};
+use log::LevelFilter;
+
+use super::config::{CommandLine, File, Words};
+use super::serve::Options;
+use super::{Failure, one_line};
+use crate::endpoint::Endpoint;
+use crate::guard::Guard;
+use crate::reactor::Limits;
+use crate::server::place::Place;
+use crate::service::directory::Which;
+use crate::transport::ListenOptions;
+
+/// Where it listens where nobody says otherwise.
+const EVERYDAY: &str = "tcp://127.0.0.1:8080";
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Of the process: connections in all.
+    pub(super) limits: Limits,
+    pub(super) drain_for: Duration,
+    pub(super) log_level: LevelFilter,
+    pub(super) listeners: Vec<Wanted>,
+    /// Listeners may have different services, and other ones later.
+    pub(super) from_file: bool,
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) place: Place,
+    pub(super) which: Which,
+    /// Where this was said: a file's line and column, or an option.
+    pub(super) said: String,
+}
+
+/// The options of `serve`, alone.
+pub(super) fn command() -> Command {
+    Options::augment_args(Command::new("serve").args_override_self(false).disable_version_flag(true))
+}
+
+impl Settings {
+    /// # Errors
+    /// One line that says what is wrong, and where.
+    pub(super) fn read(line: &CommandLine) -> Result<Settings, Failure> {
+        let command = command();
+        let alone = parse(&command, line.in_full(&command))?;
+        let Some(path) = &alone.config else {
+            let mut listeners = Vec::new();
+            for endpoint in places(&alone) {
+                listeners.push(wanted(&alone, endpoint, "--listen")?);
+            }
+            return Settings::of(&alone, listeners, false);
+        };
+
+        let file = File::read(path, &command).map_err(Failure::Usage)?;
+        let Words { words, place } = file.process(&command, line);
+        let process = parse(&command, words)?;
+        let mut listeners = Vec::new();
+        let from_tables = if line.says("listen") { Vec::new() } else { file.listeners(&command, line) };
+        let only_tables = process.listen.is_empty() && !from_tables.is_empty();
+        if !only_tables {
+            let said = if line.says("listen") { "--listen" } else { &place };
+            for endpoint in places(&process) {
+                listeners.push(wanted(&process, endpoint, said)?);
+            }
+        }
+        for Words { words, place } in from_tables {
+            let at = |failure| match failure {
+                Failure::Usage(problem) => Failure::Usage(format!("{place}: {problem}")),
+                other => other,
+            };
+            let options = parse(&command, words).map_err(at)?;
+            for endpoint in options.listen.clone() {
+                listeners.push(wanted(&options, endpoint, &place).map_err(at)?);
+            }
+        }
+        Settings::of(&process, listeners, true)
+    }
+
+    fn of(process: &Options, listeners: Vec<Wanted>, from_file: bool) -> Result<Settings, Failure> {
+        for (index, one) in listeners.iter().enumerate() {
+            if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
+                return Err(Failure::Usage(format!(
+                    "{}: {} is taken already, by {} ({}): give it another port",
+                    one.said, one.place.endpoint, other.place.endpoint, other.said
+                )));
+            }
+        }
+        Ok(Settings {
+            limits: limits(process)?,
+            drain_for: process.drain_for,
+            log_level: level(process)?,
+            listeners,
+            from_file,
+        })
+    }
+}
+
+fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
+    let options =
+        command.clone().try_get_matches_from(words).and_then(|matches| Options::from_arg_matches(&matches));
+    options.map_err(|error| Failure::Usage(one_line(&error)))
+}
+
+fn places(options: &Options) -> Vec<Endpoint> {
+    match options.listen.is_empty() {
+        true => vec![EVERYDAY.parse().expect("it is ours, and right")],
+        false => options.listen.clone(),
+    }
+}
+
+fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, Failure> {
+    let place = Place {
+        endpoint,
+        limits: limits(options)?,
+        message_bytes_max: options.message_bytes_max,
+        guard: Guard::new(options.allow.clone(), options.deny.clone()),
+        options: ListenOptions {
+            backlog: options.backlog,
+            keepalive: options.keepalive,
+            reuse_port: options.reuse_port,
+            unix_mode: options.unix_mode,
+        },
+    };
+    Ok(Wanted { place, which: options.which(), said: said.into() })
+}
+
+/// Whether both can't be bound.
+fn overlap(one: &Wanted, other: &Wanted) -> bool {
+    let (one, other) = (&one.place.endpoint, &other.place.endpoint);
+    one.same_socket(other) && one.address().is_none_or(|address| address.port() != 0)
+}
+
+fn limits(options: &Options) -> Result<Limits, Failure> {
+    Ok(Limits {
+        connections_max: options.connections_max as usize,
+        idle_after: options.idle_after,
+        stall_after: options.stall_after,
+        outbox_bytes_max: outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?,
+        ..Limits::default()
+    })
+}
+
+/// A reply as long as the longest message must fit on top of what may wait already, or a peer that did
+/// nothing wrong would be taken for a slow reader.
+fn outbox_bytes_max(asked: Option<usize>, message_bytes_max: usize) -> Result<usize, Failure> {
+    let least = (message_bytes_max + 128 * 1024).min(Limits::BYTES_MAX);
+    match asked {
+        None => Ok(least.max(Limits::default().outbox_bytes_max)),
+        Some(bytes) if bytes >= least => Ok(bytes),
+        Some(bytes) => Err(Failure::Usage(format!(
+            "--outbox-bytes-max {bytes} is too small for messages of {message_bytes_max} bytes: \
+             give it at least {least}, or lower --message-bytes-max",
+        ))),
+    }
+}
+
+/// What was asked for first, then RUST_LOG, then info.
+fn level(options: &Options) -> Result<LevelFilter, Failure> {
+    match (options.log_level, std::env::var("RUST_LOG")) {
+        (Some(level), _) => Ok(level.into()),
+        (None, Ok(level)) if !level.is_empty() => level.parse().map_err(|_| {
+            let levels = "off, error, warn, info, debug or trace";
+            Failure::Usage(format!("RUST_LOG={level:?} is no log level: use {levels}"))
+        }),
+        _ => Ok(LevelFilter::Info),
+    }
+}

@@ -1,0 +1,285 @@
+//! The configuration file: what it says is what runs, the command line wins, mistakes are named with their place,
+//! and SIGHUP changes what has changed without dropping anyone.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use support::*;
+
+/// A file in a directory of its own.
+struct Config {
+    directory: Directory,
+}
+
+impl Config {
+    fn of(text: &str) -> Config {
+        let config = Config { directory: Directory::new() };
+        config.write(text);
+        config
+    }
+
+    fn path(&self) -> String {
+        self.directory.path("switchboard.toml").display().to_string()
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.path(), text).expect("the directory is ours");
+    }
+
+    /// Runs it; `listeners` ready lines are awaited.
+    fn serve(&self, listeners: usize) -> Server {
+        let mut server =
+            Server::start_command(switchboard().args(["serve", "--config", &self.path()]), listeners);
+        server.read_log();
+        server
+    }
+
+    fn check(&self) -> Output {
+        switchboard().args(["check", "--config", &self.path()]).output().expect("it can be started")
+    }
+}
+
+/// Sends SIGHUP, and waits until it has been heeded.
+fn reload(server: &Server) {
+    let heeded = |log: &[String]| log.iter().filter(|line| line.contains("reloaded")).count();
+    let before = heeded(&server.log());
+    server.signal(Signal::SIGHUP);
+    until("the reload", || (heeded(&server.log()) > before).then_some(()));
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it speaks UTF-8")
+}
+
+/// A port that is free, and stays so with some luck: whoever wants to know it before it is bound.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
+
+const TWO: &str = r#"
+[[listener]]
+url = "tcp+lines://127.0.0.1:0"
+service = "reply"
+message = "Come in!"
+
+[[listener]]
+url = "tcp://127.0.0.1:0"
+service = "echo"
+
+[[listener]]
+url = "udp://127.0.0.1:0"
+service = "reply"
+message = "Who?"
+"#;
+
+#[test]
+fn each_listener_has_its_own_service() {
+    let server = Config::of(TWO).serve(3);
+    let (mut alice, mut bob) = (server.call_at(0), server.call_at(1));
+    alice.say("hello\n");
+    alice.hear("Come in!\n");
+    bob.echo("hello");
+    alice.say("again\n");
+    alice.hear("Come in!\n");
+    let carol = datagrams_to(server.address(2));
+    carol.send(b"?").expect("it goes out");
+    let mut answer = [0; 16];
+    assert_eq!(carol.recv(&mut answer).map(|count| &answer[..count]).ok(), Some(&b"Who?"[..]));
+    server.stop();
+}
+
+#[test]
+fn a_listener_has_limits_of_its_own() {
+    let config = r#"
+        message-bytes-max = "16B"
+        [[listener]]
+        url = "tcp+lines://127.0.0.1:0"
+        [[listener]]
+        url = "tcp+lines://127.0.0.1:0"
+        message-bytes-max = "64B"
+        connections-max = 1
+    "#;
+    let server = Config::of(config).serve(2);
+    let (mut alice, mut bob) = (server.call_at(0), server.call_at(1));
+    bob.echo("a line of more than sixteen bytes\n");
+    alice.say("a line of more than sixteen bytes\n");
+    alice.hear("error: a message of more than 16 bytes\n");
+    let mut waiting = server.call_at(1);
+    waiting.say("me, too\n");
+    server.logs("1 connections of listener 1 are open, the most allowed");
+    drop(bob);
+    waiting.hear("me, too\n");
+    server.stop();
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let config = Config::of(TWO);
+    let arguments = ["serve", "reply", "--message", "No.", "--config", &config.path()];
+    let mut server = Server::start_command(switchboard().args(arguments), 3);
+    server.read_log();
+    let mut bob = server.call_at(1);
+    bob.say("hello");
+    bob.hear("No.");
+    server.stop();
+
+    let arguments = ["serve", "--listen", TCP, "--config", &config.path()];
+    let mut server = Server::start_command(switchboard().args(arguments), 1);
+    server.read_log();
+    server.call().echo("the file's listeners are not there");
+    server.stop();
+}
+
+#[test]
+fn check_says_what_would_run_and_binds_nothing() {
+    let port = free_port();
+    let config =
+        Config::of(&format!("[[listener]]\nurl = \"tcp://127.0.0.1:{port}\"\nservice = \"source\"\n"));
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free");
+    let output = config.check();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains(&format!("tcp://127.0.0.1:{port} source (")), "{said}");
+    assert!(said.contains("switchboard.toml:1:1)") && said.contains("idle 300s"), "{said}");
+}
+
+#[test]
+fn mistakes_are_named_with_file_line_and_column() {
+    for (config, complaint) in [
+        (
+            "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\nidle = \"5s\"\n",
+            "switchboard.toml:3:1: the key \"idle\"",
+        ),
+        ("[[listener]]\nurl = 8080\n", "switchboard.toml:2:7: invalid value '8080' for '--listen <URL>'"),
+        ("idle-after = {}\n", "switchboard.toml:1:14: idle-after: a string was expected, not a table"),
+        ("what is this", "switchboard.toml:1:6: "),
+        (
+            "[[listener]]\nurl = \"tcp://127.0.0.1:9\"\n[[listener]]\nurl = \"tcp+lines://127.0.0.1:9\"\n",
+            "switchboard.toml:3:1: tcp+lines://127.0.0.1:9 is taken already, by tcp://127.0.0.1:9 (",
+        ),
+        (
+            "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\noutbox-bytes-max = \"1KiB\"\n",
+            "switchboard.toml:1:1: --outbox-bytes-max 1024 is too small",
+        ),
+    ] {
+        for output in [Config::of(config).check(), {
+            let config = Config::of(config);
+            switchboard().args(["serve", "--config", &config.path()]).output().expect("it can be started")
+        }] {
+            let said = text(&output.stderr);
+            assert!(said.lines().count() == 1 && said.contains(complaint), "{config:?}: {said}");
+            assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = switchboard().args(["check", "--config", "/no/such.toml"]).output().expect("it starts");
+    let said = text(&output.stderr);
+    assert!(said.contains("/no/such.toml: cannot read it: No such file"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_reload_adds_and_removes_listeners_and_drops_nobody() {
+    let ports = [free_port(), free_port()];
+    let listener = |port: u16, service: &str| {
+        format!("[[listener]]\nurl = \"tcp://127.0.0.1:{port}\"\nservice = \"{service}\"\n")
+    };
+    let config = Config::of(&listener(ports[0], "echo"));
+    let server = config.serve(1);
+    let mut alice = server.call();
+    alice.echo("before");
+
+    config.write(&(listener(ports[0], "echo") + &listener(ports[1], "discard")));
+    reload(&server);
+    let urls = ports.map(|port| format!("tcp://127.0.0.1:{port}"));
+    let mut bob = Client::to(&urls[1]);
+    bob.say("to nobody");
+    alice.echo("meanwhile");
+
+    config.write(&listener(ports[1], "discard"));
+    reload(&server);
+    alice.echo("her listener is gone, she is not");
+    assert!(Client::try_to(&urls[0]).is_err(), "nobody listens there");
+    bob.say("still to nobody");
+
+    // Another service on the same socket: those who are there keep the one they have.
+    config.write(&listener(ports[1], "echo"));
+    reload(&server);
+    Client::to(&urls[1]).echo("to myself");
+    bob.say("to nobody, as ever");
+    bob.half_close();
+    bob.hear_end();
+    alice.echo("after");
+    let end = server.stop();
+    assert_eq!(end.summary().of("accepted"), 3, "{:?}", end.summary());
+}
+
+#[test]
+fn a_reload_gives_new_limits_to_those_who_are_there() {
+    let with = |limits: &str| format!("{limits}\n[[listener]]\nurl = \"tcp+lines://127.0.0.1:0\"\n");
+    let config = Config::of(&with(""));
+    let server = config.serve(1);
+    let mut alice = server.call();
+    alice.echo("hello\n");
+    config.write(&with("idle-after = \"50ms\"\nlog-level = \"debug\"\nmessage-bytes-max = \"8B\""));
+    reload(&server);
+    alice.hear_end();
+    server.logs("closed: idle");
+    let mut bob = server.call();
+    bob.say("more than eight bytes\n");
+    bob.hear("error: a message of more than 8 bytes\n");
+    server.stop();
+}
+
+#[test]
+fn another_framing_on_the_same_socket_refuses_nobody() {
+    let port = free_port();
+    let with = |scheme: &str| format!("[[listener]]\nurl = \"{scheme}://127.0.0.1:{port}\"\n");
+    let config = Config::of(&with("tcp"));
+    let server = config.serve(1);
+    let mut alice = server.call();
+    alice.echo("raw");
+    server.pause();
+    config.write(&with("tcp+lines"));
+    server.signal(Signal::SIGHUP);
+    server.go_on();
+    server.logs("reloaded: 1 listeners go on, 0 are new, 0 are gone");
+    let mut bob = server.call();
+    bob.say("half a ");
+    alice.echo("raw");
+    bob.say("line\n");
+    bob.hear("half a line\n");
+    server.stop();
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let config = Config::of("[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n");
+    let server = config.serve(1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port();
+    for (bad, why) in [
+        ("[[listener]]\nurl = \"tcp://127.0.0.1:0\"\nidle = \"5s\"\n".to_owned(), "switchboard.toml:3:1"),
+        (format!("idle-after=\"1ms\"\n[[listener]]\nurl = \"tcp://127.0.0.1:{port}\"\n"), "cannot listen on"),
+    ] {
+        let mut alice = server.call();
+        config.write(&bad);
+        server.signal(Signal::SIGHUP);
+        server.logs(why);
+        alice.echo("still here");
+        server.call().echo("and so is the listener");
+    }
+    fs::remove_file(Path::new(&config.path())).expect("it is ours");
+    server.signal(Signal::SIGHUP);
+    server.logs("cannot read it");
+    server.call().echo("even without a file");
+    server.stop();
+}
