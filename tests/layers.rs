@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/server",
         &["endpoint", "guard", "logging", "protocol", "reactor", "service", "transport"],
-        &["log", "mio", "signal_hook", "signal_hook_mio"],
+        &["listenfd", "log", "mio", "rustix", "sd_notify", "signal_hook", "signal_hook_mio", "socket2"],
     ),
     (
         "src/load",
@@ -37,9 +37,12 @@ const CRATES: &[&str] = &[
     "hdrhistogram",
     "indicatif",
     "ipnet",
+    "listenfd",
     "log",
     "mio",
     "nix",
+    "rustix",
+    "sd_notify",
     "serde",
     "serde_json",
     "signal_hook",

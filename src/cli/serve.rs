@@ -16,8 +16,10 @@ use crate::endpoint::Endpoint;
 use crate::guard::IpNet;
 use crate::reactor::Limits;
 use crate::server::Server;
+use crate::server::inherited::Inherited;
 use crate::server::place::Bound;
 use crate::server::running::{Running, Source as Place};
+use crate::server::succession;
 use crate::service::Service;
 use crate::service::directory::{Directory, Which};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
@@ -107,6 +109,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "MODE", value_parser = octal)]
     pub(super) unix_mode: Option<u32>,
 
+    /// Take the listening sockets from the process that was started with the same path, and let it finish
+    /// with whom it has; nobody is refused meanwhile. The first one waits there for the next.
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) take_over: Option<PathBuf>,
+
     /// What to log; RUST_LOG says it, too.
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub(super) log_level: Option<LogLevel>,
@@ -186,15 +193,28 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     log::info!("at most {} connections are served at a time", limits(&settings).connections_max);
     let server = Server::new(service).limits(limits(&settings)).drain_for(settings.drain_for);
     let mut running = server.start().map_err(failed)?;
+    let mut inherited = Inherited::from_systemd().map_err(failed)?;
+    if let Some(path) = &settings.take_over {
+        running.take_over(succession::take_over(path, &mut inherited).map_err(failed)?);
+    }
     let mut open = Vec::new();
-    for wanted in settings.listeners {
-        let bound = Bound::bind(&wanted.place.endpoint, &wanted.place.options).map_err(failed)?;
+    for wanted in settings.listeners_at(inherited.places().cloned().collect()) {
+        let bound = match inherited.take(&wanted.place.endpoint, &wanted.place.options) {
+            Some(bound) => bound,
+            None => Bound::bind(&wanted.place.endpoint, &wanted.place.options),
+        };
+        let bound = bound.map_err(failed)?;
         let source = listen(&mut running, &wanted, bound).map_err(failed)?;
         open.push((source, wanted));
     }
+    for place in inherited.places() {
+        log::warn!("a socket at {place} was passed to us, and no listener is wanted there: it is closed");
+    }
+    drop(inherited);
     let reload = |running: &mut Running<_>| {
         let outcome = Settings::read(line).and_then(|settings| {
-            let what = change(running, &mut open, settings.listeners.clone()).map_err(failed)?;
+            let places = open.iter().map(|(_, wanted)| wanted.place.endpoint.clone()).collect();
+            let what = change(running, &mut open, settings.listeners_at(places)).map_err(failed)?;
             running.set_limits(limits(&settings));
             running.set_drain_for(settings.drain_for);
             crate::logging::set_level(settings.log_level);

@@ -4,6 +4,7 @@
 //!
 //! Invariant: no two listeners want the same place.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -21,6 +22,7 @@ use crate::transport::ListenOptions;
 
 /// Where it listens where nobody says otherwise.
 const EVERYDAY: &str = "tcp://127.0.0.1:8080";
+const BY_DEFAULT: &str = "by default";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Settings {
     pub(super) drain_for: Duration,
     pub(super) log_level: LevelFilter,
     pub(super) listeners: Vec<Wanted>,
+    /// Where the process waits that we take over from.
+    pub(super) take_over: Option<PathBuf>,
     /// Listeners may have different services, and other ones later.
     pub(super) from_file: bool,
 }
@@ -56,8 +60,9 @@ impl Settings {
         let alone = parse(&command, line.in_full(&command))?;
         let Some(path) = &alone.config else {
             let mut listeners = Vec::new();
+            let said = if alone.listen.is_empty() { BY_DEFAULT } else { "--listen" };
             for endpoint in places(&alone) {
-                listeners.push(wanted(&alone, endpoint, "--listen")?);
+                listeners.push(wanted(&alone, endpoint, said)?);
             }
             return Settings::of(&alone, listeners, false);
         };
@@ -69,7 +74,11 @@ impl Settings {
         let from_tables = if line.says("listen") { Vec::new() } else { file.listeners(&command, line) };
         let only_tables = process.listen.is_empty() && !from_tables.is_empty();
         if !only_tables {
-            let said = if line.says("listen") { "--listen" } else { &place };
+            let said = match process.listen.is_empty() {
+                true => BY_DEFAULT,
+                false if line.says("listen") => "--listen",
+                false => &place,
+            };
             for endpoint in places(&process) {
                 listeners.push(wanted(&process, endpoint, said)?);
             }
@@ -101,8 +110,24 @@ impl Settings {
             drain_for: process.drain_for,
             log_level: level(process)?,
             listeners,
+            take_over: process.take_over.clone(),
             from_file,
         })
+    }
+
+    /// The listeners. Where nobody said where to listen, they are at these places, if there are any: where we
+    /// were given sockets.
+    pub(super) fn listeners_at(&self, places: Vec<Endpoint>) -> Vec<Wanted> {
+        match &self.listeners[..] {
+            [everyday] if everyday.said == BY_DEFAULT && !places.is_empty() => {
+                let at = |endpoint| Wanted {
+                    place: Place { endpoint, ..everyday.place.clone() },
+                    ..everyday.clone()
+                };
+                places.into_iter().map(at).collect()
+            }
+            listeners => listeners.to_vec(),
+        }
     }
 }
 

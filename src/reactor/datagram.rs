@@ -87,6 +87,11 @@ impl Datagrams {
 }
 
 impl<H: Handler> Reactor<H> {
+    /// This datagram socket; `None` once it is closed.
+    pub fn datagram_socket(&self, index: usize) -> Option<&UdpSocket> {
+        self.board.datagrams.get(index)?.socket.as_ref()
+    }
+
     /// Receives and sends no more there, and gives the socket back. What waits to be received stays in it.
     pub fn unlisten_datagrams(&mut self, index: usize) -> Option<UdpSocket> {
         let datagrams = self.board.datagrams.get_mut(index)?;

@@ -124,6 +124,11 @@ impl<H: Handler> Reactor<H> {
         Some(socket)
     }
 
+    /// The socket of this listener; `None` once it listens no more.
+    pub fn listener(&self, index: usize) -> Option<&<H::Transport as Transport>::Listener> {
+        self.listeners.get(index)?.socket.as_ref()
+    }
+
     /// Replaces the limits of a listener, and of its connections.
     pub fn set_listener_limits(&mut self, index: usize, limits: Limits) {
         let limits = self.board.checked(Arc::new(limits));

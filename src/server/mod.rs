@@ -5,12 +5,21 @@
 //! [`Server::run`] turns that until it is told to stop.
 //!
 //! - [`place`]: one place where a server listens, and what holds there;
-//! - [`running`]: the loop's owner: signals, changes, the stop;
-//! - [`summary`]: what has happened so far, in one line.
+//! - [`running`]: the loop's owner: changes, the stop; `outside`: who speaks to it: signals, an heir, systemd;
+//! - `inherited`, `succession`: sockets that others have bound, and how they are handed on (feature `cli`);
+//! - `supervisor`: systemd is told how we are (feature `cli`);
+//! - `summary`: what has happened so far, in one line.
 
+#[cfg(feature = "cli")]
+pub mod inherited;
+mod outside;
 pub mod place;
 pub mod running;
+#[cfg(feature = "cli")]
+pub mod succession;
 mod summary;
+#[cfg(feature = "cli")]
+mod supervisor;
 
 use std::io;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A server that runs: the loop's owner.
 //!
-//! It turns the reactor, hears the signals, and says where it listens. What holds can change meanwhile: places
+//! It turns the reactor, heeds what comes from outside (`outside`), and says where it listens. What holds can change meanwhile: places
 //! come and go, limits and guards are replaced, and no connection is closed for it that the new ones still
 //! allow. (A listener that goes takes nobody with it: who came by it stays until he has finished.)
 //!
@@ -14,6 +14,7 @@ use crate::reactor::{Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::{self, Exchange};
 
+use super::outside::{Outside, Told};
 use super::place::{Bound, Place};
 use super::summary::summary;
 
@@ -23,8 +24,10 @@ pub struct Running<S: Service> {
     places: Vec<Open>,
     drain_for: Duration,
     announce: bool,
-    /// Signals have been heard of, and the ready lines are out.
+    /// The ready lines are out.
     begun: bool,
+    #[cfg(feature = "cli")]
+    inheritance: Option<super::succession::Inheritance>,
 }
 
 /// A place where we listen.
@@ -45,7 +48,15 @@ pub enum Source {
 
 impl<S: Service> Running<S> {
     pub(super) fn new(reactor: Reactor<Exchange<S>>, drain_for: Duration, announce: bool) -> Self {
-        Running { reactor, places: Vec::new(), drain_for, announce, begun: false }
+        Running {
+            reactor,
+            places: Vec::new(),
+            drain_for,
+            announce,
+            begun: false,
+            #[cfg(feature = "cli")]
+            inheritance: None,
+        }
     }
 
     pub(super) fn into_reactor(self) -> Reactor<Exchange<S>> {
@@ -144,46 +155,109 @@ impl<S: Service> Running<S> {
         self.drain_for = time;
     }
 
+    /// Once it listens, whoever we have taken over from is told so, and we wait for our own heir.
+    #[cfg(feature = "cli")]
+    pub fn take_over(&mut self, inheritance: super::succession::Inheritance) {
+        self.inheritance = Some(inheritance);
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn inheritance(&mut self) -> Option<super::succession::Inheritance> {
+        self.inheritance.take()
+    }
+
+    /// The sockets of all places.
+    #[cfg(feature = "cli")]
+    pub(super) fn sockets(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        self.places.iter().filter_map(|open| match open.source {
+            Source::Listener(index) => self.reactor.listener(index).map(AsFd::as_fd),
+            Source::Socket(index) => self.reactor.datagram_socket(index).map(AsFd::as_fd),
+        })
+    }
+
+    pub(super) fn reactor(&mut self) -> &mut Reactor<Exchange<S>> {
+        &mut self.reactor
+    }
+
     /// Turns until it is told to stop. See [`super::Server::run_with`].
     ///
     /// # Errors
     /// Those of the poll, and of standard output where it can't be told where we listen.
     pub fn run(mut self, mut on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
-        let mut signals = Signals::watch(&mut self.reactor)?;
+        let mut outside = Outside::watch(&mut self)?;
         for open in &self.places {
             announce(open, self.announce)?;
         }
         self.begun = true;
-        leave_the_loop_alone();
+        outside.begin(&mut self)?;
         loop {
-            match signals.turn(&mut self.reactor, None)? {
-                Some(Told::Stop) => break,
-                Some(Told::Reload) => on_reload(&mut self),
+            match outside.turn(&mut self, None)? {
                 None => {}
+                Some(Told::Reload) => {
+                    outside.reloading();
+                    on_reload(&mut self);
+                    outside.reloaded();
+                }
+                Some(Told::Stop) => break,
+                Some(Told::HandedOver) => {
+                    self.serve_the_last(&mut outside)?;
+                    break;
+                }
             }
         }
-        self.stop(&mut signals)
+        self.stop(&mut outside)
+    }
+
+    /// Another process listens on our sockets. Those who are here are served until they have finished, for at
+    /// most `drain_for`: a reply that is lost because we hurried would be lost for nothing.
+    fn serve_the_last(&mut self, outside: &mut Outside) -> io::Result<()> {
+        for open in self.places.drain(..) {
+            match open.source {
+                Source::Listener(index) => {
+                    if let Some(mut listener) = self.reactor.unlisten(index, true) {
+                        listener.leave_file();
+                    }
+                }
+                Source::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
+            }
+        }
+        outside.leave();
+        log::info!("handed over: {} connections stay until they have finished", self.connections());
+        self.until_empty(outside)
     }
 
     /// Nobody new; what was read is answered and delivered, each peer gets our end of file, and who is not
     /// done in time, or at the second signal, is cut off.
-    fn stop(&mut self, signals: &mut Signals) -> io::Result<()> {
-        let reactor = &mut self.reactor;
-        reactor.drain();
-        log::info!("stopping: {} connections to finish", reactor.board().connections());
+    fn stop(mut self, outside: &mut Outside) -> io::Result<()> {
+        outside.stopping();
+        self.reactor.drain();
+        log::info!("stopping: {} connections to finish", self.connections());
+        self.until_empty(outside)?;
+        if self.connections() > 0 {
+            log::warn!("stopped without waiting for {} connections", self.connections());
+            self.reactor.cut();
+        }
+        log::info!("{}", summary(&mut self.reactor));
+        Ok(())
+    }
+
+    /// Turns until nobody is left, for at most `drain_for` or until a signal says stop.
+    fn until_empty(&mut self, outside: &mut Outside) -> io::Result<()> {
         // `None` where it is so far away that nobody lives to see it: no bound.
         let deadline = Instant::now().checked_add(self.drain_for);
-        while reactor.board().connections() > 0 {
+        while self.connections() > 0 {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let now =
-                left.is_some_and(|left| left.is_zero()) || signals.turn(reactor, left)? == Some(Told::Stop);
-            if now {
-                log::warn!("stopped without waiting for {} connections", reactor.board().connections());
-                reactor.cut();
+            let over = left.is_some_and(|left| left.is_zero());
+            if over || outside.turn(self, left)? == Some(Told::Stop) {
+                break;
             }
         }
-        log::info!("{}", summary(reactor));
         Ok(())
+    }
+
+    fn connections(&mut self) -> usize {
+        self.reactor.board().connections()
     }
 }
 
@@ -203,70 +277,3 @@ fn say(line: &str) -> io::Result<()> {
         .and_then(|()| stdout.flush())
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
 }
-
-/// What a signal asks for. (Without signals, nobody asks.)
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Stop,
-    Reload,
-}
-
-/// The signals that speak to a server, as a source in its own poll.
-#[cfg(feature = "cli")]
-struct Signals(signal_hook_mio::v1_0::Signals);
-
-#[cfg(feature = "cli")]
-impl Signals {
-    fn watch<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> io::Result<Signals> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-        let mut signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
-        reactor.watch_signals(&mut signals)?;
-        Ok(Signals(signals))
-    }
-
-    /// Turns once; what a signal asked for, a stop before anything else.
-    fn turn<S: Service>(
-        &mut self,
-        reactor: &mut Reactor<Exchange<S>>,
-        timeout: Option<Duration>,
-    ) -> io::Result<Option<Told>> {
-        use signal_hook::consts::{SIGHUP, SIGUSR1};
-        let mut told = None;
-        if reactor.turn(timeout)?.signalled {
-            for signal in self.0.pending() {
-                match signal {
-                    SIGUSR1 => log::info!("{}", summary(reactor)),
-                    SIGHUP => told = told.or(Some(Told::Reload)),
-                    _ => told = Some(Told::Stop),
-                }
-            }
-        }
-        Ok(told)
-    }
-}
-
-/// Nobody says anything.
-#[cfg(not(feature = "cli"))]
-struct Signals;
-
-#[cfg(not(feature = "cli"))]
-impl Signals {
-    fn watch<S: Service>(_reactor: &mut Reactor<Exchange<S>>) -> io::Result<Signals> {
-        Ok(Signals)
-    }
-
-    fn turn<S: Service>(
-        &mut self,
-        reactor: &mut Reactor<Exchange<S>>,
-        timeout: Option<Duration>,
-    ) -> io::Result<Option<Told>> {
-        reactor.turn(timeout).map(|_| None)
-    }
-}
-
-#[cfg(feature = "cli")]
-use crate::logging::leave_the_loop_alone;
-
-#[cfg(not(feature = "cli"))]
-fn leave_the_loop_alone() {}

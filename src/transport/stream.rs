@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub enum Stream {
 pub enum Listener {
     /// A TCP listener.
     Tcp(TcpListener),
-    /// A Unix listener, and the file that is its name.
-    Unix(UnixListener, SocketFile),
+    /// A Unix listener, and the file that is its name; `None` where that is somebody else's.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// Where a stream comes from.
@@ -236,6 +237,24 @@ macro_rules! watch_the_socket_inside {
         }
     };
 }
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.as_fd(),
+            Stream::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(socket) => socket.as_fd(),
+            Listener::Unix(socket, _) => socket.as_fd(),
+        }
+    }
+}
+
 watch_the_socket_inside!(Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket);
 watch_the_socket_inside!(Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket);
 
@@ -259,7 +278,40 @@ impl Listener {
     pub fn unix(path: &Path, options: &ListenOptions) -> io::Result<Listener> {
         make_way(path)?;
         let listener = bind_unix(path, options)?;
-        Ok(Listener::Unix(listener, SocketFile::of(path)?))
+        Ok(Listener::Unix(listener, Some(SocketFile::of(path)?)))
+    }
+
+    /// Takes over a TCP socket that listens already, with what [`Listener::tcp`] would have told it.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    #[cfg(feature = "socket-options")]
+    pub fn adopt_tcp(listener: std::net::TcpListener, options: &ListenOptions) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        tell(socket2::SockRef::from(&listener), options)?;
+        Ok(Listener::Tcp(TcpListener::from_std(listener)))
+    }
+
+    /// Takes over a Unix socket that listens already, and its file, if that is ours from now on.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    #[cfg(feature = "socket-options")]
+    pub fn adopt_unix(
+        listener: std::os::unix::net::UnixListener,
+        file: Option<SocketFile>,
+    ) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        Ok(Listener::Unix(UnixListener::from_std(listener), file))
+    }
+
+    /// Its file is somebody else's from now on: it stays when the listener goes.
+    pub fn leave_file(&mut self) {
+        if let Listener::Unix(_, file) = self
+            && let Some(file) = file.take()
+        {
+            file.leave();
+        }
     }
 
     /// The TCP address that it is bound to.
@@ -292,17 +344,33 @@ pub fn bind_udp(address: SocketAddr, options: &ListenOptions) -> io::Result<UdpS
     Err(without_socket_options("reuse_port"))
 }
 
+/// Takes over a UDP socket that is bound already.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(true)?;
+    Ok(UdpSocket::from_std(socket))
+}
+
+/// What a TCP listener passes on to all that it accepts.
+#[cfg(feature = "socket-options")]
+fn tell(socket: socket2::SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    match options.keepalive {
+        Some(time) => socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(time)),
+        None => Ok(()),
+    }
+}
+
 #[cfg(feature = "socket-options")]
 fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
-    use socket2::{Domain, Socket, TcpKeepalive, Type};
+    use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(time) = options.keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
-    }
+    tell((&socket).into(), options)?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))
@@ -376,10 +444,19 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<SocketFile> {
+    /// The file that is there now, as ours.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn of(path: &Path) -> io::Result<SocketFile> {
         let path = std::path::absolute(path)?;
         let identity = identity(&path)?;
         Ok(SocketFile { path, identity })
+    }
+
+    /// Leaves it where it is.
+    fn leave(mut self) {
+        self.path.clear(); // nothing is called so
     }
 }
 

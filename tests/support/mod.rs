@@ -66,7 +66,12 @@ impl Server {
     /// Runs a command that becomes a switchboard and says in so many lines where it listens. Its
     /// standard error is a pipe that nobody reads yet, and that holds little.
     pub(crate) fn start_command(command: &mut Command, listeners: usize) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Server::start_activated(command.stdin(Stdio::null()), listeners)
+    }
+
+    /// The same, with the standard input that it has.
+    pub(crate) fn start_activated(command: &mut Command, listeners: usize) -> Server {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be started");
         #[cfg(target_os = "linux")]
         fcntl(child.stderr.as_ref().expect("it is piped"), FcntlArg::F_SETPIPE_SZ(4096))

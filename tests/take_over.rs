@@ -1,0 +1,148 @@
+//! The hand-over: a new process takes the sockets of the old one, and nobody notices.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Command;
+
+use support::*;
+
+fn serve(path: &Path, arguments: &[&str], listeners: usize) -> Server {
+    let mut command: Command = switchboard();
+    command.args(["serve"]).args(arguments).arg("--take-over").arg(path);
+    let mut server = Server::start_command(&mut command, listeners);
+    server.read_log();
+    server
+}
+
+#[test]
+fn an_heir_serves_on_the_same_sockets_and_the_predecessor_finishes_with_whom_it_has() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let unix = directory.url("unix", "echo.sock");
+    let first = serve(&path, &["--listen", TCP, "--listen", &unix, "--listen", UDP], 3);
+    let urls: Vec<String> = first.urls().to_vec();
+    let (mut alice, mut bob) = (first.call(), first.call_at(1));
+    alice.echo("hello");
+    bob.echo("hello");
+
+    let arguments: Vec<&str> = urls.iter().flat_map(|url| ["--listen", url]).collect();
+    let second = serve(&path, &arguments, 3);
+    assert_eq!(second.urls(), urls);
+    first.logs("handed over: 2 connections stay");
+    second.logs("taken over");
+    // Those who were there stay with the first, as long as they like.
+    alice.echo("still with the first");
+    let (mut carol, mut dave) = (second.call(), second.call_at(1));
+    carol.echo("with the second");
+    dave.echo("with the second");
+    let erin = datagrams_to(second.address(2));
+    erin.send(b"with the second").expect("it goes out");
+    assert_eq!(erin.recv(&mut [0; 64]).ok(), Some(15));
+    alice.hang_up();
+    bob.echo("alone with the first");
+    bob.hang_up();
+    let end = first.wait();
+    assert_eq!(end.code, Some(0));
+    assert_eq!(end.summary().of("accepted"), 2, "{:?}", end.summary());
+    let summary = second.stop().summary();
+    assert_eq!((summary.of("accepted"), summary.of("datagrams in")), (2, 1), "{summary:?}");
+    assert!(!exists(&directory.path("echo.sock")) && !exists(&path), "the last one puts the files away");
+}
+
+#[test]
+fn after_drain_for_who_is_still_there_is_finished() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let first = serve(&path, &["--listen", TCP, "--drain-for", "100ms"], 1);
+    let mut alice = first.call();
+    alice.echo("hello");
+    let second = serve(&path, &["--listen", first.url()], 1);
+    alice.hear_end();
+    alice.hang_up();
+    assert_eq!(first.wait().code, Some(0));
+    second.stop();
+}
+
+#[test]
+fn an_heir_that_fails_changes_nothing() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let first = serve(&path, &["--listen", TCP], 1);
+    // One that takes the sockets, and dies.
+    let mut heir = UnixStream::connect(&path).expect("it listens there");
+    let mut heard = [0; 64];
+    let count = heir.read(&mut heard).expect("it is given something");
+    assert!(heard[..count].starts_with(b"socket\n"));
+    drop(heir);
+    first.logs("the other process went away");
+    // One that says something else.
+    let mut stranger = UnixStream::connect(&path).expect("it listens there");
+    stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it is taken");
+    // Another place can't be had.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let output = switchboard()
+        .args(["serve", "--listen", &format!("tcp://{}", taken.local_addr().expect("it is bound"))])
+        .arg("--take-over")
+        .arg(&path)
+        .output()
+        .expect("it can be started");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    first.call().echo("as ever");
+    first.stop();
+}
+
+#[test]
+fn who_does_not_hand_over_is_named() {
+    let directory = Directory::new();
+    let path = directory.path("other.sock");
+    let other = UnixListener::bind(&path).expect("the directory is ours");
+    let answering = std::thread::spawn(move || {
+        let (mut caller, _) = other.accept().expect("it calls");
+        caller.write_all(b"220 smtp.example.com\r\n").expect("it listens");
+    });
+    let output = switchboard()
+        .args(["serve", "--listen", TCP, "--take-over"])
+        .arg(&path)
+        .output()
+        .expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("other.sock: who listens there is no switchboard that hands over"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    answering.join().expect("it said its line");
+}
+
+/// `bench` checks every reply, and connects anew for each: what is refused or lost shows.
+#[cfg(feature = "load")]
+#[test]
+fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let report = directory.path("report.json");
+    let mut server = serve(&path, &["--listen", TCP], 1);
+    let url = server.url().to_owned();
+    let mut bench = switchboard();
+    bench.args(["bench", &url, "--churn", "--connections", "8", "--duration", "60s", "--warmup", "off"]);
+    bench.args(["--no-self-test", "--quiet", "--json"]).arg(&report);
+    let mut bench = Server::start_command(&mut bench, 0);
+    bench.read_log();
+    for _ in 0..10 {
+        server.summary_until("the load to reach this process", |summary| summary.of("accepted") >= 100);
+        let heir = serve(&path, &["--listen", &url], 1);
+        let end = server.wait();
+        assert_eq!(end.code, Some(0));
+        assert_eq!(end.summary().of("cut"), 0, "{:?}", end.summary());
+        server = heir;
+    }
+    server.summary_until("the load to reach the last", |summary| summary.of("accepted") >= 100);
+    bench.signal(Signal::SIGINT);
+    assert_eq!(bench.wait().code, Some(0));
+    server.stop();
+    let text = std::fs::read_to_string(&report).expect("it was written");
+    let report: switchboard::load::report::Report = serde_json::from_str(&text).expect("it is a report");
+    assert_eq!(report.failures, Default::default(), "{:#?}", report.failures);
+    assert!(report.replies > 1000, "{}", report.replies);
+}
