@@ -53,7 +53,8 @@
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.
 //! 4. `load` (with the feature of that name): the load generator, whose clients stand on the same reactor; begin
 //!    at `run`, which is a run from the first connection to the report.
-//! 5. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
+//! 5. [`guide`]: running it in front of the world.
+//! 6. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
 //!
 //! # Features
 //!
@@ -66,6 +67,7 @@
 pub mod cli;
 pub mod endpoint;
 pub mod guard;
+pub mod guide;
 #[cfg(feature = "load")]
 pub mod load;
 #[cfg(feature = "cli")]

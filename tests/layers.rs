@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/guard", &[], &["ipnet"]),
     ("src/transport", &["reactor"], &["mio", "socket2"]),
     ("src/endpoint.rs", &["protocol"], &[]),
+    ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "simple_logger"]),
     ("src/service", &["guard", "protocol", "reactor", "transport"], &["log"]),
     (
