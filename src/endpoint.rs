@@ -1,6 +1,6 @@
 //! Endpoints: where to listen or connect to, and what is spoken there, as a URL says it.
 //!
-//! `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
+//! `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
 //! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. IPv6 stands in brackets.
 
 use std::fmt;
@@ -15,6 +15,8 @@ use crate::protocol::Framing;
 pub enum Endpoint {
     /// A TCP address.
     Tcp(SocketAddr, Framing),
+    /// A TCP address where TLS is spoken, and the host as it was written: what a certificate is for.
+    Tls(SocketAddr, Framing, String),
     /// A Unix stream socket.
     Unix(PathBuf, Framing),
     /// A UDP address.
@@ -25,17 +27,28 @@ impl Endpoint {
     /// Its address; `None` for a path.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Endpoint::Tcp(address, _) | Endpoint::Udp(address) => Some(*address),
+            Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) | Endpoint::Udp(address) => Some(*address),
             Endpoint::Unix(..) => None,
         }
+    }
+
+    /// The same with this address; a path stays what it is.
+    pub fn at(mut self, new: SocketAddr) -> Endpoint {
+        match &mut self {
+            Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) | Endpoint::Udp(address) => *address = new,
+            Endpoint::Unix(..) => {}
+        }
+        self
     }
 
     /// Whether one socket would do for both: they differ in what is spoken alone.
     pub fn same_socket(&self, other: &Endpoint) -> bool {
         match (self, other) {
-            (Endpoint::Tcp(one, _), Endpoint::Tcp(other, _)) | (Endpoint::Udp(one), Endpoint::Udp(other)) => {
-                one == other
-            }
+            (
+                Endpoint::Tcp(one, _) | Endpoint::Tls(one, ..),
+                Endpoint::Tcp(other, _) | Endpoint::Tls(other, ..),
+            )
+            | (Endpoint::Udp(one), Endpoint::Udp(other)) => one == other,
             (Endpoint::Unix(one, _), Endpoint::Unix(other, _)) => one == other,
             _ => false,
         }
@@ -44,7 +57,7 @@ impl Endpoint {
     /// What is spoken there; datagrams are messages already.
     pub fn framing(&self) -> Framing {
         match self {
-            Endpoint::Tcp(_, framing) | Endpoint::Unix(_, framing) => *framing,
+            Endpoint::Tcp(_, framing) | Endpoint::Tls(_, framing, _) | Endpoint::Unix(_, framing) => *framing,
             Endpoint::Udp(_) => Framing::Raw,
         }
     }
@@ -59,6 +72,7 @@ impl fmt::Display for Endpoint {
         };
         match self {
             Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
+            Endpoint::Tls(address, ..) => write!(f, "tls{tail}://{address}"),
             Endpoint::Unix(path, _) => {
                 write!(f, "unix{tail}:")?;
                 // A path may hold anything; where it is shown, it stays on its line.
@@ -108,11 +122,20 @@ impl FromStr for Endpoint {
                 let framing = framing(tcp, "tcp")?;
                 Ok(Endpoint::Tcp(resolve(rest)?, framing))
             }
-            "tls" | "http" | "https" | "ws" | "wss" => {
-                bad(format!("{scheme}:// is not there yet: use tcp://, udp:// or unix:"))
+            tls if tls == "tls" || tls.starts_with("tls+") => {
+                let framing = framing(tls, "tls")?;
+                if cfg!(not(feature = "tls")) {
+                    return bad("tls:// needs the feature `tls`: use tcp://, udp:// or unix:".into());
+                }
+                let address = resolve(rest)?;
+                let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+                Ok(Endpoint::Tls(address, framing, host.trim_matches(['[', ']']).to_owned()))
+            }
+            "http" | "https" | "ws" | "wss" => {
+                bad(format!("{scheme}:// is not there yet: use tcp://, tls://, udp:// or unix:"))
             }
             _ => bad(format!(
-                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, udp://HOST:PORT or unix:PATH"
+                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH"
             )),
         }
     }
@@ -185,7 +208,8 @@ mod tests {
         for (url, hint) in [
             ("gopher://127.0.0.1:70", "\"gopher\""),
             ("tcp+xml://127.0.0.1:70", "\"xml\""),
-            ("tls://127.0.0.1:443", "not there yet"),
+            ("https://127.0.0.1:443", "not there yet"),
+            ("tls+xml://127.0.0.1:443", "\"xml\""),
             ("tcp://127.0.0.1", "write 127.0.0.1:8080"),
             ("tcp://", "write 127.0.0.1:8080"),
             ("tcp://:8080", "write 127.0.0.1:8080"),

@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
     ("src/protocol", &[], &[]),
     ("src/guard", &[], &["ipnet"]),
-    ("src/transport", &["reactor"], &["mio", "socket2"]),
+    ("src/transport", &["reactor"], &["log", "mio", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol"], &[]),
     ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "simple_logger"]),
@@ -42,7 +42,9 @@ const CRATES: &[&str] = &[
     "log",
     "mio",
     "nix",
+    "rcgen",
     "rustix",
+    "rustls",
     "sd_notify",
     "serde",
     "serde_json",
@@ -52,6 +54,7 @@ const CRATES: &[&str] = &[
     "slab",
     "socket2",
     "toml",
+    "x509_parser",
 ];
 
 fn root() -> &'static Path {

@@ -29,6 +29,9 @@ use crate::load::summary::{self, Style};
 use crate::load::witness::ServerSource;
 use crate::load::{files, page};
 use crate::protocol::Framing;
+use crate::transport::tls::ClientTls;
+#[cfg(feature = "tls")]
+use crate::transport::tls::Trust;
 
 /// Descriptors that are not for connections: the standard ones, the polls, the files, /proc.
 const DESCRIPTORS_RESERVED: u64 = 32;
@@ -73,7 +76,7 @@ enum ArrivalsName {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// The server: tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
+    /// The server: tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
     #[arg(value_name = "URL", required = true, num_args = 1..=2)]
     urls: Vec<Endpoint>,
 
@@ -84,6 +87,30 @@ pub(super) struct Options {
     /// Messages in flight on each connection, at most.
     #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     depth: u32,
+
+    /// tls://: believe servers whose certificate an authority in this PEM file has signed.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+
+    /// tls://: believe any server. For tests: whoever is in between can read and change everything.
+    #[arg(long)]
+    insecure: bool,
+
+    /// tls://: show this certificate (PEM), if the server asks for one.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+
+    /// The certificate's key (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+
+    /// tls://: the name that the server's certificate is for. [default: the URL's host]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+
+    /// tls://: make each handshake a full one, instead of resuming an earlier one.
+    #[arg(long)]
+    no_resumption: bool,
 
     /// Open loop: messages per second in all, or from A to B over the run, as 1000..50000.
     #[arg(long, value_name = "R|A..B", value_parser = rate, allow_hyphen_values = true)]
@@ -356,8 +383,32 @@ fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
         pin: options.pin,
         sources: options.source.clone(),
         seed: options.seed,
+        tls: tls(options, target)?,
         ..Plan::new(target.clone())
     })
+}
+
+/// What the clients of a `tls://` target believe, and show.
+#[cfg(feature = "tls")]
+fn tls(options: &Options, target: &Endpoint) -> Result<Option<ClientTls>, String> {
+    let Endpoint::Tls(_, _, host) = target else { return Ok(None) };
+    let trust = match (&options.ca, options.insecure) {
+        (Some(path), _) => Trust::Authorities(path),
+        (None, true) => Trust::Anybody,
+        (None, false) => {
+            return Err(format!(
+                "{target}: whom to believe? Give --ca FILE, or --insecure for a test of your own"
+            ));
+        }
+    };
+    let shown = options.client_cert.as_deref().zip(options.client_key.as_deref());
+    let name = options.server_name.as_deref().unwrap_or(host);
+    ClientTls::new(name, trust, shown, !options.no_resumption).map(Some)
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls(_options: &Options, _target: &Endpoint) -> Result<Option<ClientTls>, String> {
+    Ok(None)
 }
 
 fn arrivals(options: &Options) -> Arrivals {
@@ -459,7 +510,11 @@ impl Session {
     /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.
     fn compare(&mut self, plan: &Plan) -> Result<u8, Failure> {
         let count = self.options.rounds.unwrap_or(8);
-        let plans = [0, 1].map(|index| Plan { target: self.options.urls[index].clone(), ..plan.clone() });
+        let plan_of = |url: &Endpoint| {
+            let tls = tls(&self.options, url).map_err(Failure::Usage)?;
+            Ok(Plan { target: url.clone(), tls, ..plan.clone() })
+        };
+        let plans = [plan_of(&self.options.urls[0])?, plan_of(&self.options.urls[1])?];
         let mut sides =
             plans.each_ref().map(|plan| Side { name: plan.target.to_string(), rounds: Vec::new() });
         let mut reports = [Report::default(), Report::default()];
@@ -618,7 +673,7 @@ impl Spawned {
 /// Whether somebody listens there. UDP can't be asked: the port is taken, then.
 fn is_up(target: &Endpoint) -> bool {
     match target {
-        Endpoint::Tcp(address, _) => {
+        Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => {
             std::net::TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok()
         }
         Endpoint::Unix(path, _) => std::os::unix::net::UnixStream::connect(path).is_ok(),

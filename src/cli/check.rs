@@ -10,6 +10,7 @@ use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
+    crate::logging::start(log::LevelFilter::Warn).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
     let mut text = format!(
         "at most {} connections in all, {} to drain at a stop, log level {}\n",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::config::CommandLine;
@@ -46,7 +47,7 @@ pub(super) struct Options {
     #[arg(value_enum, default_value = "echo")]
     service: ServiceName,
 
-    /// Where to listen; may be repeated. tcp://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or
+    /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or
     /// +prefixed behind the scheme picks the framing, as in tcp+lines://HOST:PORT; port 0 picks a free one.
     /// [default: tcp://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
@@ -71,6 +72,31 @@ pub(super) struct Options {
     /// Refuse addresses in this network; may be repeated. The longest prefix wins, deny on a tie.
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(super) deny: Vec<IpNet>,
+
+    /// The certificate of tls:// listeners, with its chain: a PEM file. Read anew at SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub(super) cert: Option<PathBuf>,
+
+    /// The certificate's key, unencrypted: a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+
+    /// Serve only clients that show a certificate signed by an authority in this PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_ca: Option<PathBuf>,
+
+    /// For development: a certificate of our own making, which nobody has reason to trust. The log says its
+    /// fingerprint.
+    #[arg(long)]
+    pub(super) self_signed: bool,
+
+    /// Write the self-signed certificate, not its key, to this file, for clients to trust.
+    #[arg(long, value_name = "FILE")]
+    pub(super) self_signed_to: Option<PathBuf>,
+
+    /// Close a connection whose TLS handshake takes longer, whatever bytes arrive.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
+    pub(super) handshake_within: Duration,
 
     /// Close a connection over which nothing moved for so long.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration, allow_hyphen_values = true)]
@@ -146,8 +172,10 @@ impl Options {
 }
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
+    // What is to be logged is known when all has been read; what is worth a word until then is said.
+    crate::logging::start(LevelFilter::Info).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
-    crate::logging::start(settings.log_level).map_err(Failure::Runtime)?;
+    crate::logging::set_level(settings.log_level);
     // One service for all is compiled into the loop; with a file, there may be others after a reload.
     match settings.listeners[0].which.clone() {
         _ if settings.from_file => serve(Directory::default(), settings, line),
@@ -201,7 +229,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     for wanted in settings.listeners_at(inherited.places().cloned().collect()) {
         let bound = match inherited.take(&wanted.place.endpoint, &wanted.place.options) {
             Some(bound) => bound,
-            None => Bound::bind(&wanted.place.endpoint, &wanted.place.options),
+            None => wanted.place.bind(),
         };
         let bound = bound.map_err(failed)?;
         let source = listen(&mut running, &wanted, bound).map_err(failed)?;
@@ -265,7 +293,7 @@ fn change<S: Assign>(
         let there = left.iter().position(|(_, there)| there.place.endpoint.same_socket(&it.place.endpoint));
         *way = Some(match there {
             Some(index) => Way::Anew(left.remove(index).0),
-            None => Way::New(Bound::bind(&it.place.endpoint, &it.place.options)?),
+            None => Way::New(it.place.bind()?),
         });
     }
 

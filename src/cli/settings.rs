@@ -5,6 +5,8 @@
 //! Invariant: no two listeners want the same place.
 
 use std::path::PathBuf;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -19,6 +21,9 @@ use crate::reactor::Limits;
 use crate::server::place::Place;
 use crate::service::directory::Which;
 use crate::transport::ListenOptions;
+#[cfg(feature = "tls")]
+use crate::transport::tls::SelfSigned;
+use crate::transport::tls::ServerTls;
 
 /// Where it listens where nobody says otherwise.
 const EVERYDAY: &str = "tcp://127.0.0.1:8080";
@@ -145,11 +150,16 @@ fn places(options: &Options) -> Vec<Endpoint> {
 }
 
 fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, Failure> {
+    let tls = match endpoint {
+        Endpoint::Tls(..) => Some(certificate(options, &endpoint)?),
+        _ => None,
+    };
     let place = Place {
         endpoint,
         limits: limits(options)?,
         message_bytes_max: options.message_bytes_max,
         guard: Guard::new(options.allow.clone(), options.deny.clone()),
+        tls,
         options: ListenOptions {
             backlog: options.backlog,
             keepalive: options.keepalive,
@@ -158,6 +168,53 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         },
     };
     Ok(Wanted { place, which: options.which(), said: said.into() })
+}
+
+/// What a tls:// listener says of itself.
+#[cfg(feature = "tls")]
+fn certificate(options: &Options, endpoint: &Endpoint) -> Result<ServerTls, Failure> {
+    let client_ca = options.client_ca.as_deref();
+    match (&options.cert, &options.key, options.self_signed) {
+        (Some(cert), Some(key), false) => ServerTls::from_files(cert, key, client_ca),
+        (None, None, true) => self_signed(options).and_then(|made| ServerTls::self_signed(made, client_ca)),
+        (_, _, true) => Err("--self-signed makes a certificate: give no --cert and no --key with it".into()),
+        (Some(_), None, _) => Err("--cert needs its --key".into()),
+        (None, Some(_), _) => Err("--key needs its --cert".into()),
+        (None, None, false) => Err(format!(
+            "{endpoint} needs a certificate: give --cert FILE and --key FILE, or --self-signed for development"
+        )),
+    }
+    .map_err(Failure::Usage)
+}
+
+#[cfg(not(feature = "tls"))]
+fn certificate(_options: &Options, _endpoint: &Endpoint) -> Result<ServerTls, Failure> {
+    Err(Failure::Usage("tls:// needs the feature `tls`".into()))
+}
+
+/// The same one for all listeners and after every reload, as long as the process lives.
+#[cfg(feature = "tls")]
+fn self_signed(options: &Options) -> Result<&'static SelfSigned, String> {
+    static MADE: OnceLock<SelfSigned> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made);
+    }
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+    for endpoint in &options.listen {
+        if let Endpoint::Tls(_, _, host) = endpoint
+            && !names.contains(host)
+        {
+            names.push(host.clone());
+        }
+    }
+    let made = SelfSigned::new(names.clone())?;
+    if let Some(path) = &options.self_signed_to {
+        std::fs::write(path, made.pem())
+            .map_err(|error| format!("--self-signed-to {}: cannot write it: {error}", path.display()))?;
+    }
+    let made = MADE.get_or_init(|| made);
+    log::info!("self-signed for {}: SHA-256 {}", names.join(", "), made.fingerprint());
+    Ok(made)
 }
 
 /// Whether both can't be bound.
@@ -171,6 +228,7 @@ fn limits(options: &Options) -> Result<Limits, Failure> {
         connections_max: options.connections_max as usize,
         idle_after: options.idle_after,
         stall_after: options.stall_after,
+        handshake_within: options.handshake_within,
         outbox_bytes_max: outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?,
         ..Limits::default()
     })

@@ -53,6 +53,10 @@ pub struct Account {
     pub send_lag: Recorder,
     /// From connect(2) to the established connection, in the whole run.
     pub connect: Recorder,
+    /// From there to the end of the TLS handshake, in the whole run; and how many of them were resumed.
+    pub handshake: Recorder,
+    /// See `handshake`.
+    pub resumed: u64,
     /// Bytes received in the window.
     pub bytes_in: u64,
     /// Bytes sent in the window.
@@ -81,6 +85,8 @@ impl Account {
         self.service.merge(&other.service);
         self.send_lag.merge(&other.send_lag);
         self.connect.merge(&other.connect);
+        self.handshake.merge(&other.handshake);
+        self.resumed += other.resumed;
         let (mine, theirs) = (&mut self.failures, &other.failures);
         mine.corrupted += theirs.corrupted;
         mine.reordered += theirs.reordered;

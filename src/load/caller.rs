@@ -187,6 +187,13 @@ impl Caller {
             let source = self.sources.get(self.source % self.sources.len().max(1)).copied();
             let stream = match &self.plan.target {
                 Endpoint::Tcp(address, _) => Stream::connect_from(*address, source),
+                Endpoint::Tls(address, ..) => {
+                    let stream = Stream::connect_from(*address, source);
+                    match &self.plan.tls {
+                        Some(tls) => stream.and_then(|stream| stream.secure(tls)),
+                        None => stream,
+                    }
+                }
                 Endpoint::Unix(path, _) => Stream::connect_unix(path),
                 Endpoint::Udp(_) => unreachable!("has been dealt with above"),
             };
@@ -209,7 +216,7 @@ impl Caller {
 
     /// The ports of this source have run out: the next one. False where there is none.
     fn next_source(&mut self) -> bool {
-        let Endpoint::Tcp(SocketAddr::V4(target), _) = self.plan.target else { return false };
+        let Some(SocketAddr::V4(target)) = self.plan.target.address() else { return false };
         if self.plan.sources.is_empty() && self.sources.is_empty() && target.ip().is_loopback() {
             self.sources = (1..=SOURCES_MAX).map(|last| Ipv4Addr::new(127, 0, 0, last).into()).collect();
             self.source = 0;
@@ -387,7 +394,14 @@ impl Handler for Caller {
         self.open += 1;
         self.ever_open = true;
         self.ledger.account.connected += 1;
-        self.ledger.account.connect.record(now_ns.saturating_sub(line.dialled_ns));
+        let mut took_ns = now_ns.saturating_sub(line.dialled_ns);
+        if let Some(secured) = board.transport(peer).and_then(Stream::secured) {
+            let handshake_ns = u64::try_from(secured.took.as_nanos()).unwrap_or(u64::MAX);
+            took_ns = took_ns.saturating_sub(handshake_ns);
+            self.ledger.account.handshake.record(handshake_ns);
+            self.ledger.account.resumed += u64::from(secured.resumed);
+        }
+        self.ledger.account.connect.record(took_ns);
         self.talk(board, index, now_ns);
     }
 
@@ -401,7 +415,10 @@ impl Handler for Caller {
         });
         inbox.consume(count);
         if self.plan.churn && line.dialogue.in_flight() == 0 {
-            return board.close(from);
+            return match self.plan.target {
+                Endpoint::Tls(..) => board.finish(from), // without a close_notify, we would have been cut off
+                _ => board.close(from),
+            };
         }
         self.talk(board, index, now_ns);
     }
@@ -433,8 +450,10 @@ impl Handler for Caller {
             };
             return self.failed_to_open(index, kind, now_ns);
         }
-        let own = matches!(reason, CloseReason::Closed);
-        if !own && reason != CloseReason::Finished && reason != CloseReason::Lingered {
+        let finished = matches!(reason, CloseReason::Finished | CloseReason::Lingered);
+        let said_all = self.plan.churn && finished && self.lines[index].dialogue.in_flight() == 0;
+        let own = reason == CloseReason::Closed || said_all;
+        if !own && !finished {
             self.ledger.account.failures.reset += 1;
             self.ledger.tally.failures += 1;
         }

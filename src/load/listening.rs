@@ -27,7 +27,7 @@ const LISTEN: u8 = 0x0A;
 /// them only when nobody else is: a listener that we merely inherited is not ours.
 pub(super) fn holders(target: &Endpoint) -> Vec<u32> {
     let inodes = match target {
-        Endpoint::Tcp(address, _) => {
+        Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => {
             let is_listener = |it: &Socket| it.state == LISTEN;
             heard_at(*address, &[&table("tcp"), &table("tcp6")], is_listener)
         }

@@ -707,6 +707,9 @@ fn the_run(page: &mut String, report: &Report) {
         ("Seed", plan.seed.to_string()),
         ("Connections made", figures::count(report.connected)),
     ];
+    if report.latency.handshake.is_some() {
+        rows.push(("TLS handshakes resumed", figures::count(report.resumed)));
+    }
     rows.push((
         "Received, sent",
         format!("{}/s, {}/s", figures::bytes(report.bytes_in_per_s), figures::bytes(report.bytes_out_per_s)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::script::{Expected, Said};
 use crate::endpoint::Endpoint;
+use crate::transport::tls::ClientTls;
 
 /// One run against one target.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Plan {
     pub sources: Vec<IpAddr>,
     /// What payloads and arrivals are drawn from.
     pub seed: u64,
+    /// Whom the clients of `tls://` believe, and what they say of themselves.
+    pub tls: Option<ClientTls>,
 }
 
 /// An open loop: messages are due when they are due, whatever the server does.
@@ -105,6 +108,7 @@ impl Plan {
             pin: None,
             sources: Vec::new(),
             seed: 1,
+            tls: None,
         }
     }
 
@@ -156,9 +160,9 @@ impl Plan {
             }
         }
         let v6 = match self.target {
-            Endpoint::Tcp(address, _) => address.is_ipv6(),
+            Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => address.is_ipv6(),
             _ if self.sources.is_empty() => return Ok(()),
-            _ => return Err("--source is for tcp:// only".into()),
+            _ => return Err("--source is for tcp:// and tls:// only".into()),
         };
         match self.sources.iter().find(|source| source.is_ipv6() != v6) {
             Some(source) => Err(format!("--source {source} is not of the target's address family")),

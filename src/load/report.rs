@@ -52,6 +52,9 @@ pub struct Report {
     pub bytes_out_per_s: f64,
     /// Connections that were established in the whole run.
     pub connected: u64,
+    /// TLS handshakes among them that were resumed: no certificate, no signature.
+    #[serde(default)]
+    pub resumed: u64,
     /// What went wrong.
     pub failures: Failures,
     /// How long things took.

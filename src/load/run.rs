@@ -420,6 +420,8 @@ impl Director<'_> {
             Endpoint::Udp(_) => None,
             _ => account.connect.latency(0),
         };
+        report.latency.handshake = account.handshake.latency(0);
+        report.resumed = account.resumed;
         report.timeline = self.timeline.slices(from_ns);
         report.shape = shape(&self.timeline.all(from_ns).rows());
         if let Some(rate) = self.plan.rate

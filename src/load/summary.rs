@@ -84,6 +84,12 @@ fn rates(screen: &mut Screen, report: &Report) {
     let sent = figures::bytes(report.bytes_out_per_s);
     let text = format!("{achieved:>width$}   {replies}, {verified}; {received}/s in, {sent}/s out");
     screen.line("achieved", &text, Ink::Bold);
+    if let Some(handshake) = &report.latency.handshake {
+        let resumed = figures::count(report.resumed);
+        let text =
+            format!("{}, {resumed} of them resumed", figures::several(handshake.count, "TLS handshake"));
+        screen.line("handshakes", &text, Ink::Plain);
+    }
     match figures::failures(&report.failures) {
         Some(kinds) => screen.line("failures", &kinds, Ink::Bad),
         None => screen.line("failures", "no failures", Ink::Plain),

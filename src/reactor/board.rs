@@ -42,6 +42,8 @@ pub struct Board<T, S> {
     pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
+    /// How many handshakes may be taken further in this turn.
+    pub(super) handshakes_left: usize,
     /// The limits and the state of affairs let everyday connections go the short way.
     pub(super) short_cut: bool,
     registry: Registry,
@@ -93,6 +95,7 @@ impl<T: Transport, S> Board<T, S> {
             spares: Spares::default(),
             now: Moment::default(),
             short_cut: limits.let_a_block_pass(),
+            handshakes_left: limits.handshakes_per_turn,
             limits,
             counters: Counters::default(),
             draining: false,

@@ -120,6 +120,8 @@ pub(super) struct Connection<T, S> {
     /// short read is no proof of an empty socket, until a read would block.
     latches: Readiness,
     pub(super) pressure: Pressure,
+    /// It has been established, and counts no longer as one in its handshake.
+    pub(super) established: bool,
     /// It stands in the queue of sources to serve.
     pub(super) queued: bool,
     /// It stands in the list of outboxes to flush.
@@ -155,6 +157,7 @@ impl<T: Transport, S> Connection<T, S> {
             peer_finished: false,
             latches: Readiness::default(),
             pressure: Pressure::Low,
+            established: false,
             queued: false,
             touched: false,
             listener,
@@ -257,6 +260,16 @@ impl<T: Transport, S> Connection<T, S> {
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Cut off: whole messages before that are served, and what they earned is delivered.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.peer_finished = true;
+                    self.latches.clear(Readiness::READABLE);
+                    if self.reading == Half::Open {
+                        self.reading = Half::Finishing;
+                        self.reason = CloseReason::Truncated;
+                    }
+                    break;
+                }
                 Err(error) => return (budget - left, Err(error)),
             }
         }
@@ -301,6 +314,7 @@ impl<T: Transport, S> Connection<T, S> {
             && self.inbox.is_empty()
             && self.outbox.is_empty()
             && self.transport.short_read_means_empty()
+            && self.transport.writes_through()
     }
 
     /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that

@@ -12,7 +12,8 @@ use super::{Board, Buffer, Peer};
 /// How bytes move: a non-blocking stream with two independent directions.
 ///
 /// `read` and `write` follow the non-blocking contract: `WouldBlock` means "an event will come",
-/// `Ok(0)` from `read` means that the peer has finished its direction. A transport that keeps bytes of
+/// `Ok(0)` from `read` means that the peer has finished its direction, and `UnexpectedEof` that its bytes end
+/// where it had not finished: they were cut off. A transport that keeps bytes of
 /// its own (TLS) returns `WouldBlock` from `read` only when it holds no more of them, and `WouldBlock`
 /// from `flush` while it holds bytes that the socket did not take.
 pub trait Transport: Read + Write + event::Source + Sized {
@@ -31,6 +32,12 @@ pub trait Transport: Read + Write + event::Source + Sized {
         Ok(())
     }
 
+    /// Whether to establish this stream takes computing, and more than one event: then it has a budget, and a
+    /// cap ([`Limits::handshakes_per_turn`], [`Limits::handshakes_max`]).
+    fn has_handshake(&self) -> bool {
+        false
+    }
+
     /// Ends our direction: the peer reads everything that was written, and then end of file (FIN).
     ///
     /// `last` says that the peer's direction is over and that this stream is dropped next. Closing a
@@ -43,6 +50,11 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// or urgent data: there, bytes or the end of file can lie behind a short read.
     fn short_read_means_empty(&self) -> bool {
         false
+    }
+
+    /// Whether what `write` took is the kernel's, and `flush` has nothing to do.
+    fn writes_through(&self) -> bool {
+        true
     }
 }
 
@@ -126,6 +138,12 @@ pub struct Limits {
     pub outbox_bytes_high: usize,
     /// Beyond this, the connection is closed: a slow reader must not cost more.
     pub outbox_bytes_max: usize,
+    /// Handshakes that are taken a step further in one turn; each step may take a tenth of a millisecond of
+    /// computing. The others wait, behind those who talk.
+    pub handshakes_per_turn: usize,
+    /// Connections of one listener that may be in their handshake. At the limit it accepts nobody until one
+    /// is through, or has run out of time: a flood of them is to be held up, not those who are there.
+    pub handshakes_max: usize,
     /// Time for [`Transport::establish`], from the first moment, whatever bytes arrive.
     pub handshake_within: Duration,
     /// A connection over which nothing moved for this long is closed.
@@ -148,6 +166,8 @@ impl Default for Limits {
             inbox_bytes_max: 1024 * 1024,
             outbox_bytes_high: 64 * 1024,
             outbox_bytes_max: 4 * 1024 * 1024,
+            handshakes_per_turn: 16,
+            handshakes_max: 4096,
             handshake_within: Duration::from_secs(10),
             idle_after: Duration::from_secs(300),
             stall_after: Duration::from_secs(30),
@@ -178,7 +198,13 @@ impl Limits {
             *size = (*size).clamp(1, Limits::BYTES_MAX);
         }
         self.outbox_bytes_high = self.outbox_bytes_high.min(self.outbox_bytes_max);
-        for count in [&mut self.accepts_per_turn, &mut self.datagrams_per_turn, &mut self.timers_per_turn] {
+        for count in [
+            &mut self.accepts_per_turn,
+            &mut self.datagrams_per_turn,
+            &mut self.handshakes_max,
+            &mut self.handshakes_per_turn,
+            &mut self.timers_per_turn,
+        ] {
             *count = (*count).max(1);
         }
         self.connections_max = self.connections_max.min(u32::MAX as usize);
@@ -219,6 +245,9 @@ pub enum CloseReason {
     SlowReader,
     /// More than `inbox_bytes_max` waited for the rest of a message.
     InboxFull,
+    /// The peer's bytes ended without its having said that they do (in TLS, without a close_notify): the last
+    /// message may have been cut off, by whoever is in between, and was not served.
+    Truncated,
     /// The peer broke the rules of its protocol.
     Violation,
     /// The handler closed it.
@@ -231,7 +260,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, in the order of their [rows](CloseReason::row).
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "finished",
         "reset",
         "unestablished",
@@ -242,6 +271,7 @@ impl CloseReason {
         "lingered",
         "slow-reader",
         "inbox-full",
+        "truncated",
         "violation",
         "closed",
         "drained",
@@ -264,10 +294,11 @@ impl CloseReason {
             CloseReason::Lingered => 7,
             CloseReason::SlowReader => 8,
             CloseReason::InboxFull => 9,
-            CloseReason::Violation => 10,
-            CloseReason::Closed => 11,
-            CloseReason::Drained => 12,
-            CloseReason::Cut => 13,
+            CloseReason::Truncated => 10,
+            CloseReason::Violation => 11,
+            CloseReason::Closed => 12,
+            CloseReason::Drained => 13,
+            CloseReason::Cut => 14,
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Listener<L> {
     pub(super) limits: Arc<Limits>,
     /// Its connections.
     pub(super) connections: usize,
+    /// Those of them that are not established yet.
+    pub(super) handshakes: usize,
     /// The latch: connections may be waiting.
     readable: bool,
     pub(super) queued: bool,
@@ -50,6 +52,8 @@ pub(super) enum Hold {
     No,
     /// As many connections are open as there may be, in all or of this listener: until one is closed.
     Full,
+    /// As many connections are in their handshake as there may be: until one is through, or closed.
+    Handshakes,
     /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
     Starved(Moment),
 }
@@ -60,6 +64,7 @@ impl<L> Listener<L> {
             socket: Some(socket),
             limits,
             connections: 0,
+            handshakes: 0,
             readable: false,
             queued: false,
             leaving: false,
@@ -129,6 +134,11 @@ impl<H: Handler> Reactor<H> {
         self.listeners.get(index)?.socket.as_ref()
     }
 
+    /// See [`Reactor::listener`]; what is changed holds for connections that it accepts from now on.
+    pub fn listener_mut(&mut self, index: usize) -> Option<&mut <H::Transport as Transport>::Listener> {
+        self.listeners.get_mut(index)?.socket.as_mut()
+    }
+
     /// Replaces the limits of a listener, and of its connections.
     pub fn set_listener_limits(&mut self, index: usize, limits: Limits) {
         let limits = self.board.checked(Arc::new(limits));
@@ -182,11 +192,23 @@ impl<H: Handler> Reactor<H> {
                 listener.hold = Hold::Full;
                 return;
             }
+            if listener.handshakes >= listener.limits.handshakes_max {
+                if !mem::replace(&mut listener.told, true) {
+                    let count = listener.handshakes;
+                    log::warn!(
+                        "{count} connections of listener {index} are in their handshake: new ones wait"
+                    );
+                    board.counters.accept_holds += 1;
+                }
+                listener.hold = Hold::Handshakes;
+                return;
+            }
             match H::Transport::accept(socket) {
                 Ok((transport, address)) => match handler.admit(index, &address) {
                     Some(state) => match board.insert(transport, state, index as u32, &listener.limits) {
                         Ok(_) => {
                             listener.connections += 1;
+                            listener.handshakes += 1;
                             board.counters.accepted += 1;
                         }
                         Err(error) => log::warn!("an accepted connection could not be watched: {error}"),

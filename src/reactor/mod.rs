@@ -217,6 +217,7 @@ impl<H: Handler> Reactor<H> {
         }
 
         let board = &mut self.board;
+        board.handshakes_left = board.limits.handshakes_per_turn;
         let (began, ended) = (board.now, Moment::at(self.started.elapsed()).max(board.now));
         let turn = Turn {
             events,
@@ -392,14 +393,21 @@ impl<H: Handler> Reactor<H> {
     /// may hear.
     #[inline(never)]
     fn serve_at_length(&mut self, peer: Peer) {
-        let Reactor { board, handler, inbox, block, .. } = self;
+        let Reactor { board, handler, listeners, inbox, block, .. } = self;
         if board.short_cut && block.is_empty() {
             *block = board.spares.large(); // the last one went away with an outbox
             inbox.reset(&mut board.spares);
         }
         let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
         if connection.stage == Stage::Opening {
-            establish(handler, board, peer);
+            if connection.transport.has_handshake() {
+                if board.handshakes_left == 0 {
+                    connection.queued = true;
+                    return board.queue.push(Source::Connection(peer).token());
+                }
+                board.handshakes_left -= 1;
+            }
+            establish(handler, board, listeners, peer);
             connection = match tenant(&mut board.connections, peer) {
                 Some(connection) if connection.stage == Stage::Open => connection,
                 _ => return,
@@ -452,6 +460,8 @@ impl<H: Handler> Reactor<H> {
             connection.reading = Half::Finished;
             if board.draining {
                 board.finish_because(peer, CloseReason::Drained);
+            } else if connection.reason == CloseReason::Truncated {
+                board.finish_because(peer, CloseReason::Truncated); // the rest is no message
             } else {
                 handler.on_finish(board, peer, inbox);
             }
@@ -534,6 +544,7 @@ impl<H: Handler> Reactor<H> {
             board.counters.closed[connection.reason.row()] += 1;
             if let Some(listener) = listeners.get_mut(connection.listener as usize) {
                 listener.connections -= 1;
+                listener.handshakes -= usize::from(!connection.established);
             }
             // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
             drop(connection.transport);
@@ -608,14 +619,26 @@ impl<H: Handler> Reactor<H> {
 
 /// Asks a new connection whether bytes can flow, and tells the handler when they can.
 #[inline(never)]
-fn establish<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+fn establish<H: Handler>(
+    handler: &mut H,
+    board: &mut BoardOf<H>,
+    listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
+    peer: Peer,
+) {
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
     match connection.transport.establish() {
         Ok(()) => {
             connection.stage = Stage::Open;
+            connection.established = true;
             connection.heard_at = board.now;
-            let (at, _) = connection.deadline();
+            let ((at, _), index) = (connection.deadline(), connection.listener as usize);
             board.deadlines.arm(peer.slot, at);
+            if let Some(listener) = listeners.get_mut(index) {
+                listener.handshakes -= 1;
+                if listener.hold == Hold::Handshakes {
+                    resume(board, index, listener);
+                }
+            }
             handler.on_open(board, peer);
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock && !board.draining => {}

@@ -113,7 +113,9 @@ impl Given {
     fn listen(self, options: &ListenOptions) -> io::Result<Bound> {
         let socket = OwnedFd::from(self.socket);
         Ok(match self.at {
-            Endpoint::Tcp(..) => Bound::Stream(Listener::adopt_tcp(socket.into(), options)?),
+            Endpoint::Tcp(..) | Endpoint::Tls(..) => {
+                Bound::Stream(Listener::adopt_tcp(socket.into(), options)?)
+            }
             Endpoint::Udp(_) => Bound::Datagram(adopt_udp(socket.into())?),
             Endpoint::Unix(path, _) => {
                 let file = match self.giver {

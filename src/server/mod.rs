@@ -30,6 +30,7 @@ use crate::reactor::{Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::Exchange;
 use crate::transport::ListenOptions;
+use crate::transport::tls::ServerTls;
 
 use place::{Bound, Place};
 use running::Running;
@@ -46,6 +47,7 @@ pub struct Server<S> {
     drain_for: Duration,
     options: ListenOptions,
     guard: Guard,
+    tls: Option<ServerTls>,
     announce: bool,
     /// Places with what holds there, where that is not what holds everywhere.
     places: Vec<(Endpoint, Bound, Option<Place>)>,
@@ -61,6 +63,7 @@ impl<S: Service> Server<S> {
             drain_for: Duration::from_secs(10),
             options: ListenOptions::default(),
             guard: Guard::default(),
+            tls: None,
             announce: true,
             places: Vec::new(),
         }
@@ -96,6 +99,12 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// The certificate of `tls://` listeners.
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Whether [`Server::run`] writes `listening on URL` to standard output for each listener, once it
     /// listens. It does by default: who starts a server, by hand or by program, wants to know where.
     pub fn announce(mut self, announce: bool) -> Self {
@@ -121,7 +130,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// Those of bind(2), with the URL and a hint.
     pub fn listen_at(self, place: Place) -> io::Result<Self> {
-        let bound = Bound::bind(&place.endpoint, &place.options)?;
+        let bound = place.bind()?;
         Ok(self.listen_on(place, bound))
     }
 
@@ -149,6 +158,7 @@ impl<S: Service> Server<S> {
                 limits: self.limits.clone(),
                 message_bytes_max: self.message_bytes_max,
                 guard: self.guard.clone(),
+                tls: self.tls.clone(),
                 options: self.options.clone(),
             });
             running.listen(place, bound)?;

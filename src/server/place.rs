@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::guard::Guard;
 use crate::reactor::Limits;
 use crate::transport::stream::bind_udp;
+use crate::transport::tls::ServerTls;
 use crate::transport::{ListenOptions, Listener};
 
 /// Beyond a whole message, the inbox takes its framing.
@@ -28,6 +29,8 @@ pub struct Place {
     pub message_bytes_max: usize,
     /// Who may come in.
     pub guard: Guard,
+    /// What it says of itself, where it speaks TLS.
+    pub tls: Option<ServerTls>,
     /// Options of its socket.
     pub options: ListenOptions,
 }
@@ -37,6 +40,27 @@ impl Place {
     pub fn limits(&self) -> Limits {
         let inbox_bytes_max = self.message_bytes_max().max(self.limits.read_bytes_per_turn) + FRAMING_BYTES;
         Limits { inbox_bytes_max, ..self.limits.clone() }
+    }
+
+    /// A socket for this place, bound.
+    ///
+    /// # Errors
+    /// Those of [`Bound::bind`]; `InvalidInput` for TLS without a certificate.
+    pub fn bind(&self) -> io::Result<Bound> {
+        self.check()?;
+        Bound::bind(&self.endpoint, &self.options)
+    }
+
+    /// # Errors
+    /// `InvalidInput` for TLS without a certificate.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match (&self.endpoint, &self.tls) {
+            (Endpoint::Tls(..), None) => {
+                let message = format!("{} needs a certificate and a key", self.endpoint);
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The most bytes of one message, within what can be had.
@@ -60,7 +84,9 @@ impl Bound {
     /// Those of socket(2), bind(2) and listen(2), with the URL and a hint.
     pub fn bind(endpoint: &Endpoint, options: &ListenOptions) -> io::Result<Bound> {
         let bound = match endpoint {
-            Endpoint::Tcp(address, _) => Listener::tcp(*address, options).map(Bound::Stream),
+            Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => {
+                Listener::tcp(*address, options).map(Bound::Stream)
+            }
             Endpoint::Unix(path, _) => Listener::unix(path, options).map(Bound::Stream),
             Endpoint::Udp(address) => bind_udp(*address, options).map(Bound::Datagram),
         };
@@ -72,15 +98,14 @@ impl Bound {
 
     /// What was asked for, with the real port where 0 was.
     pub fn endpoint(&self, asked: &Endpoint) -> Endpoint {
-        let mut endpoint = asked.clone();
         let address = match self {
             Bound::Stream(listener) => listener.local_address(),
             Bound::Datagram(socket) => socket.local_addr().ok(),
         };
-        if let (Endpoint::Tcp(asked, _) | Endpoint::Udp(asked), Some(address)) = (&mut endpoint, address) {
-            *asked = address;
+        match address {
+            Some(address) => asked.clone().at(address),
+            None => asked.clone(),
         }
-        endpoint
     }
 }
 

@@ -78,6 +78,7 @@ impl<S: Service> Running<S> {
     /// # Errors
     /// Where the poll refuses the socket.
     pub fn listen(&mut self, place: Place, bound: Bound) -> io::Result<Source> {
+        place.check()?;
         let endpoint = bound.endpoint(&place.endpoint);
         let limits = place.limits();
         let what_holds = exchange::Place {
@@ -87,6 +88,10 @@ impl<S: Service> Running<S> {
         };
         let source = match bound {
             Bound::Stream(listener) => {
+                let listener = match (&place.endpoint, place.tls) {
+                    (Endpoint::Tls(..), Some(tls)) => listener.secure(tls),
+                    _ => listener.without_tls(), // its socket may have been secured before
+                };
                 self.reactor.handler().add_listener(what_holds);
                 Source::Listener(self.reactor.listen_within(listener, limits)?)
             }
@@ -128,13 +133,16 @@ impl<S: Service> Running<S> {
     }
 
     /// What holds from now on in a place where it listens already: limits and the guard, for connections that
-    /// are there, too. (The URL, the service and the socket's options stay as they are.)
+    /// are there, too; the certificate, for new ones. (The URL, the service and the socket's options stay as they are.)
     pub fn adjust(&mut self, source: Source, place: Place) {
         let limits = place.limits();
         let message_bytes_max = place.message_bytes_max();
         let there = match source {
             Source::Listener(index) => {
                 self.reactor.set_listener_limits(index, limits);
+                if let (Some(tls), Some(listener)) = (place.tls, self.reactor.listener_mut(index)) {
+                    listener.set_tls(tls);
+                }
                 self.reactor.handler().listener(index)
             }
             Source::Socket(index) => self.reactor.handler().socket(index),

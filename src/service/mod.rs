@@ -22,6 +22,7 @@ use std::time::Duration;
 use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::Stream;
+use crate::transport::tls::Secured;
 
 use exchange::Conversation;
 
@@ -186,6 +187,12 @@ impl<'a> Switchboard<'a> {
             Some(conversation) => Some(conversation.listener()),
             None => self.gone.filter(|(gone, _)| *gone == peer).map(|(_, listener)| listener),
         }
+    }
+
+    /// What is known of the peer where it speaks TLS: whose certificate it has shown, for one. `None` for others,
+    /// and for one that is gone.
+    pub fn secured(&self, peer: Peer) -> Option<Secured> {
+        self.board.transport(peer)?.secured()
     }
 
     /// The turn's one sample of the clock.

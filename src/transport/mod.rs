@@ -2,12 +2,18 @@
 //!
 //! - [`stream`]: TCP and Unix stream sockets behind one enum, so that the loop stays one monomorphic
 //!   function whatever is listened on;
+//! - [`tls`]: TLS on top of a TCP socket (with the feature `tls`; without it, an empty place);
 //! - [`wire`]: an in-memory transport that does what a test tells it to: short reads, short writes,
 //!   would-block anywhere, end of file, reset.
 //!
-//! Both are [`Transport`](crate::reactor::Transport)s: what TLS will be, too.
+//! All are [`Transport`](crate::reactor::Transport)s.
 
 pub mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+pub mod tls;
 pub mod wire;
 
 pub use stream::{Address, ListenOptions, Listener, Stream};

@@ -16,6 +16,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
+use super::tls::{ClientTls, Secured, ServerTls, Tls};
 use crate::reactor::Transport;
 
 /// A stream socket.
@@ -29,12 +30,16 @@ pub enum Stream {
     },
     /// A Unix stream connection.
     Unix(UnixStream),
+    /// TLS over TCP. In a box: it is thirty times as large as the others.
+    Tls(Box<Tls>),
 }
 
 /// What accepts streams.
 pub enum Listener {
     /// A TCP listener.
     Tcp(TcpListener),
+    /// A TCP listener whose connections speak TLS.
+    Tls(TcpListener, ServerTls),
     /// A Unix listener, and the file that is its name; `None` where that is somebody else's.
     Unix(UnixListener, Option<SocketFile>),
 }
@@ -129,7 +134,27 @@ impl Stream {
     pub fn peer_address(&self) -> Option<Address> {
         match self {
             Stream::Tcp { socket, .. } => socket.peer_addr().ok().map(Address::Ip),
+            Stream::Tls(tls) => tls.socket().peer_addr().ok().map(Address::Ip),
             Stream::Unix(_) => Some(Address::Unix),
+        }
+    }
+
+    /// What is known of the other end of a TLS connection.
+    pub fn secured(&self) -> Option<Secured> {
+        match self {
+            Stream::Tls(tls) => Some(tls.secured()),
+            Stream::Tcp { .. } | Stream::Unix(_) => None,
+        }
+    }
+
+    /// Has this new connection of ours begin with a TLS handshake.
+    ///
+    /// # Errors
+    /// Where the session can't be made.
+    pub fn secure(self, tls: &ClientTls) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp { socket, .. } => Tls::connecting(socket, tls).map(|tls| Stream::Tls(Box::new(tls))),
+            other => Ok(other),
         }
     }
 }
@@ -150,6 +175,13 @@ impl Transport for Stream {
                 }
                 Ok((Stream::Tcp { socket, established: true }, Address::Ip(address)))
             }
+            Listener::Tls(listener, tls) => {
+                let (socket, address) = listener.accept()?;
+                if !OPTIONS_ARE_INHERITED {
+                    let _ = socket.set_nodelay(true);
+                }
+                Ok((Stream::Tls(Box::new(Tls::accepted(socket, tls)?)), Address::Ip(address)))
+            }
             Listener::Unix(listener, _) => {
                 listener.accept().map(|(unix, _)| (Stream::Unix(unix), Address::Unix))
             }
@@ -159,26 +191,24 @@ impl Transport for Stream {
     /// connect(2) on a non-blocking socket: when it turns writable, SO_ERROR tells how it went. mio adds
     /// that a wakeup may be spurious, so the peer's address must be known as well.
     fn establish(&mut self) -> io::Result<()> {
-        let Stream::Tcp { socket, established: established @ false } = self else {
-            return Ok(());
-        };
-        if let Some(error) = socket.take_error()? {
-            return Err(error);
-        }
-        match socket.peer_addr() {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                return Err(io::ErrorKind::WouldBlock.into());
+        match self {
+            Stream::Tcp { socket, established: established @ false } => {
+                connected(socket)?;
+                *established = true;
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Stream::Tls(tls) => tls.establish(connected),
+            Stream::Tcp { .. } | Stream::Unix(_) => Ok(()),
         }
-        socket.set_nodelay(true)?;
-        *established = true;
-        Ok(())
+    }
+
+    fn has_handshake(&self) -> bool {
+        matches!(self, Stream::Tls(_))
     }
 
     fn finish(&mut self, last: bool) -> io::Result<()> {
         match self {
+            Stream::Tls(tls) => tls.finish(last),
             _ if last => Ok(()),
             Stream::Tcp { socket, .. } => socket.shutdown(Shutdown::Write),
             Stream::Unix(unix) => unix.shutdown(Shutdown::Write),
@@ -189,7 +219,28 @@ impl Transport for Stream {
     /// descriptors, with more bytes waiting; and other systems' manuals promise nothing.
     #[inline]
     fn short_read_means_empty(&self) -> bool {
-        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Stream::Tcp { .. })
+        match self {
+            Stream::Tcp { .. } => cfg!(any(target_os = "linux", target_os = "android")),
+            Stream::Tls(tls) => tls.is_emptied(),
+            Stream::Unix(_) => false,
+        }
+    }
+
+    #[inline]
+    fn writes_through(&self) -> bool {
+        !matches!(self, Stream::Tls(_))
+    }
+}
+
+/// How far connect(2) is: `WouldBlock` until it has come through.
+fn connected(socket: &mut TcpStream) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Ok(_) => socket.set_nodelay(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -201,6 +252,7 @@ impl Read for Stream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.read(into),
+            Stream::Tls(tls) => tls.read(into),
             Stream::Unix(unix) => unix.read(into),
         }
     }
@@ -211,19 +263,23 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
             Stream::Unix(unix) => unix.write(bytes),
         }
     }
 
     #[inline]
     fn flush(&mut self) -> io::Result<()> {
-        Ok(()) // a socket keeps nothing back
+        match self {
+            Stream::Tls(tls) => tls.flush(),
+            _ => Ok(()), // a socket keeps nothing back
+        }
     }
 }
 
 /// The poll watches the socket inside.
 macro_rules! watch_the_socket_inside {
-    ($kind:ident: $($variant:pat => $socket:ident),*) => {
+    ($kind:ident: $($variant:pat => $socket:expr),*) => {
         impl event::Source for $kind {
             fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
                 match self { $($variant => $socket.register(registry, token, interest)),* }
@@ -241,6 +297,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Stream::Tcp { socket, .. } => socket.as_fd(),
+            Stream::Tls(tls) => tls.socket().as_fd(),
             Stream::Unix(socket) => socket.as_fd(),
         }
     }
@@ -249,14 +306,20 @@ impl AsFd for Stream {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Tcp(socket) => socket.as_fd(),
+            Listener::Tcp(socket) | Listener::Tls(socket, _) => socket.as_fd(),
             Listener::Unix(socket, _) => socket.as_fd(),
         }
     }
 }
 
-watch_the_socket_inside!(Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket);
-watch_the_socket_inside!(Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket);
+watch_the_socket_inside!(
+    Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket,
+    Stream::Tls(tls) => tls.socket_mut()
+);
+watch_the_socket_inside!(
+    Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket,
+    Listener::Tls(socket, _) => socket
+);
 
 impl Listener {
     /// Binds and listens. SO_REUSEADDR is set: a server may come back while connections of its
@@ -305,6 +368,29 @@ impl Listener {
         Ok(Listener::Unix(UnixListener::from_std(listener), file))
     }
 
+    /// Has its connections speak TLS from now on, or another one; those that are there go on as they are.
+    pub fn secure(self, tls: ServerTls) -> Listener {
+        match self {
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => Listener::Tls(listener, tls),
+            unix => unix,
+        }
+    }
+
+    /// Has its connections speak TLS as this says, where it speaks TLS at all.
+    pub fn set_tls(&mut self, tls: ServerTls) {
+        if let Listener::Tls(_, now) = self {
+            *now = tls;
+        }
+    }
+
+    /// Has its connections begin without a handshake, as they did before it was secured.
+    pub fn without_tls(self) -> Listener {
+        match self {
+            Listener::Tls(listener, _) => Listener::Tcp(listener),
+            plain => plain,
+        }
+    }
+
     /// Its file is somebody else's from now on: it stays when the listener goes.
     pub fn leave_file(&mut self) {
         if let Listener::Unix(_, file) = self
@@ -317,7 +403,7 @@ impl Listener {
     /// The TCP address that it is bound to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
         }
     }
