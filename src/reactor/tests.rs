@@ -533,6 +533,22 @@ fn an_end_of_file_is_not_the_end_while_replies_wait() {
 }
 
 #[test]
+fn a_stream_that_is_cut_off_ends_with_its_last_whole_message() {
+    let mut bench = Bench::new(Limits::default());
+    let (peer, alice) = bench.line();
+    alice.make_room(10);
+    alice.say(b"1234567 2345671234");
+    alice.cut_off();
+    bench.settle();
+    assert!(!alice.saw_finish(), "FIN before the replies");
+    alice.make_room(usize::MAX);
+    bench.settle();
+    assert_eq!(alice.hear(), b"1234567 234567", "the rest is no message, though it ends the stream");
+    assert!(alice.saw_finish() && alice.saw_close());
+    assert_eq!(bench.reason(peer), Some(CloseReason::Truncated));
+}
+
+#[test]
 fn after_our_end_of_file_what_still_comes_is_dropped_for_a_while() {
     let mut bench = Bench::new(Limits::default());
     let (peer, alice) = bench.line();
@@ -823,6 +839,63 @@ fn a_listener_that_is_shared_leaves_its_backlog_to_the_other() {
     assert!(bench.reactor.unlisten(0, true).is_some());
     bench.settle();
     assert_eq!((bench.reactor.board().connections(), listener.accepts()), (0, 0));
+}
+
+#[test]
+fn handshakes_have_a_budget_and_those_who_talk_do_not_wait_for_them() {
+    let (mut bench, listener) = listening(Limits { handshakes_per_turn: 3, ..Limits::default() });
+    let (_, alice) = bench.line();
+    for _ in 0..10 {
+        let (near, far) = wire();
+        far.shake_hands(1);
+        listener.put(Ok(near));
+    }
+    bench.turn(); // it begins with one accept
+    alice.say(b"1234567");
+    let mut turns = 1;
+    while bench.reactor.handler().opened.len() < 11 {
+        let before = bench.reactor.handler().opened.len();
+        bench.turn();
+        turns += 1;
+        assert!(bench.reactor.handler().opened.len() <= before + 3, "more than the budget in a turn");
+        assert_eq!(alice.hear(), if turns == 2 { &b"1234567"[..] } else { b"" });
+        assert!(turns < 20, "somebody waits for ever");
+    }
+}
+
+#[test]
+fn at_the_limit_of_handshakes_new_ones_wait_until_one_is_through_or_out_of_time() {
+    let limits = Limits { handshakes_max: 2, handshake_within: Duration::from_secs(1), ..Limits::default() };
+    let (mut bench, listener) = listening(limits);
+    let far: Vec<Remote> = (0..4)
+        .map(|_| {
+            let (near, far) = wire();
+            far.shake_hands(1000);
+            listener.put(Ok(near));
+            far
+        })
+        .collect();
+    bench.settle();
+    assert_eq!(bench.reactor.board().connections(), 2);
+    assert_ne!(bench.reactor.timeout(None), Some(Duration::ZERO), "it would spin");
+    // One is through: another may begin.
+    far[0].shake_hands(0);
+    let peer = bench
+        .reactor
+        .board()
+        .connections
+        .iter()
+        .next()
+        .map(|(slot, it)| Peer { slot: slot as u32, generation: it.generation });
+    bench.reactor.turn_with(bench.now, &[(peer.expect("two are there"), Readiness::WRITABLE)]);
+    bench.settle();
+    assert_eq!(bench.reactor.board().connections(), 3);
+    // The others run out of time, and make room for the last.
+    bench.turn_after(Duration::from_secs(2));
+    bench.settle();
+    assert_eq!(bench.reactor.handler().closed.len(), 2);
+    assert_eq!(bench.reactor.board().connections(), 2);
+    assert!(bench.reactor.handler().closed.iter().all(|it| it.1 == CloseReason::HandshakeTimeout));
 }
 
 #[test]

@@ -655,3 +655,230 @@ fn warn_of_its_time(path: &Path, certificate: &CertificateDer<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::wire::{Remote, Wire, wire};
+    use proptest::prelude::*;
+
+    /// A server's session on one end of a wire, and a client's that the test carries out by hand.
+    struct Pair {
+        near: Wire,
+        far: Remote,
+        server: Session,
+        client: ClientConnection,
+    }
+
+    fn pair() -> Pair {
+        static CONFIGS: OnceLock<(ServerTls, ClientTls)> = OnceLock::new();
+        let (server, client) = CONFIGS.get_or_init(|| {
+            let made = SelfSigned::new(vec!["localhost".into()]).expect("a certificate");
+            let server = ServerTls::self_signed(&made, None).expect("it fits");
+            (server, ClientTls::new("localhost", Trust::Anybody, None, false).expect("a name"))
+        });
+        let (near, far) = wire();
+        let server = Session::new(ServerConnection::new(Arc::clone(&server.0)).expect("a session"));
+        let client = ClientConnection::new(Arc::clone(&client.config), client.server_name.clone());
+        Pair { near, far, server, client: client.expect("a session") }
+    }
+
+    impl Pair {
+        /// What the client has to send.
+        fn client_says(&mut self) -> Vec<u8> {
+            let mut said = Vec::new();
+            while self.client.wants_write() {
+                self.client.write_tls(&mut said).expect("a Vec takes everything");
+            }
+            said
+        }
+
+        /// The client takes in what the server has sent; returns the plaintext.
+        fn client_hears(&mut self) -> Vec<u8> {
+            let heard = self.far.hear();
+            let (mut rest, mut plaintext) = (&heard[..], Vec::new());
+            while !rest.is_empty() {
+                self.client.read_tls(&mut rest).expect("it reads");
+                self.client.process_new_packets().expect("the server keeps the rules");
+                let _ = self.client.reader().read_to_end(&mut plaintext); // would-block ends it, too
+            }
+            plaintext
+        }
+
+        fn is_through(&mut self) -> bool {
+            match self.server.establish(&mut self.near) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) => panic!("{error}"),
+            }
+        }
+
+        fn shake_hands(&mut self) {
+            while !self.is_through() || self.client.is_handshaking() {
+                let said = self.client_says();
+                self.far.say(&said);
+                self.is_through();
+                self.client_hears();
+            }
+        }
+
+        /// Everything that can be read now, in reads of `size`; and what ends it.
+        fn read_all(&mut self, size: usize) -> (Vec<u8>, io::Result<()>) {
+            let (mut heard, mut into) = (Vec::new(), vec![0; size]);
+            loop {
+                match self.server.read(&mut self.near, &mut into) {
+                    Ok(0) => return (heard, Ok(())),
+                    Ok(count) => heard.extend_from_slice(&into[..count]),
+                    Err(error) => return (heard, Err(error)),
+                }
+            }
+        }
+    }
+
+    fn kind(outcome: &io::Result<()>) -> Option<io::ErrorKind> {
+        outcome.as_ref().err().map(io::Error::kind)
+    }
+
+    #[test]
+    fn a_handshake_and_its_first_message_come_through_cut_at_every_place() {
+        // The client's last flight and its first message, in one piece with the message behind it.
+        for at in 0.. {
+            let mut pair = pair();
+            let hello = pair.client_says();
+            let cut = at.min(hello.len());
+            pair.far.say(&hello[..cut]);
+            assert!(!pair.is_through());
+            pair.far.say(&hello[cut..]);
+            assert!(!pair.is_through());
+            pair.client_hears();
+            pair.client.writer().write_all(b"hello").expect("there is room");
+            let finish = pair.client_says();
+            let cut = at.min(finish.len());
+            pair.far.say(&finish[..cut]);
+            let early = pair.is_through();
+            pair.far.say(&finish[cut..]);
+            assert!(early || pair.is_through());
+            let (heard, end) = pair.read_all(64);
+            assert_eq!((&heard[..], kind(&end)), (&b"hello"[..], Some(io::ErrorKind::WouldBlock)));
+            if at > hello.len().max(finish.len()) {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_was_said_is_told_from_a_stream_that_was_cut_off() {
+        for (said, expected) in [(true, None), (false, Some(io::ErrorKind::UnexpectedEof))] {
+            let mut pair = pair();
+            pair.shake_hands();
+            pair.client.writer().write_all(b"the last words").expect("there is room");
+            if said {
+                pair.client.send_close_notify();
+            }
+            let last = pair.client_says();
+            pair.far.say(&last);
+            if !said {
+                pair.far.finish();
+            }
+            let mut into = [0; 64];
+            let count = pair.server.read(&mut pair.near, &mut into).expect("the last words");
+            assert_eq!(&into[..count], b"the last words");
+            // (A FIN is an event of its own.)
+            assert!(!said || !pair.server.is_emptied(), "there is an end to be told of, and no event will");
+            assert_eq!(kind(&pair.read_all(64).1), expected);
+            // Our own direction is still open.
+            assert_eq!(pair.server.write(&mut pair.near, b"and mine").expect("it is taken"), 8);
+            assert_eq!(pair.client_hears(), b"and mine");
+        }
+    }
+
+    #[test]
+    fn our_end_is_said_whole_before_it_is_done() {
+        let mut pair = pair();
+        pair.shake_hands();
+        pair.far.make_room(0);
+        let blocked = pair.server.finish(&mut pair.near).expect_err("there is no room");
+        assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+        pair.far.make_room(3);
+        assert!(pair.server.finish(&mut pair.near).is_err(), "a part of it is not it");
+        pair.far.make_room(usize::MAX);
+        pair.server.finish(&mut pair.near).expect("now it is out");
+        pair.client_hears();
+        let end = pair.client.reader().read(&mut [0; 8]).expect("an end in order");
+        assert_eq!(end, 0);
+    }
+
+    #[test]
+    fn garbage_fails_the_handshake_and_the_peer_is_told_why() {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16; 64], &[0; 64], &[0xFF; 70_000]] {
+            let mut pair = pair();
+            pair.far.say(garbage);
+            let error = pair.server.establish(&mut pair.near).expect_err("it is no hello");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            let alert = pair.far.hear();
+            assert!(alert.first() == Some(&21), "{alert:?} is no alert");
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_tampered_with_ends_it_behind_what_was_right() {
+        let mut pair = pair();
+        pair.shake_hands();
+        pair.client.writer().write_all(b"right").expect("there is room");
+        let right = pair.client_says();
+        pair.client.writer().write_all(b"wrong").expect("there is room");
+        let mut wrong = pair.client_says();
+        *wrong.last_mut().expect("it is not empty") ^= 1;
+        pair.far.say(&[right, wrong].concat());
+        let (heard, end) = pair.read_all(64);
+        assert_eq!((&heard[..], kind(&end)), (&b"right"[..], Some(io::ErrorKind::InvalidData)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn bytes_come_through_in_order_whatever_the_stream_does(
+            messages in prop::collection::vec(1usize..40_000, 1..8),
+            reads in prop::collection::vec(0usize..20_000, 1..12),
+            writes in prop::collection::vec(0usize..20_000, 1..12),
+            size in 1usize..70_000,
+        ) {
+            let mut pair = pair();
+            pair.shake_hands();
+            let (mut said, mut heard, mut echoed) = (Vec::new(), Vec::new(), Vec::new());
+            // The last size of a script stays; a would-block for ever would be none.
+            pair.far.reads_return(reads.into_iter().chain([usize::MAX]));
+            pair.far.writes_take(writes.into_iter().chain([usize::MAX]));
+            let mut sent = 0;
+            for (index, len) in messages.into_iter().enumerate() {
+                let message: Vec<u8> = (0..len).map(|at| (at * 31 + index) as u8).collect();
+                said.extend_from_slice(&message);
+                let mut rest = &message[..];
+                while !rest.is_empty() {
+                    let count = pair.client.writer().write(rest).expect("there is room");
+                    rest = &rest[count..];
+                    let ciphertext = pair.client_says();
+                    pair.far.say(&ciphertext);
+                }
+                for _ in 0..30 {
+                    let (more, end) = pair.read_all(size);
+                    prop_assert_eq!(kind(&end), Some(io::ErrorKind::WouldBlock));
+                    heard.extend(more);
+                    while sent < heard.len() {
+                        match pair.server.write(&mut pair.near, &heard[sent..]) {
+                            Ok(count) => sent += count,
+                            Err(error) => {
+                                prop_assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                                break;
+                            }
+                        }
+                    }
+                    let _ = pair.server.flush(&mut pair.near);
+                    echoed.extend(pair.client_hears());
+                }
+            }
+            prop_assert_eq!(&heard, &said);
+            prop_assert_eq!(&echoed, &said);
+        }
+    }
+}

@@ -31,6 +31,10 @@ struct Line {
     inbound: VecDeque<u8>,
     /// The remote said its last byte.
     finished: bool,
+    /// And had not said that it would be the last.
+    cut_off: bool,
+    /// So many events until the handshake is through.
+    handshake: usize,
     reset: bool,
     /// How many bytes a single read returns at the most; each read takes the front entry, and the last
     /// one stays.
@@ -81,6 +85,18 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.finished = true;
         line.edge = line.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+    }
+
+    /// As [`Remote::finish`], but in the middle of what was to be said: the reader gets what is on the line, and
+    /// then `UnexpectedEof`.
+    pub fn cut_off(&self) {
+        self.0.borrow_mut().cut_off = true;
+        self.finish();
+    }
+
+    /// Has the line begin with a handshake that takes so many events.
+    pub fn shake_hands(&self, events: usize) {
+        self.0.borrow_mut().handshake = events;
     }
 
     /// Breaks the line: reads and writes fail with `ConnectionReset`.
@@ -177,7 +193,7 @@ impl Read for Wire {
         }
         if line.inbound.is_empty() {
             if line.finished {
-                return Ok(0);
+                return if line.cut_off { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(0) };
             }
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -231,6 +247,21 @@ impl Transport for Wire {
             Some(outcome) => outcome.map(|wire| (wire, ())),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    fn establish(&mut self) -> io::Result<()> {
+        let mut line = self.0.borrow_mut();
+        match line.handshake.checked_sub(1) {
+            Some(left) if left > 0 => {
+                line.handshake = left;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_handshake(&self) -> bool {
+        self.0.borrow().handshake > 0
     }
 
     fn finish(&mut self, _last: bool) -> io::Result<()> {
