@@ -135,11 +135,11 @@ impl Ledger {
     #[inline]
     pub fn hear(&mut self, heard: Heard, now_ns: u64) {
         match heard {
-            Heard::Answer(flight) => self.answer(flight, now_ns),
+            Heard::Answer(flight) => self.answer(flight, now_ns, 1),
             Heard::Late(flight) => {
                 self.account.failures.reordered += 1;
                 self.tally.failures += 1;
-                self.answer(flight, now_ns);
+                self.answer(flight, now_ns, 1);
             }
             Heard::Corrupted(flight) => {
                 self.account.failures.corrupted += 1;
@@ -154,20 +154,21 @@ impl Ledger {
         }
     }
 
+    /// So many right replies came, to messages that were due and sent at the same time.
     #[inline]
-    fn answer(&mut self, flight: Flight, now_ns: u64) {
+    pub fn answer(&mut self, flight: Flight, now_ns: u64, count: u64) {
         let response_ns = now_ns.saturating_sub(flight.due_ns);
-        self.tally.record(response_ns);
-        self.account.heard += 1;
+        self.tally.record(response_ns, count);
+        self.account.heard += count;
         if self.window.holds(flight.due_ns) {
-            self.account.replies += 1;
-            self.account.service.record(now_ns.saturating_sub(flight.sent_ns));
+            self.account.replies += count;
+            self.account.service.record_several(now_ns.saturating_sub(flight.sent_ns), count);
             if self.two_clocks {
-                self.account.response.record(response_ns);
+                self.account.response.record_several(response_ns, count);
             }
         }
         if self.window.holds(now_ns) {
-            self.account.arrived += 1;
+            self.account.arrived += count;
         }
     }
 

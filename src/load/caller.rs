@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::Ledger;
-use super::dialogue::Dialogue;
+use super::dialogue::{Dialogue, Flight, Heard};
 use super::plan::Plan;
 use super::script::{Rendered, Script};
 use crate::endpoint::Endpoint;
@@ -61,6 +61,24 @@ struct Line {
     /// When it began to be opened.
     dialled_ns: u64,
     retry_ns: u64,
+}
+
+impl Line {
+    /// There is a free place, and something to put there.
+    #[inline]
+    fn has_to_say(&self, depth: usize, open_loop: bool) -> bool {
+        self.dialogue.in_flight() < depth && !(open_loop && self.owed.is_empty())
+    }
+
+    /// When the next message was due: in an open loop, when it was; else when there was a place for it.
+    #[inline]
+    fn next_due(&mut self, open_loop: bool, churn: bool, now_ns: u64) -> u64 {
+        match (open_loop, churn) {
+            (true, _) => self.owed.pop_front().unwrap_or(now_ns),
+            (false, true) => self.dialled_ns,
+            (false, false) => now_ns,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -300,30 +318,30 @@ impl Caller {
         if line.stage != Stage::Open {
             return;
         }
-        while line.dialogue.in_flight() < self.plan.depth {
-            let due_ns = match (open_loop, self.plan.churn) {
-                (true, _) => match line.owed.pop_front() {
-                    Some(due_ns) => due_ns,
-                    None => return,
-                },
-                (false, true) => line.dialled_ns,
-                (false, false) => now_ns,
-            };
-            let Line { dialogue, peer, .. } = line;
-            match *peer {
-                Some(peer) => {
-                    let Some((_, mut outbox)) = board.outbox(peer) else { return };
-                    dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, |part| outbox.put(part));
-                }
-                None => {
-                    let mut datagram = Vec::new();
-                    let put = |part: &[u8]| datagram.extend_from_slice(part);
-                    dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
-                    if let Endpoint::Udp(address) = self.plan.target {
-                        board.send_to(index, address, &datagram);
-                    }
-                }
-            }
+        let (depth, churn) = (self.plan.depth, self.plan.churn);
+        if !line.has_to_say(depth, open_loop) {
+            return;
+        }
+        let Some(peer) = line.peer else { return self.talk_in_datagrams(board, index, now_ns) };
+        // Looked up once for all that is said now; `None`: it is about to close.
+        let Some((_, mut outbox)) = board.outbox(peer) else { return };
+        while line.has_to_say(depth, open_loop) {
+            let due_ns = line.next_due(open_loop, churn, now_ns);
+            let put = |part: &[u8]| outbox.put(part);
+            line.dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
+            self.ledger.sent(due_ns);
+        }
+    }
+
+    fn talk_in_datagrams(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
+        let Endpoint::Udp(address) = self.plan.target else { return };
+        let (line, open_loop) = (&mut self.lines[index], self.plan.rate.is_some());
+        while line.has_to_say(self.plan.depth, open_loop) {
+            let due_ns = line.next_due(open_loop, self.plan.churn, now_ns);
+            let mut datagram = Vec::new();
+            let put = |part: &[u8]| datagram.extend_from_slice(part);
+            line.dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
+            board.send_to(index, address, &datagram);
             self.ledger.sent(due_ns);
         }
     }
@@ -410,9 +428,22 @@ impl Handler for Caller {
         let Some(index) = board.state(from).map(|index| *index as usize) else { return inbox.clear() };
         let now_ns = self.clock.now_ns();
         let (line, ledger) = (&mut self.lines[index], &mut self.ledger);
+        // Replies to messages that were sent together take the same time: they are counted together.
+        let mut together: Option<(Flight, u64)> = None;
         let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
-            ledger.hear(heard, now_ns);
+            match (heard, &mut together) {
+                (Heard::Answer(flight), Some((first, count))) if first.is_beside(&flight) => *count += 1,
+                (Heard::Answer(flight), together) => {
+                    if let Some((flight, count)) = together.replace((flight, 1)) {
+                        ledger.answer(flight, now_ns, count);
+                    }
+                }
+                (heard, _) => ledger.hear(heard, now_ns),
+            }
         });
+        if let Some((flight, count)) = together {
+            ledger.answer(flight, now_ns, count);
+        }
         inbox.consume(count);
         if self.plan.churn && line.dialogue.in_flight() == 0 {
             return match self.plan.target {

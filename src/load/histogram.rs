@@ -38,6 +38,12 @@ impl Recorder {
         let _ = self.0.record(ns);
     }
 
+    /// So many more, of so many nanoseconds each.
+    #[inline]
+    pub fn record_several(&mut self, ns: u64, count: u64) {
+        let _ = self.0.record_n(ns, count);
+    }
+
     /// One more.
     pub fn record_duration(&mut self, duration: Duration) {
         self.record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));

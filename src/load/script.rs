@@ -142,6 +142,19 @@ pub struct Script {
     said: Said,
     expected: Expected,
     pool: Box<[u8]>,
+    /// Replies say which they are.
+    numbered: bool,
+}
+
+/// What tells a numbered message from the others: kept from when it is said to when its reply comes, so that it
+/// is worked out once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbered {
+    head: [u8; HEAD_BYTES],
+    /// Head and body.
+    len: u32,
+    /// Where its body begins in the pool.
+    from: u32,
 }
 
 /// Text that was put together for one message: made once for all the pieces in which a reply comes.
@@ -174,7 +187,10 @@ impl Script {
             state = step(state);
             digit(state >> 58)
         });
-        Script { seed, framing, pool: pool.collect(), said, expected }
+        let pool = pool.collect();
+        let long_enough = matches!(said, Said::Numbered { min, .. } if min >= HEAD_BYTES);
+        let numbered = long_enough && expected == Expected::Echo;
+        Script { seed, framing, pool, said, expected, numbered }
     }
 
     /// What must come back.
@@ -189,8 +205,7 @@ impl Script {
 
     /// Whether replies say which they are.
     pub(super) fn is_numbered(&self) -> bool {
-        matches!(self.said, Said::Numbered { min, .. } if min >= HEAD_BYTES)
-            && self.expected == Expected::Echo
+        self.numbered
     }
 
     /// Where the head begins on the wire.
@@ -207,16 +222,13 @@ impl Script {
         rendered: &'a mut Rendered,
     ) -> Pieces<'a> {
         match &self.said {
-            Said::Numbered { min, max } => {
-                let random = mix(self.seed, connection, sequence);
-                let len = if min == max { *min } else { min + (random >> 20) as usize % (max - min + 1) };
-                let from = random as usize % POOL_BYTES;
-                if len < HEAD_BYTES {
-                    return self.framed(None, &self.pool[from..from + len]);
+            Said::Numbered { .. } => match self.drawn(connection, sequence) {
+                (len, from, _) if len < HEAD_BYTES => self.framed(None, &self.pool[from..from + len]),
+                (len, from, check) => {
+                    let body = &self.pool[from..from + len - HEAD_BYTES];
+                    self.framed(Some(head(connection, sequence, len, check)), body)
                 }
-                let body = &self.pool[from..from + len - HEAD_BYTES];
-                self.framed(Some(head(connection, sequence, len, random >> 40)), body)
-            }
+            },
             Said::Template(template) => {
                 if rendered.of != Some((connection, sequence)) {
                     template.render(self.seed, connection, sequence, &mut rendered.text);
@@ -225,6 +237,66 @@ impl Script {
                 self.framed(None, rendered.text.as_bytes())
             }
         }
+    }
+
+    /// The length, the place in the pool and the check that this message has by lot.
+    #[inline]
+    fn drawn(&self, connection: u32, sequence: u64) -> (usize, usize, u64) {
+        let Said::Numbered { min, max } = self.said else { return (0, 0, 0) };
+        let random = mix(self.seed, connection, sequence);
+        let len = if min == max { min } else { min + (random >> 20) as usize % (max - min + 1) };
+        (len, random as usize % POOL_BYTES, random >> 40)
+    }
+
+    /// What this message will be known by, where replies say which they are.
+    #[inline(always)]
+    pub(super) fn numbered(&self, connection: u32, sequence: u64) -> Option<Numbered> {
+        if !self.is_numbered() {
+            return None;
+        }
+        let (len, from, check) = self.drawn(connection, sequence);
+        let head = head(connection, sequence, len, check);
+        Some(Numbered { head, len: len as u32, from: from as u32 })
+    }
+
+    fn body(&self, numbered: &Numbered) -> &[u8] {
+        &self.pool[numbered.from as usize..][..numbered.len as usize - HEAD_BYTES]
+    }
+
+    /// The message, on the wire, in pieces.
+    #[inline]
+    pub(super) fn say_numbered(&self, numbered: &Numbered, put: &mut impl FnMut(&[u8])) {
+        if self.framing == Framing::Prefixed {
+            put(&numbered.len.to_be_bytes());
+        }
+        put(&numbered.head);
+        if numbered.len as usize > HEAD_BYTES {
+            put(self.body(numbered));
+        }
+        if self.framing == Framing::Lines {
+            put(b"\n");
+        }
+    }
+
+    /// How many bytes of `bytes` are the whole message, as it is on the wire; `None` where they are not, or not yet.
+    /// The short cut of [`Pieces::matching`], which is also the one that knows where a difference begins.
+    #[inline]
+    pub(super) fn is_numbered_whole(&self, numbered: &Numbered, bytes: &[u8]) -> Option<usize> {
+        let (prefix_len, tail_len) = match self.framing {
+            Framing::Raw => (0, 0),
+            Framing::Lines => (0, 1),
+            Framing::Prefixed => (4, 0),
+        };
+        let len = numbered.len as usize;
+        let wire = bytes.get(..prefix_len + len + tail_len)?;
+        let (prefix, rest) = wire.split_at(prefix_len);
+        let (head, rest) = rest.split_first_chunk::<HEAD_BYTES>()?;
+        let (body, tail) = rest.split_at(len - HEAD_BYTES);
+        let right = *head == numbered.head
+            && body == self.body(numbered)
+            && (prefix.is_empty() || prefix == numbered.len.to_be_bytes())
+            && (tail.is_empty() || tail == b"\n");
+        right.then_some(wire.len())
     }
 
     /// The reply to it, on the wire.
@@ -386,23 +458,29 @@ fn digit(bits: u64) -> u8 {
     48 + (bits & 63) as u8
 }
 
-/// 48 bits as eight digits, the highest first; all at once, by moving halves apart until each six bits have
-/// a byte of their own. One by one it was a sixth of our own time per message.
+/// 48 bits as eight digits, the highest in the highest byte; all at once, by moving halves apart until each six
+/// bits have a byte of their own. One by one it was a sixth of our own time per message.
 #[inline]
-fn digits(number: u64) -> [u8; 8] {
+fn digits(number: u64) -> u64 {
     let x = number & 0xFFFF_FFFF_FFFF;
     let x = (x & 0xFFFF_FF00_0000) << 8 | (x & 0xFF_FFFF);
     let x = (x & 0x00FF_F000_00FF_F000) << 4 | (x & 0x0000_0FFF_0000_0FFF);
     let x = (x & 0x0FC0_0FC0_0FC0_0FC0) << 2 | (x & 0x003F_003F_003F_003F);
-    (x + 0x3030_3030_3030_3030).to_be_bytes()
+    x + 0x3030_3030_3030_3030
 }
 
 #[inline]
 fn head(connection: u32, sequence: u64, len: usize, check: u64) -> [u8; HEAD_BYTES] {
-    let mut head = [b'|'; HEAD_BYTES];
-    head[1..5].copy_from_slice(&digits(u64::from(connection))[4..]);
-    head[5..12].copy_from_slice(&digits(sequence)[1..]);
-    head[12..19].copy_from_slice(&digits((len as u64) << 12 | check & 0xFFF)[1..]);
+    const SIGN: u64 = b'|' as u64;
+    const SEVEN: u64 = (1 << 56) - 1;
+    let connection = digits(u64::from(connection)) & 0xFFFF_FFFF;
+    let sequence = digits(sequence) & SEVEN;
+    let len = digits((len as u64) << 12 | check & 0xFFF) & SEVEN;
+    // |cccc sss, ssss nnnn, nxx|: in three words, for the bytes one by one would cost as much as all the rest.
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&(SIGN << 56 | connection << 24 | sequence >> 32).to_be_bytes());
+    head[8..16].copy_from_slice(&(sequence << 32 | len >> 24).to_be_bytes());
+    head[16..].copy_from_slice(&((len << 8 | SIGN) as u32).to_be_bytes());
     head
 }
 
@@ -453,7 +531,7 @@ mod tests {
         for _ in 0..10_000 {
             number = step(number);
             let one_by_one: Vec<u8> = (0..8).map(|index| digit(number >> (42 - 6 * index))).collect();
-            assert_eq!(digits(number)[..], one_by_one[..]);
+            assert_eq!(digits(number).to_be_bytes()[..], one_by_one[..]);
         }
     }
 
@@ -461,7 +539,7 @@ mod tests {
     fn a_numbered_message_is_printable_and_recognised() {
         for framing in [Framing::Raw, Framing::Lines, Framing::Prefixed] {
             let script = Script::new(9, framing, Said::Numbered { min: 20, max: 90 }, Expected::Echo);
-            for sequence in 0..200 {
+            for sequence in (0..200).chain([(1 << 42) - 1]) {
                 let mut rendered = Rendered::default();
                 let message = script.message(3, sequence, &mut rendered).parts().concat();
                 let payload = &message[script.prefix_len()..];
@@ -469,9 +547,15 @@ mod tests {
                 assert!(payload.iter().all(|byte| (33..127).contains(byte)), "{payload:?}");
                 assert_eq!(payload.iter().filter(|byte| **byte == b'|').count(), 2);
                 assert!((20..=90).contains(&payload.len()));
-                assert_eq!(script.read_head(3, 200, &message), Some(sequence));
+                assert_eq!(script.read_head(3, 1 << 42, &message), Some(sequence));
                 assert_eq!(script.read_head(3, sequence, &message), None, "it was never sent");
-                assert_eq!(script.read_head(4, 200, &message), None, "it is another connection's");
+                let numbered = script.numbered(3, sequence).expect("replies say which they are");
+                let mut said = Vec::new();
+                script.say_numbered(&numbered, &mut |part| said.extend_from_slice(part));
+                assert_eq!(said, message);
+                assert_eq!(script.is_numbered_whole(&numbered, &message), Some(message.len()));
+                assert_eq!(script.is_numbered_whole(&numbered, &message[..message.len() - 1]), None);
+                assert_eq!(script.read_head(4, 1 << 42, &message), None, "it is another connection's");
             }
         }
     }

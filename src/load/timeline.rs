@@ -31,11 +31,11 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// One more of so many nanoseconds.
+    /// So many more, of so many nanoseconds each.
     #[inline]
-    pub fn record(&mut self, ns: u64) {
+    pub fn record(&mut self, ns: u64, more: u64) {
         let count = &mut self.0[bucket(ns)];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
     }
 
     fn merge(&mut self, other: &Buckets) {
@@ -187,12 +187,12 @@ impl Tally {
         self.buckets.merge(&other.buckets);
     }
 
-    /// One more reply.
+    /// So many more replies, of so many nanoseconds each.
     #[inline]
-    pub fn record(&mut self, ns: u64) {
-        self.replies += 1;
+    pub fn record(&mut self, ns: u64, count: u64) {
+        self.replies += count;
         self.max_ns = self.max_ns.max(ns);
-        self.buckets.record(ns);
+        self.buckets.record(ns, count);
     }
 
     /// A bucket's bound, but never more than the longest there was.
@@ -225,7 +225,7 @@ mod tests {
         let mut timeline = Timeline::default();
         for second in 0..86_400 {
             let mut tally = Tally { index: second * 10, offered: 2, ..Tally::default() };
-            tally.record(1_000_000 + second);
+            tally.record(1_000_000 + second, 1);
             timeline.add(&tally);
         }
         let slices = timeline.slices(0);
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn an_endless_latency_stands_in_the_last_bucket() {
         let mut buckets = Buckets::default();
-        buckets.record(u64::MAX);
+        buckets.record(u64::MAX, 1);
         assert_eq!(buckets.rows().len(), 1);
     }
 }
