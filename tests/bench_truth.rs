@@ -664,3 +664,42 @@ fn memory_is_flat_over_ten_million_requests() {
     assert!(many >= 10_000_000, "only {many} in {seconds} s: is this a release build?");
     assert!(large < small + 8 * MIB, "{small} bytes after {few} replies, {large} after {many}");
 }
+
+/// Runs `bench` where there are 30 ports to connect from, in a network of its own; `None` where we may not make one.
+#[cfg(target_os = "linux")]
+fn bench_with_few_ports(arguments: &str) -> Option<(bench::Ended, Option<Report>)> {
+    let directory = support::Directory::new();
+    let json = directory.path("report.json");
+    let script = "ip link set lo up && echo 40000 40029 >/proc/sys/net/ipv4/ip_local_port_range || exit 77
+        exec \"$0\" bench tcp://127.0.0.1:9000 --spawn \"$0 serve --listen tcp://127.0.0.1:9000 --log-level off >/dev/null\" \
+            --connections 100 --duration 300ms --warmup off --no-self-test --quiet --json \"$1\" $2";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_switchboard")]).arg(&json).arg(arguments);
+    let ended = bench::run_command(&mut command);
+    if ended.code == Some(77) || ended.stderr.contains("unshare") {
+        println!("not tested: no network of its own is to be had here: {}", ended.stderr);
+        return None;
+    }
+    let report = fs::read_to_string(&json).ok().map(|text| serde_json::from_str(&text).expect("a report"));
+    Some((ended, report))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn when_the_ports_run_out_it_goes_on_from_the_next_address() {
+    let _machine = among_others();
+    let Some((ended, report)) = bench_with_few_ports("") else { return };
+    let report = report.unwrap_or_else(|| panic!("no report: {ended:#?}"));
+    assert_eq!((ended.code, report.connected, &report.failures), (Some(0), 100, &NOTHING), "{ended:#?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn too_few_ports_are_named_and_what_to_do_about_it() {
+    let _machine = among_others();
+    let Some((ended, report)) = bench_with_few_ports("--source 127.0.0.1") else { return };
+    let complaint = ended.complaint();
+    assert!(complaint.contains("no free port is left") && complaint.contains("--source"), "{complaint}");
+    assert_eq!(ended.code, Some(1));
+    assert!(report.is_some_and(|report| report.partial), "what was measured is kept");
+}

@@ -184,6 +184,11 @@ pub(crate) fn run_with<A: AsRef<OsStr>>(arguments: &[A]) -> Ended {
     run_to_its_end(command.args(arguments).env_remove("RUST_LOG"), &Directory::new())
 }
 
+/// Runs another program that ends as `switchboard` does.
+pub(crate) fn run_command(command: &mut Command) -> Ended {
+    run_to_its_end(command.env_remove("RUST_LOG"), &Directory::new())
+}
+
 /// What it says goes to files, so that it is never held up by a full pipe.
 fn run_to_its_end(command: &mut Command, directory: &Directory) -> Ended {
     let create = |name| File::create(directory.path(name)).expect("the directory is ours");
