@@ -10,7 +10,7 @@
 //! 1. **The roll call.** So many connect, each says one word: how many hear it back? One client at a time serves one of 64,
 //!    and `select` can't see descriptors from FD_SETSIZE up. Who doesn't serve all has no figures there.
 //! 2. **Throughput.** A closed loop, one message in flight on each connection that talks: as fast as it goes.
-//! 3. **The equal rate.** Half of what the slowest of them reached, offered to all of them on a schedule. Only so can latencies
+//! 3. **The equal rate.** Half of what the slowest of them reached (an eighth, where one talks alone), offered to all of them on a schedule. Only so can latencies
 //!    be compared: at full speed the faster server is asked more, and has the longer queue. CPU per message, memory and
 //!    context switches are of this step, too.
 //!
@@ -152,7 +152,7 @@ fn measure(
     let rows = entrants.iter().zip(served).map(|(entrant, served)| Row::new(entrant.model, *served, shape));
     let mut cell = Cell { shape, offered_per_s: None, rows: rows.collect() };
     interleaved(entrants, &mut cell, Pace::FullSpeed, options, stage);
-    cell.offered_per_s = cell.half_of_the_slowest();
+    cell.offered_per_s = cell.part_of_the_slowest();
     if let Some(rate) = cell.offered_per_s {
         interleaved(entrants, &mut cell, Pace::PerSecond(rate), options, stage);
     }

@@ -55,7 +55,7 @@ pub(crate) fn introduction(findings: &Findings) -> Vec<String> {
         .filter_map(|cell| Some(format!("{}: {}", cell.shape, count(cell.offered_per_s? as u64))))
         .collect::<Vec<_>>();
     lines.push(format!(
-        "The equal rate is half of what the slowest reached that serves everybody, in messages/s: {}.",
+        "The equal rate is half of what the slowest reached that serves everybody (an eighth, where one talks), in messages/s: {}.",
         offered.join("; ")
     ));
     if findings.unoptimised {
