@@ -344,6 +344,10 @@ impl Worker {
         // Cut short, what is on its way is no failure; else it has been waited for.
         let cut_short = self.phase == Phase::Stop as u8;
         self.reactor.handler().end(cut_short);
+        // In good order as far as it goes without waiting: over TLS, a server takes anything else for an attack.
+        let peers: Vec<_> = self.reactor.board().peers().collect();
+        peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
+        self.reactor.flush();
         self.reactor.cut();
         let now_ns = self.clock.now_ns();
         self.close_slice(now_ns);

@@ -1,0 +1,49 @@
+//! Rung 11: **TLS**.
+//!
+//! New here: one line. `tls(...)` gives the server a certificate, `tls://` listens with it, and the service of rung 7
+//! is what it was: bytes come out of the transport decrypted, and go into it to be encrypted. Nothing blocks: the
+//! handshake, too, is a few readable and writable events (`src/transport/tls.rs`).
+//!
+//! ```sh
+//! cargo run --example 11_tls                     # makes a certificate of its own, and says its fingerprint
+//! echo hello | openssl s_client -connect 127.0.0.1:8443 -quiet
+//!
+//! cargo run --example 11_tls tls://127.0.0.1:8443 cert.pem key.pem
+//! ```
+//!
+//! What TLS adds besides secrecy: the end of what was said is said, too (close_notify), so a connection that somebody
+//! cut is told from one that is over. Kill the client in the middle of a line, and look at the log of `switchboard
+//! serve` with `--log-level debug`.
+//!
+//! **The limit**: a certificate of its own says who it is, and nobody vouches for it. `openssl s_client` above believes
+//! it all the same; a browser would not.
+
+use std::path::Path;
+
+use switchboard::transport::tls::{SelfSigned, ServerTls};
+use switchboard::{Message, Peer, Server, Service, Switchboard};
+
+struct Echo;
+
+impl Service for Echo {
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
+        board.send(from, message);
+    }
+}
+
+/// From these files; without them, of our own making.
+fn certificate(files: Option<(String, String)>) -> Result<ServerTls, String> {
+    if let Some((cert, key)) = files {
+        return ServerTls::from_files(Path::new(&cert), Path::new(&key), None);
+    }
+    let made = SelfSigned::new(vec!["localhost".into(), "127.0.0.1".into()])?;
+    eprintln!("SHA-256 {}", made.fingerprint());
+    ServerTls::self_signed(&made, None)
+}
+
+fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().unwrap_or("tls://127.0.0.1:8443".into());
+    let tls = certificate(arguments.next().zip(arguments.next())).map_err(std::io::Error::other)?;
+    Server::new(Echo).tls(tls).listen(&url)?.run()
+}
