@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
     ("src/protocol", &[], &[]),
-    ("src/guard", &[], &["ipnet"]),
+    ("src/guard", &[], &["ipnet", "prefix_trie"]),
     ("src/transport", &["reactor"], &["log", "mio", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol"], &[]),
     ("src/guide", &[], &[]),
@@ -42,6 +42,7 @@ const CRATES: &[&str] = &[
     "log",
     "mio",
     "nix",
+    "prefix_trie",
     "rcgen",
     "rustix",
     "rustls",

@@ -14,7 +14,7 @@ use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
 use super::{Failure, LogLevel, units};
 use crate::endpoint::Endpoint;
-use crate::guard::IpNet;
+use crate::guard::{self, IpNet};
 use crate::reactor::Limits;
 use crate::server::Server;
 use crate::server::inherited::Inherited;
@@ -72,6 +72,15 @@ pub(super) struct Options {
     /// Refuse addresses in this network; may be repeated. The longest prefix wins, deny on a tie.
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(super) deny: Vec<IpNet>,
+
+    /// Like --allow, for each network in this file: one a line, # begins a comment; may be repeated. Read anew at
+    /// SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub(super) allow_file: Vec<PathBuf>,
+
+    /// Like --deny, for each network in this file; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(super) deny_file: Vec<PathBuf>,
 
     /// The certificate of tls:// listeners, with its chain: a PEM file. Read anew at SIGHUP.
     #[arg(long, value_name = "FILE")]
@@ -146,10 +155,7 @@ pub(super) struct Options {
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
-    let single = || text.parse().map(|address: std::net::IpAddr| address.into()).ok();
-    text.parse().ok().or_else(single).ok_or_else(|| {
-        "write a network in CIDR notation, like 192.0.2.0/24 or 2001:db8::/32, or one address".into()
-    })
+    guard::network(text).map_err(String::from)
 }
 
 fn octal(text: &str) -> Result<u32, String> {

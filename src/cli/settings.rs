@@ -4,7 +4,7 @@
 //!
 //! Invariant: no two listeners want the same place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::config::{CommandLine, File, Words};
 use super::serve::Options;
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
-use crate::guard::Guard;
+use crate::guard::{self, Guard, IpNet};
 use crate::reactor::Limits;
 use crate::server::place::Place;
 use crate::service::directory::Which;
@@ -158,7 +158,7 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         endpoint,
         limits: limits(options)?,
         message_bytes_max: options.message_bytes_max,
-        guard: Guard::new(options.allow.clone(), options.deny.clone()),
+        guard: guard(options)?,
         tls,
         options: ListenOptions {
             backlog: options.backlog,
@@ -168,6 +168,33 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         },
     };
     Ok(Wanted { place, which: options.which(), said: said.into() })
+}
+
+/// The lists: what is named one by one, and what stands in files.
+fn guard(options: &Options) -> Result<Guard, Failure> {
+    let (mut allow, mut deny) = (options.allow.clone(), options.deny.clone());
+    for path in &options.allow_file {
+        let networks = networks("--allow-file", path)?;
+        if networks.is_empty() {
+            // Allowing nobody and having no allow list are opposites: we don't guess.
+            return Err(Failure::Usage(format!(
+                "--allow-file {}: it names no network: add one, or leave the option out to allow everybody",
+                path.display()
+            )));
+        }
+        allow.extend(networks);
+    }
+    for path in &options.deny_file {
+        deny.extend(networks("--deny-file", path)?);
+    }
+    Ok(Guard::new(allow, deny))
+}
+
+fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("{option} {}: cannot read it: {error}", path.display())))?;
+    guard::networks(&text)
+        .map_err(|(line, problem)| Failure::Usage(format!("{option} {}:{line}: {problem}", path.display())))
 }
 
 /// What a tls:// listener says of itself.
