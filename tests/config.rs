@@ -261,6 +261,27 @@ fn another_framing_on_the_same_socket_refuses_nobody() {
 }
 
 #[test]
+fn a_reload_that_forbids_somebody_dismisses_him_and_nobody_else() {
+    let with = |deny: &str| format!("{deny}\n[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n");
+    let config = Config::of(&with(""));
+    let server = config.serve(1);
+    let mut alice = server.call();
+    let mut mallory = Client::prepared(server.url(), |socket| {
+        socket.bind(&address("127.0.0.9:0").into()).expect("it is ours")
+    });
+    alice.echo("hello");
+    mallory.echo("hello");
+    config.write(&with("deny = [\"127.0.0.9\"]"));
+    reload(&server);
+    mallory.hear_end();
+    mallory.hang_up();
+    alice.echo("still here");
+    let summary = server.summary_until("his end", |summary| summary.of("closed") >= 1);
+    assert_eq!(summary.of("disallowed"), 1, "{summary:?}");
+    server.stop();
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_says_why() {
     let config = Config::of("[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n");
     let server = config.serve(1);

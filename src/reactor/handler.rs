@@ -250,6 +250,8 @@ pub enum CloseReason {
     Truncated,
     /// The peer broke the rules of its protocol.
     Violation,
+    /// The rules have changed, and no longer allow the peer.
+    Disallowed,
     /// The handler closed it.
     Closed,
     /// The server stopped, and let it finish first.
@@ -260,7 +262,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, in the order of their [rows](CloseReason::row).
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "finished",
         "reset",
         "unestablished",
@@ -273,6 +275,7 @@ impl CloseReason {
         "inbox-full",
         "truncated",
         "violation",
+        "disallowed",
         "closed",
         "drained",
         "cut",
@@ -296,9 +299,10 @@ impl CloseReason {
             CloseReason::InboxFull => 9,
             CloseReason::Truncated => 10,
             CloseReason::Violation => 11,
-            CloseReason::Closed => 12,
-            CloseReason::Drained => 13,
-            CloseReason::Cut => 14,
+            CloseReason::Disallowed => 12,
+            CloseReason::Closed => 13,
+            CloseReason::Drained => 14,
+            CloseReason::Cut => 15,
         }
     }
 

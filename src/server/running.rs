@@ -10,9 +10,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
-use crate::reactor::{Limits, Reactor};
+use crate::guard::Verdict;
+use crate::reactor::{CloseReason, Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::{self, Exchange};
+use crate::transport::{Address, Stream};
 
 use super::outside::{Outside, Told};
 use super::place::{Bound, Place};
@@ -150,6 +152,24 @@ impl<S: Service> Running<S> {
         if let Some(there) = there {
             there.message_bytes_max = message_bytes_max;
             there.guard.replace_rules(place.guard);
+        }
+        if let Source::Listener(index) = source {
+            self.dismiss_the_disallowed(index);
+        }
+    }
+
+    /// Whom the lists no longer allow is told goodbye in good order: what he has earned is delivered.
+    fn dismiss_the_disallowed(&mut self, listener: usize) {
+        let (exchange, board) = self.reactor.both();
+        let Some(place) = exchange.listener(listener) else { return };
+        for peer in board.peers().collect::<Vec<_>>() {
+            let came_here = board.state(peer).is_some_and(|it| it.listener() == listener);
+            let address = board.transport(peer).filter(|_| came_here).and_then(Stream::peer_address);
+            if let Some(Address::Ip(address)) = address
+                && let Verdict::Refuse(_) = place.guard.verdict(address.ip())
+            {
+                board.finish_because(peer, CloseReason::Disallowed);
+            }
         }
     }
 

@@ -54,7 +54,8 @@ impl Conversation {
         &mut self.protocol
     }
 
-    pub(super) fn listener(&self) -> usize {
+    /// By which listener it came.
+    pub fn listener(&self) -> usize {
         self.listener as usize
     }
 }

@@ -700,7 +700,7 @@ pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn address(url: &str) -> SocketAddr {
+pub(crate) fn address(url: &str) -> SocketAddr {
     let address = url.split_once("://").and_then(|(_, address)| address.parse().ok());
     address.unwrap_or_else(|| panic!("{url} has an address"))
 }
