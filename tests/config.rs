@@ -267,7 +267,7 @@ fn a_reload_that_forbids_somebody_dismisses_him_and_nobody_else() {
     let server = config.serve(1);
     let mut alice = server.call();
     let mut mallory = Client::prepared(server.url(), |socket| {
-        socket.bind(&address("127.0.0.9:0").into()).expect("it is ours")
+        socket.bind(&address("tcp://127.0.0.9:0").into()).expect("it is ours")
     });
     alice.echo("hello");
     mallory.echo("hello");

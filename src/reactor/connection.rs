@@ -313,8 +313,7 @@ impl<T: Transport, S> Connection<T, S> {
             && self.latches == Readiness::BOTH
             && self.inbox.is_empty()
             && self.outbox.is_empty()
-            && self.transport.short_read_means_empty()
-            && self.transport.writes_through()
+            && self.transport.is_direct()
     }
 
     /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that

@@ -52,9 +52,11 @@ pub trait Transport: Read + Write + event::Source + Sized {
         false
     }
 
-    /// Whether what `write` took is the kernel's, and `flush` has nothing to do.
-    fn writes_through(&self) -> bool {
-        true
+    /// Whether nothing stands between us and the kernel: a short read is as good as that, and what `write` took
+    /// is the kernel's. Then everyday messages go the short way.
+    #[inline]
+    fn is_direct(&self) -> bool {
+        self.short_read_means_empty()
     }
 }
 

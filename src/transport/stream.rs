@@ -226,9 +226,9 @@ impl Transport for Stream {
         }
     }
 
-    #[inline]
-    fn writes_through(&self) -> bool {
-        !matches!(self, Stream::Tls(_))
+    #[inline(always)]
+    fn is_direct(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Stream::Tcp { .. })
     }
 }
 
