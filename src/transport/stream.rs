@@ -247,13 +247,33 @@ fn connected(socket: &mut TcpStream) -> io::Result<()> {
 const OPTIONS_ARE_INHERITED: bool =
     cfg!(all(feature = "socket-options", any(target_os = "linux", target_os = "android")));
 
+/// Apart, so that the way of plain TCP is one comparison.
+impl Stream {
+    #[inline(never)]
+    fn read_otherwise(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.read(into),
+            Stream::Tls(tls) => tls.read(into),
+            Stream::Unix(unix) => unix.read(into),
+        }
+    }
+
+    #[inline(never)]
+    fn write_otherwise(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+            Stream::Unix(unix) => unix.write(bytes),
+        }
+    }
+}
+
 impl Read for Stream {
     #[inline(always)]
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.read(into),
-            Stream::Tls(tls) => tls.read(into),
-            Stream::Unix(unix) => unix.read(into),
+            other => other.read_otherwise(into),
         }
     }
 }
@@ -263,8 +283,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp { socket, .. } => socket.write(bytes),
-            Stream::Tls(tls) => tls.write(bytes),
-            Stream::Unix(unix) => unix.write(bytes),
+            other => other.write_otherwise(bytes),
         }
     }
 

@@ -161,8 +161,10 @@ impl Session {
                     }
                 }
                 Ok(count) => {
-                    self.emptied = count < asked && SHORT_READ_MEANS_EMPTY;
                     self.take_in(&scratch[..count], into, filled);
+                    // Where no plaintext came of it we would say would-block, and only a would-block proves that:
+                    // the end may lie behind a short read.
+                    self.emptied = *filled > 0 && count < asked && SHORT_READ_MEANS_EMPTY;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.emptied = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -445,12 +447,15 @@ impl ServerTls {
             rustls::Error::InconsistentKeys(_) => misfit(),
             error => error.to_string(),
         })?;
+        config.ignore_client_order = true; // the stronger one of what both have, and not the client's taste
         // Tickets hold their sessions themselves: the server remembers nothing. Their key is made anew every six
         // hours, and with every configuration: what another one has verified is not taken for verified.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         Ok(ServerTls(Arc::new(config)))
     }
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate that vouches for itself, with its key.
 pub struct SelfSigned {
@@ -465,13 +470,17 @@ impl SelfSigned {
     /// # Errors
     /// Where a name is none.
     pub fn new(names: Vec<String>) -> Result<SelfSigned, String> {
-        let made = rcgen::generate_simple_self_signed(names)
-            .map_err(|error| format!("no certificate can be made: {error}"))?;
-        Ok(SelfSigned {
-            certificate: made.cert.der().clone(),
-            key: made.signing_key.serialize_der(),
-            pem: made.cert.pem(),
-        })
+        let named = |error: rcgen::Error| format!("no certificate can be made: {error}");
+        let mut params = rcgen::CertificateParams::new(names).map_err(named)?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "switchboard, self-signed");
+        // From yesterday, for clocks that are slow, and for as long as browsers believe any.
+        let now = x509_parser::time::ASN1Time::now().to_datetime();
+        params.not_before = now - DAY;
+        params.not_after = now + 365 * DAY;
+        let key = rcgen::KeyPair::generate().map_err(named)?;
+        let made = params.self_signed(&key).map_err(named)?;
+        Ok(SelfSigned { certificate: made.der().clone(), key: key.serialize_der(), pem: made.pem() })
     }
 
     /// SHA-256 of the certificate, in the usual notation: what a person compares.
