@@ -33,7 +33,12 @@ impl Handler for Parrot {
     type Transport = Wire;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &<Wire as Transport>::Address) -> Option<()> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _address: &<Wire as Transport>::Address,
+        _now: Moment,
+    ) -> Option<()> {
         None // nobody listens here
     }
 

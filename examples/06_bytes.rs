@@ -28,7 +28,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use switchboard::reactor::{BoardOf, Buffer, Handler, Limits, Peer, Reactor};
+use switchboard::reactor::{BoardOf, Buffer, Handler, Limits, Moment, Peer, Reactor};
 use switchboard::transport::ListenOptions;
 use switchboard::transport::{Address, Listener, Stream};
 
@@ -42,7 +42,7 @@ impl Handler for Echo {
     type State = ();
 
     /// Everybody may come in.
-    fn admit(&mut self, _listener: usize, _from: &Address) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<()> {
         Some(())
     }
 

@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Limits, Peer, Reactor};
+use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Limits, Moment, Peer, Reactor};
 use switchboard::transport::ListenOptions;
 use switchboard::transport::{Address, Listener, Stream};
 
@@ -50,7 +50,7 @@ impl Handler for Talk {
     type Transport = Stream;
     type State = Role;
 
-    fn admit(&mut self, _listener: usize, _from: &Address) -> Option<Role> {
+    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<Role> {
         Some(Role::Echo)
     }
 

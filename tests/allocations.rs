@@ -17,7 +17,7 @@ impl Handler for Bytes {
     type Transport = Wire;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &()) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<()> {
         Some(())
     }
 

@@ -43,3 +43,71 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
     fs::write(&path, "# nobody yet\n").unwrap();
     assert!(complaint("--allow-file").contains("names no network"));
 }
+
+/// A client from this address of the machine's own.
+fn from(ip: &str, server: &Server) -> Client {
+    let own = address(&format!("tcp://{ip}:0"));
+    Client::prepared(server.url(), |socket| socket.bind(&own.into()).expect("loopback is a whole network"))
+}
+
+#[test]
+fn one_address_may_have_so_many_connections_and_another_has_its_own() {
+    let server = Server::start(&["serve", "--listen", TCP, "--connections-per-ip-max", "2"]);
+    let (mut alice, mut bob) = (from("127.0.0.2", &server), from("127.0.0.2", &server));
+    alice.echo("one");
+    bob.echo("two");
+    from("127.0.0.2", &server).hear_it_break();
+    let mut carol = from("127.0.0.3", &server);
+    carol.echo("another address");
+    alice.half_close();
+    alice.hear_end();
+    alice.hang_up();
+    server.summary_until("her end", |summary| summary.of("closed") >= 1);
+    from("127.0.0.2", &server).echo("in her place");
+    let summary = server.summary();
+    assert!(summary.text().contains("refused 1 (too-many 1)"), "{summary:?}");
+}
+
+#[test]
+fn one_address_may_connect_so_often() {
+    let server = Server::start(&["serve", "--listen", TCP, "--accepts-per-ip", "1/3"]);
+    server.pause(); // so that all of them come at once
+    let mut callers: Vec<Client> = (0..5).map(|_| from("127.0.0.2", &server)).collect();
+    let mut other = from("127.0.0.3", &server);
+    server.go_on();
+    other.echo("another address");
+    let summary = server.summary_until("all of them to be judged", |summary| {
+        summary.of("accepted") + summary.of("too-fast") == 6
+    });
+    assert_eq!(summary.of("too-fast"), 2, "{summary:?}");
+    let refused = callers.split_off(3);
+    callers.iter_mut().for_each(|caller| caller.echo("within the burst"));
+    refused.into_iter().for_each(|mut caller| caller.hear_it_break());
+}
+
+#[test]
+fn a_mapped_address_is_no_way_around_the_rules() {
+    if !has_ipv6() {
+        return;
+    }
+    let server = Server::start(&["serve", "--listen", "tcp://[::]:0", "--deny", "127.0.0.2"]);
+    let port = server.address(0).port();
+    let dual = |ip: &str| {
+        let own = address(&format!("tcp://{ip}:0"));
+        Client::prepared(&format!("tcp://127.0.0.1:{port}"), |socket| {
+            socket.bind(&own.into()).expect("loopback is a whole network");
+        })
+    };
+    dual("127.0.0.1").echo("by IPv4, to a listener of both");
+    dual("127.0.0.2").hear_it_break();
+    assert_eq!(server.summary().of("denied"), 1);
+}
+
+#[test]
+fn what_is_no_rate_is_named() {
+    for wrong in ["0", "ten", "10/0", "-1"] {
+        let output = run(&["serve", "--listen", TCP, "--accepts-per-ip", wrong]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("like 10 or 10/50"), "{said}");
+    }
+}

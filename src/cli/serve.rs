@@ -14,7 +14,7 @@ use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
 use super::{Failure, LogLevel, units};
 use crate::endpoint::Endpoint;
-use crate::guard::{self, IpNet};
+use crate::guard::{self, IpNet, Rate};
 use crate::reactor::Limits;
 use crate::server::Server;
 use crate::server::inherited::Inherited;
@@ -81,6 +81,14 @@ pub(super) struct Options {
     /// Like --deny, for each network in this file; may be repeated.
     #[arg(long, value_name = "FILE")]
     pub(super) deny_file: Vec<PathBuf>,
+
+    /// Connections at a time of one address (of IPv6: of one network of 64 bits). [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) connections_per_ip_max: Option<u32>,
+
+    /// New connections of one address: so many a second, and so many at once, like 10/50. [default: no limit]
+    #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
+    pub(super) accepts_per_ip: Option<Rate>,
 
     /// The certificate of tls:// listeners, with its chain: a PEM file. Read anew at SIGHUP.
     #[arg(long, value_name = "FILE")]

@@ -16,7 +16,7 @@ use super::config::{CommandLine, File, Words};
 use super::serve::Options;
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
-use crate::guard::{self, Guard, IpNet};
+use crate::guard::{self, Guard, IpNet, Rules};
 use crate::reactor::Limits;
 use crate::server::place::Place;
 use crate::service::directory::Which;
@@ -187,7 +187,8 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
     for path in &options.deny_file {
         deny.extend(networks("--deny-file", path)?);
     }
-    Ok(Guard::new(allow, deny))
+    let rules = Rules { connections_max: options.connections_per_ip_max, accepts: options.accepts_per_ip };
+    Ok(Guard::new(allow, deny).with_rules(rules))
 }
 
 fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {

@@ -5,16 +5,25 @@
 //! address that comes mapped into IPv6 (`::ffff:192.0.2.1`, RFC 4291) is judged as the IPv4 address that
 //! it is, or a dual-stack listener would be a way around the list.
 //!
-//! Imports nothing of ours. Without the feature `guard` there are no lists, and everybody may come in.
+//! What one address may do, whoever it is (connections at a time, new ones a second), is counted in [`crowd`].
+//!
+//! Imports nothing of ours; time is an argument. Without the feature `guard` there are no lists, and everybody may come in.
+
+pub mod crowd;
 
 use std::net::IpAddr;
 #[cfg(feature = "guard")]
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "guard")]
 use ipnet::Ipv4Net;
 #[cfg(feature = "guard")]
 use prefix_trie::joint::JointPrefixMap;
+
+pub use crowd::{Rate, Rules, Ticket};
+
+use crowd::Crowd;
 
 /// What the guard says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +41,23 @@ pub enum Reason {
     Denied,
     /// There is an allow list, and it does not name it.
     NotAllowed,
+    /// It has as many connections as one address may have.
+    TooMany,
+    /// It makes new connections faster than one address may.
+    TooFast,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 2] = [Reason::Denied, Reason::NotAllowed];
+    pub const ALL: [Reason; 4] = [Reason::Denied, Reason::NotAllowed, Reason::TooMany, Reason::TooFast];
 
     /// Its name in the log and in the summary.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Denied => "denied",
             Reason::NotAllowed => "not-allowed",
+            Reason::TooMany => "too-many",
+            Reason::TooFast => "too-fast",
         }
     }
 }
@@ -56,6 +71,9 @@ pub struct Guard {
     /// Shared by clones: there may be very many entries.
     #[cfg(feature = "guard")]
     lists: Arc<Lists>,
+    /// What one address may do.
+    rules: Rules,
+    crowd: Crowd,
     refused: [u64; Reason::ALL.len()],
 }
 
@@ -83,6 +101,34 @@ impl Guard {
         Guard { lists: Arc::new(lists), ..Guard::default() }
     }
 
+    /// The same, and what one address may do.
+    pub fn with_rules(mut self, rules: Rules) -> Guard {
+        self.rules = rules;
+        self
+    }
+
+    /// Judges a new connection of this address, and counts it: its ticket is to be [released](Guard::release)
+    /// when it is gone.
+    ///
+    /// # Errors
+    /// Why it is refused, which is counted as well.
+    #[inline]
+    pub fn admit(&mut self, address: IpAddr, now: Duration) -> Result<Ticket, Reason> {
+        let outcome = match self.verdict(address) {
+            Verdict::Refuse(reason) => Err(reason),
+            Verdict::Admit => self.crowd.admit(self.rules, address, now),
+        };
+        if let Err(reason) = outcome {
+            self.refused[reason as usize] += 1;
+        }
+        outcome
+    }
+
+    /// A connection that was admitted is gone.
+    pub fn release(&mut self, ticket: Ticket, now: Duration) {
+        self.crowd.release(ticket, now);
+    }
+
     /// Judges an address, and counts it where it is refused.
     #[inline]
     pub fn judge(&mut self, address: IpAddr) -> Verdict {
@@ -96,6 +142,7 @@ impl Guard {
     /// Has the rules of `other` hold from now on; what has been counted stays.
     pub fn replace_rules(&mut self, mut other: Guard) {
         other.refused = self.refused;
+        other.crowd = std::mem::take(&mut self.crowd); // who is here is here under any rules
         *self = other;
     }
 

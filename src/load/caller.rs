@@ -20,7 +20,7 @@ use super::dialogue::{Dialogue, Flight, Heard};
 use super::plan::Plan;
 use super::script::{Rendered, Script};
 use crate::endpoint::Endpoint;
-use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Peer};
+use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer};
 use crate::transport::{Address, Stream};
 
 /// Connections that are being opened at a time: more would overflow a listener's backlog, and measure
@@ -398,7 +398,7 @@ impl Handler for Caller {
     /// The line's index.
     type State = u32;
 
-    fn admit(&mut self, _listener: usize, _address: &Address) -> Option<u32> {
+    fn admit(&mut self, _listener: usize, _address: &Address, _now: Moment) -> Option<u32> {
         None // there are no listeners
     }
 

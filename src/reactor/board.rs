@@ -243,7 +243,8 @@ impl<T: Transport, S> Board<T, S> {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
         }
         let limits = Arc::clone(&self.limits);
-        let peer = self.insert(transport, state, NO_LISTENER, &limits)?;
+        let inserted = self.insert(transport, state, NO_LISTENER, &limits);
+        let peer = inserted.map_err(|(error, _)| error)?;
         self.counters.connected += 1;
         Ok(peer)
     }
@@ -254,7 +255,7 @@ impl<T: Transport, S> Board<T, S> {
         state: S,
         listener: u32,
         limits: &Arc<Limits>,
-    ) -> io::Result<Peer> {
+    ) -> Result<Peer, (io::Error, S)> {
         let entry = self.connections.vacant_entry();
         // 0 marks what is not a connection; see `token`.
         self.last_generation = self.last_generation.wrapping_add(1).max(1);
@@ -262,7 +263,9 @@ impl<T: Transport, S> Board<T, S> {
         let token = Source::Connection(peer).token();
         // Both directions, once, for the connection's whole life. Priority is asked for because a read
         // stops short at urgent data, which must not pass for would-block.
-        self.registry.register(&mut transport, token, EVERY_INTEREST)?;
+        if let Err(error) = self.registry.register(&mut transport, token, EVERY_INTEREST) {
+            return Err((error, state));
+        }
         let limits = Arc::clone(limits);
         let connection = Connection::new(transport, state, peer.generation, self.now, listener, limits);
         self.deadlines.arm(peer.slot, connection.deadline().0);

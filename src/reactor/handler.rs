@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::event;
 
-use super::{Board, Buffer, Peer};
+use super::{Board, Buffer, Moment, Peer};
 
 /// How bytes move: a non-blocking stream with two independent directions.
 ///
@@ -77,7 +77,11 @@ pub trait Handler: Sized {
         &mut self,
         listener: usize,
         address: &<Self::Transport as Transport>::Address,
+        now: Moment,
     ) -> Option<Self::State>;
+
+    /// A connection that was admitted could not be taken after all: nothing more is heard of it.
+    fn on_withdrawn(&mut self, _state: Self::State, _now: Moment) {}
 
     /// Bytes can flow, in both directions.
     fn on_open(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}

@@ -204,14 +204,17 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             match H::Transport::accept(socket) {
-                Ok((transport, address)) => match handler.admit(index, &address) {
+                Ok((transport, address)) => match handler.admit(index, &address, board.now) {
                     Some(state) => match board.insert(transport, state, index as u32, &listener.limits) {
                         Ok(_) => {
                             listener.connections += 1;
                             listener.handshakes += 1;
                             board.counters.accepted += 1;
                         }
-                        Err(error) => log::warn!("an accepted connection could not be watched: {error}"),
+                        Err((error, state)) => {
+                            log::warn!("an accepted connection could not be watched: {error}");
+                            handler.on_withdrawn(state, board.now);
+                        }
                     },
                     None => board.counters.refused += 1,
                 },

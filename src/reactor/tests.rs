@@ -42,7 +42,7 @@ impl Handler for Sevens {
     type Transport = Wire;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &()) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<()> {
         Some(())
     }
 

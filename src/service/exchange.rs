@@ -6,10 +6,11 @@
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::guard::{Guard, Reason, Verdict};
+use crate::guard::{Guard, Reason, Ticket, Verdict};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
-use crate::reactor::{Board, Buffer, CloseReason, Handler, Outbox, Peer};
+use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
 use crate::transport::{Address, Stream};
 
 use super::{Origin, Service, Switchboard};
@@ -42,12 +43,14 @@ pub struct Conversation {
     protocol: Protocol,
     /// By which listener it came.
     listener: u32,
+    /// Whose connection it is, where that is counted.
+    ticket: Ticket,
 }
 
 impl Conversation {
     /// At its beginning, on a connection that came by this listener.
     pub fn new(protocol: Protocol, listener: usize) -> Conversation {
-        Conversation { protocol, listener: listener as u32 }
+        Conversation { protocol, listener: listener as u32, ticket: Ticket::NONE }
     }
 
     pub(super) fn protocol(&mut self) -> &mut Protocol {
@@ -110,6 +113,14 @@ impl<S: Service> Exchange<S> {
         inbox.clear();
     }
 
+    fn release(&mut self, conversation: Conversation, now: Moment) {
+        if conversation.ticket != Ticket::NONE
+            && let Some(place) = self.listeners.get_mut(conversation.listener as usize)
+        {
+            place.guard.release(conversation.ticket, since_start(now));
+        }
+    }
+
     /// The peer broke its protocol's rules: it is told where it can be, after the replies that it has
     /// earned, and the conversation is finished.
     #[cold]
@@ -127,15 +138,24 @@ impl<S: Service> Handler for Exchange<S> {
     type State = Conversation;
 
     #[inline]
-    fn admit(&mut self, listener: usize, address: &Address) -> Option<Conversation> {
+    fn admit(&mut self, listener: usize, address: &Address, now: Moment) -> Option<Conversation> {
         let place = &mut self.listeners[listener];
-        if let Address::Ip(address) = address
-            && let Verdict::Refuse(reason) = place.guard.judge(address.ip())
-        {
-            log::debug!("{address} refused: {}", reason.name());
-            return None;
+        let mut conversation =
+            Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener);
+        if let Address::Ip(address) = address {
+            match place.guard.admit(address.ip(), since_start(now)) {
+                Ok(ticket) => conversation.ticket = ticket,
+                Err(reason) => {
+                    log::debug!("{address} refused: {}", reason.name());
+                    return None;
+                }
+            }
         }
-        Some(Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener))
+        Some(conversation)
+    }
+
+    fn on_withdrawn(&mut self, conversation: Conversation, now: Moment) {
+        self.release(conversation, now);
     }
 
     #[inline]
@@ -223,7 +243,13 @@ impl<S: Service> Handler for Exchange<S> {
         let mut switchboard = Switchboard::new(board);
         switchboard.gone = Some((peer, conversation.listener()));
         self.service.on_close(&mut switchboard, peer, reason);
+        self.release(conversation, board.now());
     }
+}
+
+/// The guard has no clock: times are the loop's, as a length.
+fn since_start(now: Moment) -> Duration {
+    now.since(Moment::default())
 }
 
 impl Sink for Outbox<'_> {
