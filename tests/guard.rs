@@ -111,3 +111,15 @@ fn what_is_no_rate_is_named() {
         assert!(output.status.code() == Some(2) && said.contains("like 10 or 10/50"), "{said}");
     }
 }
+
+#[test]
+fn an_answer_is_not_larger_than_its_datagram_unless_that_is_wanted() {
+    let server = Server::start(&["serve", "reply", "--message", "No.", "--listen", UDP]);
+    let liar = datagrams_to(server.address(0));
+    liar.send(b"?").expect("it goes out"); // "from" somebody who would be flooded
+    liar.send(b"???").expect("it goes out");
+    let mut heard = [0; 16];
+    assert_eq!(liar.recv(&mut heard).map(|count| &heard[..count]).ok(), Some(&b"No."[..]));
+    let summary = server.stop().summary();
+    assert!(summary.text().contains("datagrams in 2 out 1 dropped 1"), "{summary:?}");
+}

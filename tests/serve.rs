@@ -89,7 +89,7 @@ fn echo_gives_back_any_bytes() {
 #[test]
 fn reply_says_the_same_to_everybody() {
     let listen = ["--listen", TCP, "--listen", LINES, "--listen", PREFIXED, "--listen", UDP];
-    let server = Server::start(&[&["serve", "reply", "--message", "No."], &listen[..]].concat());
+    let server = Server::start(&[&["serve", "reply", "--message", "No.", "--amplify"], &listen[..]].concat());
     let mut alice = server.call_at(0);
     alice.say("please?");
     alice.hear("No.");

@@ -90,6 +90,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) accepts_per_ip: Option<Rate>,
 
+    /// UDP: let answers be larger than what they answer. Senders of datagrams can lie about their address: never
+    /// do it where strangers can reach you.
+    #[arg(long)]
+    pub(super) amplify: bool,
+
     /// The certificate of tls:// listeners, with its chain: a PEM file. Read anew at SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub(super) cert: Option<PathBuf>,

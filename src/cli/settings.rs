@@ -159,6 +159,7 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         limits: limits(options)?,
         message_bytes_max: options.message_bytes_max,
         guard: guard(options)?,
+        amplify: options.amplify,
         tls,
         options: ListenOptions {
             backlog: options.backlog,

@@ -166,6 +166,11 @@ impl<T: Transport, S> Board<T, S> {
         }
     }
 
+    /// Counts a datagram that a handler decided not to send.
+    pub fn drop_datagram(&mut self) {
+        self.counters.datagrams_dropped += 1;
+    }
+
     /// Ends the conversation in good order: what waits in the outbox is delivered, then our end of file.
     /// Nothing more is sent or served; what the peer still sends is read and dropped until it ends its
     /// side, or for `linger_for`.

@@ -158,6 +158,7 @@ impl<S: Service> Server<S> {
                 limits: self.limits.clone(),
                 message_bytes_max: self.message_bytes_max,
                 guard: self.guard.clone(),
+                amplify: false,
                 tls: self.tls.clone(),
                 options: self.options.clone(),
             });

@@ -29,6 +29,8 @@ pub struct Place {
     pub message_bytes_max: usize,
     /// Who may come in.
     pub guard: Guard,
+    /// Datagrams may be answered with more bytes than they had: for networks where senders don't lie.
+    pub amplify: bool,
     /// What it says of itself, where it speaks TLS.
     pub tls: Option<ServerTls>,
     /// Options of its socket.

@@ -87,6 +87,7 @@ impl<S: Service> Running<S> {
             framing: place.endpoint.framing(),
             message_bytes_max: place.message_bytes_max(),
             guard: place.guard,
+            amplify: place.amplify,
         };
         let source = match bound {
             Bound::Stream(listener) => {
@@ -151,6 +152,7 @@ impl<S: Service> Running<S> {
         };
         if let Some(there) = there {
             there.message_bytes_max = message_bytes_max;
+            there.amplify = place.amplify;
             there.guard.replace_rules(place.guard);
         }
         if let Source::Listener(index) = source {

@@ -35,6 +35,8 @@ pub struct Place {
     pub message_bytes_max: usize,
     /// Who may come in.
     pub guard: Guard,
+    /// Datagrams may be answered with more bytes than they had.
+    pub amplify: bool,
 }
 
 /// What the exchange keeps of each connection.
@@ -219,10 +221,16 @@ impl<S: Service> Handler for Exchange<S> {
         address: SocketAddr,
         bytes: &[u8],
     ) {
-        if let Verdict::Refuse(_) = self.sockets[socket].guard.judge(address.ip()) {
+        let place = &mut self.sockets[socket];
+        if let Verdict::Refuse(_) = place.guard.judge(address.ip()) {
             return;
         }
-        self.service.on_datagram(&mut Switchboard::new(board), Origin { socket, address }, bytes);
+        let origin = Origin { socket, address };
+        let mut switchboard = Switchboard::new(board);
+        if !place.amplify {
+            switchboard.answering = Some((origin, bytes.len()));
+        }
+        self.service.on_datagram(&mut switchboard, origin, bytes);
     }
 
     fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, key: u128) {

@@ -71,6 +71,8 @@ pub struct Switchboard<'a> {
     scope: u64,
     /// Who is just being told of as gone, and by which listener he had come.
     gone: Option<(Peer, usize)>,
+    /// Whose datagram is being answered, and how many bytes the answers to it may have yet.
+    answering: Option<(Origin, usize)>,
 }
 
 /// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
@@ -89,12 +91,12 @@ enum Whole<'a> {
 impl<'a> Switchboard<'a> {
     #[inline]
     pub(crate) fn new(board: &'a mut Board<Stream, Conversation>) -> Self {
-        Switchboard { board, whole: Whole::No, scope: 0, gone: None }
+        Switchboard { board, whole: Whole::No, scope: 0, gone: None, answering: None }
     }
 
     /// For a message that is all there is in the inbox, and goes out just as it came in.
     pub(crate) fn serving(board: &'a mut Board<Stream, Conversation>, from: Peer, message: &'a [u8]) -> Self {
-        Switchboard { board, whole: Whole::Served(from, message), scope: 0, gone: None }
+        Switchboard { board, whole: Whole::Served(from, message), scope: 0, gone: None, answering: None }
     }
 
     /// Whether the message being served is still to be sent back, whole.
@@ -139,7 +141,19 @@ impl<'a> Switchboard<'a> {
     }
 
     /// Sends a datagram from the socket that `to` came to. If it can't be sent now it is dropped.
+    ///
+    /// So it is where it would answer a datagram with more bytes than that had, unless the place allows it: the
+    /// sender's address may be a lie, and whoever really has it would be flooded through us (amplification, RFC
+    /// 5358 for one).
     pub fn send_to(&mut self, to: Origin, bytes: &[u8]) {
+        if let Some((origin, left)) = &mut self.answering
+            && *origin == to
+        {
+            match left.checked_sub(bytes.len()) {
+                Some(less) => *left = less,
+                None => return self.board.drop_datagram(),
+            }
+        }
         self.board.send_to(to.socket, to.address, bytes);
     }
 
