@@ -373,7 +373,9 @@ fn outlives_a_shortage(example: &str, complaint: Option<&str>) {
     callers[23].hear_nothing_for(spell);
     let busy = rung.busy_for() - busy_before;
     assert!(busy < spell / 3, "the loop spins: it was busy for {busy:?} of {spell:?}");
-    rung.has_no_complaints();
+    // Three times, it would be, with each time that it tries. (Once more may be right: one that needed a
+    // descriptor for a moment has given it back, somebody got in, and the next spell began.)
+    rung.has_complaints_at_most(1);
     callers[0].echo("and again");
 
     // One leaves, and the next comes in, until everybody has had his turn.

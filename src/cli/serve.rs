@@ -237,7 +237,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
         connections_max: settings.limits.connections_max.min(connections_most),
         ..settings.limits.clone()
     };
-    log::info!("at most {} connections are served at a time", limits(&settings).connections_max);
+    log::info!("at most {} are served at a time", limits(&settings).connections_max);
     let server = Server::new(service).limits(limits(&settings)).drain_for(settings.drain_for);
     let mut running = server.start().map_err(failed)?;
     let mut inherited = Inherited::from_systemd().map_err(failed)?;
