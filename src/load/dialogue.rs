@@ -254,7 +254,8 @@ impl Dialogue {
         };
 
         // Broken: it is passed over, unless another message begins before its end.
-        let left = len - reading.at;
+        // (A line may be longer than it should have been: it ends where it ends.)
+        let left = len.saturating_sub(reading.at);
         let (end, whole) = match script.framing() {
             Framing::Lines => match rest.iter().position(|byte| *byte == b'\n') {
                 Some(at) => (at + 1, true),
@@ -621,6 +622,17 @@ mod tests {
             heard[..],
             [Heard::Answer(_), Heard::Late(_), Heard::Duplicate, Heard::Corrupted(Some(_)), Heard::Duplicate]
         ));
+    }
+
+    #[test]
+    fn a_broken_line_that_is_longer_than_it_should_be_ends_where_it_ends() {
+        let script = numbered(Framing::Lines);
+        let (dialogue, replies) = conversation(&script, 2);
+        // What might be the head of the next one, again and again, one sign at a time.
+        let junk = "|0".repeat(60);
+        let bytes = [junk.as_bytes(), b"\n", &replies[1]].concat();
+        let account = hear(dialogue, &script, bytes.chunks(1), true);
+        assert_eq!((account.answers, account.corrupted), (1, 1), "{account:?}");
     }
 
     proptest! {
