@@ -348,14 +348,13 @@ impl<T: Transport, S> Connection<T, S> {
             && self.writing == Half::Open
             && self.pressure != Pressure::Overflow;
         let waiting = self.outbox.len();
-        if !everyday || waiting > LARGE_BYTES {
-            return false;
+        // None, or more than a block: in one comparison.
+        if !everyday || waiting.wrapping_sub(1) >= LARGE_BYTES {
+            return everyday && waiting == 0;
         }
-        if waiting == 0 {
-            return true;
-        }
+        // `took_at` is now already: since this very turn, there has been something for the peer.
         let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
-        self.took_at = now;
+        debug_assert_eq!(self.took_at, now);
         *bytes_out += count as u64;
         if count == waiting {
             return true; // the caller clears it
