@@ -96,6 +96,17 @@ fn an_heir_that_fails_changes_nothing() {
 }
 
 #[test]
+fn a_directory_that_is_not_there_is_named_before_anybody_is_told_that_we_listen() {
+    let output = switchboard()
+        .args(["serve", "--listen", TCP, "--take-over", "/no/such/heir.sock"])
+        .output()
+        .expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--take-over /no/such/heir.sock: make its directory first"), "{said}");
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]));
+}
+
+#[test]
 fn who_does_not_hand_over_is_named() {
     let directory = Directory::new();
     let path = directory.path("other.sock");

@@ -95,12 +95,15 @@ impl<S: Service> Running<S> {
                     (Endpoint::Tls(..), Some(tls)) => listener.secure(tls),
                     _ => listener.without_tls(), // its socket may have been secured before
                 };
+                // In this order: a socket that the poll refuses leaves no place behind, or all indexes would be off.
+                let index = self.reactor.listen_within(listener, limits)?;
                 self.reactor.handler().add_listener(what_holds);
-                Source::Listener(self.reactor.listen_within(listener, limits)?)
+                Source::Listener(index)
             }
             Bound::Datagram(socket) => {
+                let index = self.reactor.listen_datagrams(socket)?;
                 self.reactor.handler().add_socket(what_holds);
-                Source::Socket(self.reactor.listen_datagrams(socket)?)
+                Source::Socket(index)
             }
         };
         let open = Open { endpoint, source };

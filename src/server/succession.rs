@@ -59,6 +59,10 @@ pub struct Inheritance {
 pub fn take_over(path: &Path, inherited: &mut Inherited) -> io::Result<Inheritance> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("--take-over {}: {error}", path.display()));
+    // We are to wait there ourselves: better found out before anybody has been told that we listen.
+    if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+        return Err(named(io::Error::new(io::ErrorKind::NotFound, "make its directory first")));
+    }
     let predecessor = match UnixStream::connect(path) {
         Ok(predecessor) => predecessor,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
