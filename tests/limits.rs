@@ -309,3 +309,33 @@ fn a_stuck_peer_is_stuck_alone() {
     alice.hear(&said[..taken]);
     alice.echo("and here I am again");
 }
+
+#[test]
+fn a_peer_is_heard_no_faster_than_it_may_and_loses_nothing() {
+    const RATE: usize = 64 * 1024;
+    let server = Server::start(&["serve", "--listen", TCP, "--bytes-per-s", "64KiB"]);
+    let said = pattern(3, 5 * RATE / 2);
+    let began = Instant::now();
+    let mut alice = server.call();
+    alice.say_aside(said.clone());
+    let mut bob = server.call();
+    bob.echo("at my own pace");
+    bob.hang_up();
+    alice.hear(&said);
+    // One second's worth comes at once; what is measured can't be less than what was held back.
+    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    alice.half_close();
+    alice.hear_end();
+    assert_eq!(server.stop().summary().of("bytes in"), said.len() as u64 + 14);
+}
+
+#[test]
+fn a_stop_serves_what_a_metered_peer_has_said_without_waiting_for_its_pace() {
+    let server = Server::start(&["serve", "--listen", "tcp+lines://127.0.0.1:0", "--bytes-per-s", "10"]);
+    let mut alice = server.call();
+    alice.say("one of ten\ntwo of them\n");
+    server.summary_until("her first bytes", |summary| summary.of("bytes in") >= 10);
+    server.signal(Signal::SIGTERM);
+    alice.hear("one of ten\ntwo of them\n");
+    alice.hear_end();
+}

@@ -90,6 +90,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) accepts_per_ip: Option<Rate>,
 
+    /// Read so many bytes a second from each connection, and no more: who sends faster is slowed down. [default: no
+    /// limit]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, allow_hyphen_values = true)]
+    pub(super) bytes_per_s: Option<usize>,
+
     /// UDP: let answers be larger than what they answer. Senders of datagrams can lie about their address: never
     /// do it where strangers can reach you.
     #[arg(long)]

@@ -255,6 +255,7 @@ fn overlap(one: &Wanted, other: &Wanted) -> bool {
 fn limits(options: &Options) -> Result<Limits, Failure> {
     Ok(Limits {
         connections_max: options.connections_max as usize,
+        read_bytes_per_s: options.bytes_per_s.map(|bytes| bytes as u64),
         idle_after: options.idle_after,
         stall_after: options.stall_after,
         handshake_within: options.handshake_within,

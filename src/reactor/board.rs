@@ -291,8 +291,11 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn set_limits_of(&mut self, listener: u32, limits: &Arc<Limits>) {
         for (slot, connection) in &mut self.connections {
             if connection.listener == listener && connection.stage != Stage::Closed {
-                connection.limits = Arc::clone(limits);
-                self.deadlines.arm(slot as u32, connection.deadline().0);
+                if connection.set_limits(Arc::clone(limits)) && !mem::replace(&mut connection.queued, true) {
+                    let peer = Peer { slot: slot as u32, generation: connection.generation };
+                    self.queue.push(Source::Connection(peer).token());
+                }
+                self.deadlines.arm(slot as u32, connection.look_at());
             }
         }
     }

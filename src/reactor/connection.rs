@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::handler::{CloseReason, Limits, Transport};
+use super::pace::Pace;
 use super::timers::Moment;
 
 /// How far one direction has come.
@@ -64,6 +65,11 @@ impl Readiness {
     pub const EXCEPTIONAL: Readiness = Readiness(4);
     /// The everyday event.
     const BOTH: Readiness = Readiness(1 | 2);
+    /// No event says this: the connection's reading is metered. It stands among the latches so that the everyday case
+    /// remains one comparison.
+    const METERED: Readiness = Readiness(8);
+    /// Nor this: reading rests, until its pace allows more.
+    const PAUSED: Readiness = Readiness(16);
 
     /// This and that.
     #[inline(always)]
@@ -119,6 +125,7 @@ pub(super) struct Connection<T, S> {
     /// The latches: what events said and no would-block has taken back. After an exceptional one, a
     /// short read is no proof of an empty socket, until a read would block.
     latches: Readiness,
+    pace: Pace,
     pub(super) pressure: Pressure,
     /// It has been established, and counts no longer as one in its handshake.
     pub(super) established: bool,
@@ -155,7 +162,8 @@ impl<T: Transport, S> Connection<T, S> {
             writing: Half::Open,
             reason: CloseReason::Finished,
             peer_finished: false,
-            latches: Readiness::default(),
+            latches: metering(&limits),
+            pace: Pace::default(),
             pressure: Pressure::Low,
             established: false,
             queued: false,
@@ -172,10 +180,12 @@ impl<T: Transport, S> Connection<T, S> {
         self.latches = self.latches.and(readiness);
     }
 
-    /// Reading is for the handler, the kernel may have something, and our own outbox does not hold it up.
+    /// Reading is for the handler, the kernel may have something, and neither our own outbox nor its pace holds it
+    /// up.
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
+            && !self.is_paused()
             && self.reading == Half::Open
             && self.outbox.len() <= self.limits.outbox_bytes_low()
     }
@@ -211,13 +221,77 @@ impl<T: Transport, S> Connection<T, S> {
     /// large as their requests, so a peer that never reads costs us that mark and little more.
     ///
     /// On an error, what was read before it is in the inbox and still counts.
-    pub(super) fn fill(&mut self, inbox: &mut Buffer, spares: &mut Spares) -> (usize, io::Result<()>) {
+    pub(super) fn fill(
+        &mut self,
+        inbox: &mut Buffer,
+        spares: &mut Spares,
+        now: Moment,
+    ) -> (usize, io::Result<()>) {
         let limits = &self.limits;
         let budget = limits
             .read_bytes_per_turn
             .min(limits.outbox_bytes_high - self.outbox.len())
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
-        self.read(inbox, budget, spares)
+        let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.latches.has(Readiness::METERED))
+        else {
+            return self.read(inbox, budget, spares);
+        };
+        let allowance = self.pace.allowance(bytes_per_s, now).max(1);
+        let (count, outcome) = self.read(inbox, budget.min(allowance), spares);
+        self.pace.spend(count, bytes_per_s, now);
+        if self.pace.ready_at(bytes_per_s) > now {
+            self.latches = self.latches.and(Readiness::PAUSED);
+        }
+        (count, outcome)
+    }
+
+    /// It has been read from as fast as it may; see `pace`.
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.latches.has(Readiness::PAUSED)
+    }
+
+    /// When the pause is over; [`Moment::NEVER`] where there is none.
+    fn ready_at(&self) -> Moment {
+        match self.limits.read_bytes_per_s {
+            Some(bytes_per_s) if self.is_paused() => self.pace.ready_at(bytes_per_s),
+            _ => Moment::NEVER,
+        }
+    }
+
+    /// Ends the pause, if it is over: whether there may be something to read now.
+    pub(super) fn resume(&mut self, now: Moment) -> bool {
+        if self.ready_at() > now {
+            return false;
+        }
+        self.latches.clear(Readiness::PAUSED);
+        self.heard_at = now; // it could not be heard before
+        self.can_fill()
+    }
+
+    /// Is metered no longer: there is no time left to be slow in.
+    pub(super) fn hurry(&mut self) {
+        self.latches.clear(Readiness::METERED.and(Readiness::PAUSED));
+    }
+
+    /// Goes as far as these limits from now on; whether there may be something to read now that had to wait.
+    pub(super) fn set_limits(&mut self, limits: Arc<Limits>) -> bool {
+        let paused = self.is_paused();
+        self.limits = limits;
+        match self.limits.read_bytes_per_s {
+            // How much of the bucket is full is seen when the pause is over: at once, perhaps.
+            Some(_) if !self.latches.has(Readiness::METERED) => {
+                self.latches = self.latches.and(Readiness::METERED.and(Readiness::PAUSED));
+            }
+            Some(_) => {}
+            None => self.hurry(),
+        }
+        paused && self.can_fill()
+    }
+
+    /// When it is to be looked at: its deadline, or the end of its pause.
+    pub(super) fn look_at(&self) -> Moment {
+        self.deadline().0.min(self.ready_at())
     }
 
     /// Reads and drops, within the same budget. `scratch` is empty before and after.
@@ -426,7 +500,18 @@ impl<T: Transport, S> Connection<T, S> {
         } else if !self.outbox.is_empty() || self.writing == Half::Finishing {
             (self.took_at.after(limits.stall_after), CloseReason::Stalled)
         } else {
-            (self.heard_at.max(self.took_at).after(limits.idle_after), CloseReason::Idle)
+            // Who is not listened to is not idle.
+            let paused_until = if self.is_paused() { self.ready_at() } else { Moment::default() };
+            let moved_at = self.heard_at.max(self.took_at).max(paused_until);
+            (moved_at.after(limits.idle_after), CloseReason::Idle)
         }
+    }
+}
+
+/// What stands among the latches from the beginning.
+fn metering(limits: &Limits) -> Readiness {
+    match limits.read_bytes_per_s {
+        Some(_) => Readiness::METERED,
+        None => Readiness::default(),
     }
 }

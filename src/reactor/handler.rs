@@ -133,6 +133,9 @@ pub struct Limits {
     pub accepts_per_turn: usize,
     /// Bytes read from one connection in one turn. Must be at least 1.
     pub read_bytes_per_turn: usize,
+    /// Bytes read from one connection in a second, and at once after a second of rest. Beyond, reading is paused: the
+    /// peer's bytes wait in the kernel, and TCP slows it down. Must be at least 1; `None`: as fast as they come.
+    pub read_bytes_per_s: Option<u64>,
     /// Datagrams received on one socket in one turn.
     pub datagrams_per_turn: usize,
     /// Timers fired in one turn.
@@ -167,6 +170,7 @@ impl Default for Limits {
             connections_max: 10_000,
             accepts_per_turn: 64,
             read_bytes_per_turn: super::buffer::LARGE_BYTES,
+            read_bytes_per_s: None,
             datagrams_per_turn: 64,
             timers_per_turn: 1024,
             inbox_bytes_max: 1024 * 1024,
@@ -214,6 +218,7 @@ impl Limits {
             *count = (*count).max(1);
         }
         self.connections_max = self.connections_max.min(u32::MAX as usize);
+        self.read_bytes_per_s = self.read_bytes_per_s.map(|rate| rate.max(1));
     }
 
     /// A read of one whole block, and a reply to it of the same size, are within every limit.

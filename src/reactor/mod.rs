@@ -7,7 +7,7 @@
 //! - `board`: connections, work queues, the verbs;
 //! - `connection`: one connection, its latches and its two halves;
 //! - `listener`, `datagram`: the other sources;
-//! - `buffer`, `timers`, `token`: the parts.
+//! - `buffer`, `pace`, `timers`, `token`: the parts.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -29,6 +29,7 @@ mod connection;
 mod datagram;
 mod handler;
 mod listener;
+mod pace;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -418,13 +419,14 @@ impl<H: Handler> Reactor<H> {
         let last_call = board.draining && connection.reading == Half::Open;
         if last_call {
             connection.latch(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+            connection.hurry();
         }
 
         // From the socket to the inbox.
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
         if connection.can_fill() {
-            let (count, filled) = connection.fill(inbox, &mut board.spares);
+            let (count, filled) = connection.fill(inbox, &mut board.spares, board.now);
             if count > 0 {
                 connection.heard_at = board.now;
                 board.counters.bytes_in += count as u64;
@@ -487,14 +489,18 @@ impl<H: Handler> Reactor<H> {
         let now = board.now;
         for _ in 0..board.limits.timers_per_turn {
             let Some(slot) = board.deadlines.pop(now) else { break };
-            let Some(connection) = board.connections.get(slot as usize) else { continue };
+            let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
             let (at, reason) = connection.deadline();
+            let peer = Peer { slot, generation: connection.generation };
             if at <= now {
-                let peer = Peer { slot, generation: connection.generation };
                 board.close_because(peer, reason);
-            } else {
-                board.deadlines.arm(slot, at);
+                continue;
             }
+            if connection.resume(now) && !connection.queued {
+                connection.queued = true;
+                board.queue.push(Source::Connection(peer).token());
+            }
+            board.deadlines.arm(slot, connection.look_at());
         }
         for _ in 0..board.limits.timers_per_turn {
             let Some((_, key)) = board.timers.pop(now) else { break };
@@ -684,9 +690,8 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
         let reason = connection.reason;
         return board.close_because(peer, reason);
     }
-    if connection.writing != Half::Open || !connection.outbox.is_empty() {
-        let (at, _) = connection.deadline();
-        board.deadlines.arm(peer.slot, at);
+    if connection.writing != Half::Open || !connection.outbox.is_empty() || connection.is_paused() {
+        board.deadlines.arm(peer.slot, connection.look_at());
     }
     let drained = connection.pressure == Pressure::High
         && connection.outbox.len() <= connection.limits.outbox_bytes_low();

@@ -147,7 +147,10 @@ impl Bench {
             let quiet = !self.listener.has_edge()
                 && self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
             if asleep && quiet {
-                return;
+                if !self.reactor.board.connections.iter().any(|(_, connection)| connection.is_paused()) {
+                    return;
+                }
+                self.now = self.now.after(Duration::from_millis(100));
             }
         }
         panic!("never at rest");
@@ -199,7 +202,7 @@ impl Bench {
             assert!(connection.outbox.storage_bytes() <= most && connection.inbox.storage_bytes() <= most);
             // Time.
             assert!(
-                board.deadlines.armed(peer.slot) <= connection.deadline().0,
+                board.deadlines.armed(peer.slot) <= connection.look_at(),
                 "{peer}: its deadline would be missed"
             );
         }
@@ -248,7 +251,12 @@ fn limits() -> impl Strategy<Value = Limits> {
         outbox_bytes_max: 1000,
         ..Limits::default()
     });
-    prop_oneof![Just(Limits::default()), tight]
+    let metered = (tight.clone(), 20_000..1_000_000u64).prop_map(|(limits, rate)| Limits {
+        read_bytes_per_s: Some(rate),
+        idle_after: Duration::MAX, // it takes as long as it takes
+        ..limits
+    });
+    prop_oneof![Just(Limits::default()), tight, metered]
 }
 
 /// What one remote said, did and heard.
@@ -310,6 +318,11 @@ fn run(limits: Limits, peers: usize, promised: bool, steps: Vec<Step>) {
                     }
                 }
                 hear(&mut bench, &mut stories);
+                if let Some(rate) = limits.read_bytes_per_s {
+                    let time = bench.now.since(Moment::default()) + Duration::from_secs(1);
+                    let most = (rate as f64 * time.as_secs_f64()) as usize + MESSAGE_BYTES;
+                    assert!(stories.iter().all(|story| story.heard.len() <= most), "faster than it may");
+                }
             }
         }
     }
@@ -922,4 +935,98 @@ fn one_connection_costs_one_accept() {
         assert_eq!(listener.accepts(), accepts);
     }
     assert_eq!(bench.reactor.board().connections(), 3);
+}
+
+fn metered(rate: u64) -> Bench {
+    Bench::new(Limits { read_bytes_per_s: Some(rate), ..Limits::default() })
+}
+
+#[test]
+fn a_metered_peer_is_heard_at_its_pace_and_others_at_theirs() {
+    let mut bench = metered(700);
+    let ((_, alice), (_, bob)) = (bench.line(), bench.line());
+    alice.say(&[1; 7 * 300]);
+    let mut heard = 0;
+    for tenth in 0..20 {
+        bob.say(b"1234567");
+        for _ in 0..5 {
+            bench.turn();
+        }
+        heard += alice.hear().len();
+        assert_eq!(heard, 700 + 70 * tenth, "a second's worth at once, and then a tenth in a tenth");
+        assert_eq!(bob.hear(), b"1234567");
+        let sleep = bench.reactor.timeout(Some(Duration::MAX)).expect("a timer");
+        assert!(sleep > Duration::from_millis(90), "awake for nothing: {sleep:?}");
+        bench.now = bench.now.after(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_metered_peers_end_is_heard_behind_its_bytes_and_what_it_is_sent_does_not_wait() {
+    let mut bench = metered(70);
+    let (peer, alice) = bench.line();
+    alice.say(&[1; 7 * 11]);
+    alice.finish();
+    bench.turn();
+    assert_eq!(alice.hear().len(), 70);
+    bench.reactor.board().send(peer, b"news");
+    bench.turn();
+    assert_eq!(alice.hear(), b"news");
+    assert_eq!(bench.reason(peer), None);
+    bench.settle();
+    assert_eq!(alice.hear(), &[1; 7]);
+    assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
+}
+
+#[test]
+fn a_metered_peer_is_not_idle_while_it_is_not_listened_to() {
+    let limits =
+        Limits { read_bytes_per_s: Some(1), idle_after: Duration::from_millis(900), ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let (peer, alice) = bench.line();
+    alice.say(&[1; 7]);
+    for _ in 0..85 {
+        bench.turn_after(Duration::from_millis(100));
+    }
+    bench.turn();
+    assert_eq!((alice.hear().len(), bench.reason(peer)), (7, None));
+    bench.turn_after(Duration::from_millis(900 + 1000));
+    assert_eq!(bench.reason(peer), Some(CloseReason::Idle));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_metered_peers_pace() {
+    let mut bench = metered(7);
+    let (peer, alice) = bench.line();
+    alice.say(&[1; 7 * 100]);
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7);
+    bench.reactor.drain();
+    bench.turn();
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7 * 99);
+    alice.finish();
+    bench.settle();
+    assert_eq!(bench.reason(peer), Some(CloseReason::Drained));
+}
+
+#[test]
+fn a_pace_that_is_given_up_lets_go_at_once_and_a_new_one_holds_at_once() {
+    let mut bench = metered(7);
+    let (_, alice) = bench.line();
+    alice.say(&[1; 7 * 50]);
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7);
+    bench.reactor.set_limits(Limits::default());
+    bench.turn();
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7 * 49);
+    bench.reactor.set_limits(Limits { read_bytes_per_s: Some(7), ..Limits::default() });
+    alice.say(&[1; 7 * 2]);
+    bench.turn();
+    bench.turn();
+    assert_eq!(alice.hear().len(), 0, "its second is not over");
+    bench.turn_after(Duration::from_secs(1));
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7);
 }
