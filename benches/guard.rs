@@ -44,7 +44,7 @@ fn judge(criterion: &mut Criterion) {
             let addresses: Vec<IpAddr> = (0..ADDRESSES).map(|number| address(number * 16)).collect();
             let mut turn = addresses.iter().cycle();
             group.bench_function(BenchmarkId::new(family, entries), |bencher| {
-                bencher.iter(|| guard.judge(black_box(*turn.next().expect("it is a cycle"))));
+                bencher.iter(|| guard.verdict(black_box(*turn.next().expect("it is a cycle"))));
             });
         }
     }

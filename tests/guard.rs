@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::time::Instant;
 
 use support::*;
 
@@ -110,6 +111,43 @@ fn what_is_no_rate_is_named() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && said.contains("like 10 or 10/50"), "{said}");
     }
+}
+
+#[test]
+fn one_address_may_send_so_many_datagrams_and_another_has_its_own() {
+    let server = Server::start(&["serve", "--listen", UDP, "--datagrams-per-ip", "1/3"]);
+    let from = |ip: &str| {
+        let socket = std::net::UdpSocket::bind((ip, 0)).expect("loopback is a whole network");
+        socket.connect(server.address(0)).expect("an address of this machine");
+        socket.set_read_timeout(Some(PATIENCE)).expect("the socket is ours");
+        socket
+    };
+    let (flooder, other) = (from("127.0.0.2"), from("127.0.0.3"));
+    server.pause(); // so that all of them come at once
+    (0..10).for_each(|number| assert_eq!(flooder.send(&[number]).ok(), Some(1)));
+    assert_eq!(other.send(b"x").ok(), Some(1));
+    server.go_on();
+    let mut heard = [0; 16];
+    for expected in 0..3 {
+        assert_eq!(flooder.recv(&mut heard).ok(), Some(1));
+        assert_eq!(heard[0], expected);
+    }
+    assert_eq!(other.recv(&mut heard).ok(), Some(1));
+    let summary = server.stop().summary();
+    assert!(summary.text().contains("refused 7 (too-fast 7)"), "{summary:?}");
+}
+
+#[test]
+fn a_flood_of_refusals_is_no_flood_of_the_log() {
+    let server = Server::start(&["serve", "--listen", TCP, "--deny", "127.0.0.2"]);
+    let began = Instant::now();
+    (0..500).for_each(|_| from("127.0.0.2", &server).hear_it_break());
+    let end = server.stop();
+    let seconds = began.elapsed().as_secs() as usize + 2; // those of the clock, begun ones too
+    assert_eq!(end.summary().of("denied"), 500);
+    let lines: Vec<&String> = end.log.iter().filter(|line| line.contains("127.0.0.2:")).collect();
+    assert!(lines[0].ends_with("refused: denied"), "{}", lines[0]);
+    assert!(lines.len() <= 10 * seconds, "{} lines in less than {seconds} s", lines.len());
 }
 
 #[test]

@@ -90,6 +90,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) accepts_per_ip: Option<Rate>,
 
+    /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. [default: no limit]
+    #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
+    pub(super) datagrams_per_ip: Option<Rate>,
+
     /// Read so many bytes a second from each connection, and no more: who sends faster is slowed down. [default: no
     /// limit]
     #[arg(long, value_name = "SIZE", value_parser = units::size, allow_hyphen_values = true)]

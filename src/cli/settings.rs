@@ -188,7 +188,11 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
     for path in &options.deny_file {
         deny.extend(networks("--deny-file", path)?);
     }
-    let rules = Rules { connections_max: options.connections_per_ip_max, accepts: options.accepts_per_ip };
+    let rules = Rules {
+        connections_max: options.connections_per_ip_max,
+        accepts: options.accepts_per_ip,
+        datagrams: options.datagrams_per_ip,
+    };
     Ok(Guard::new(allow, deny).with_rules(rules))
 }
 

@@ -1,4 +1,4 @@
-//! The crowd: how many connections each address has, and how fast it makes new ones.
+//! The crowd: how many connections each address has, how fast it makes new ones, and how fast it sends datagrams.
 //!
 //! An IPv6 network of 64 bits counts as one address, since whoever has one has all of it; a mapped IPv4 address is the
 //! IPv4 address that it is. The rate is a leaky bucket in its cheapest form, GCRA (ITU-T I.371): one moment per
@@ -29,6 +29,8 @@ pub struct Rules {
     pub connections_max: Option<u32>,
     /// New connections over time.
     pub accepts: Option<Rate>,
+    /// Datagrams over time.
+    pub datagrams: Option<Rate>,
 }
 
 /// So many a second, and so many at once after a time of rest. Both are at least 1.
@@ -110,25 +112,48 @@ impl Crowd {
     /// # Errors
     /// The reason.
     pub fn admit(&mut self, rules: Rules, address: IpAddr, now: Duration) -> Result<Ticket, Reason> {
-        if rules == Rules::default() {
+        if rules.connections_max.is_none() && rules.accepts.is_none() {
             return Ok(Ticket::NONE);
         }
+        self.enter(rules.connections_max, rules.accepts, address, now)
+    }
+
+    /// Whether one more datagram of this address is within its rate.
+    ///
+    /// # Errors
+    /// The reason, where it is not.
+    pub fn admit_datagram(&mut self, rules: Rules, address: IpAddr, now: Duration) -> Result<(), Reason> {
+        if rules.datagrams.is_none() {
+            return Ok(());
+        }
+        let ticket = self.enter(None, rules.datagrams, address, now)?;
+        self.release(ticket, now); // it is here and gone; its place in the bucket stays
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        connections_max: Option<u32>,
+        rate: Option<Rate>,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<Ticket, Reason> {
         let source = Source::from(address);
         let number = self.index.get(&source).copied();
         let known = number.and_then(|number| self.entries[number as usize].as_ref());
         let (connections, empty_at) = known.map_or((0, Duration::ZERO), |it| (it.connections, it.empty_at));
-        if rules.connections_max.is_some_and(|most| connections >= most) {
+        if connections_max.is_some_and(|most| connections >= most) {
             return Err(Reason::TooMany);
         }
         let mut filled_until = empty_at;
-        if let Some(rate) = rules.accepts {
+        if let Some(rate) = rate {
             let each = Duration::from_secs(1) / rate.per_s;
             filled_until = empty_at.max(now) + each;
             if filled_until - now > each * rate.burst {
                 return Err(Reason::TooFast);
             }
         }
-        let number = number.unwrap_or_else(|| self.enter(source, now));
+        let number = number.unwrap_or_else(|| self.remember(source, now));
         if let Some(entry) = &mut self.entries[number as usize] {
             self.busy += usize::from(entry.connections == 0);
             entry.connections += 1;
@@ -148,7 +173,7 @@ impl Crowd {
     }
 
     /// A new entry, for which old ones may go.
-    fn enter(&mut self, source: Source, now: Duration) -> u32 {
+    fn remember(&mut self, source: Source, now: Duration) -> u32 {
         for _ in 0..SWEEP.min(self.entries.len()) {
             self.next = (self.next + 1) % self.entries.len();
             // Too many: the bucket of this one is taken for empty.
@@ -200,11 +225,11 @@ mod tests {
     }
 
     fn at_most(connections_max: u32) -> Rules {
-        Rules { connections_max: Some(connections_max), accepts: None }
+        Rules { connections_max: Some(connections_max), ..Rules::default() }
     }
 
     fn rate(text: &str) -> Rules {
-        Rules { connections_max: None, accepts: Some(text.parse().expect("a rate")) }
+        Rules { accepts: Some(text.parse().expect("a rate")), ..Rules::default() }
     }
 
     const NOW: Duration = Duration::from_secs(100);
@@ -262,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_have_a_rate_of_their_own() {
+        let rules = Rules { datagrams: Some(Rate { per_s: 10, burst: 2 }), ..at_most(1) };
+        let mut crowd = Crowd::default();
+        let mut judged = |ip: &str, at_ms| {
+            let address = ip.parse().expect("an address");
+            crowd.admit_datagram(rules, address, NOW + Duration::from_millis(at_ms))
+        };
+        assert_eq!([judged("192.0.2.1", 0), judged("192.0.2.1", 0)], [Ok(()); 2]);
+        assert_eq!(judged("192.0.2.1", 0), Err(Reason::TooFast));
+        assert_eq!(judged("192.0.2.2", 0), Ok(()), "another one");
+        assert_eq!(judged("192.0.2.1", 100), Ok(()));
+        assert_eq!(crowd.busy, 0, "a datagram leaves nothing behind but its place in the bucket");
+    }
+
+    #[test]
     fn rates_are_read_and_what_is_none_is_told_what_to_write() {
         assert_eq!("10/50".parse(), Ok(Rate { per_s: 10, burst: 50 }));
         assert_eq!("10".parse(), Ok(Rate { per_s: 10, burst: 10 }));
@@ -297,7 +337,8 @@ mod tests {
             let (mut crowd, mut out, mut now) = (Crowd::default(), Vec::new(), NOW);
             for (who, comes, later_ms) in steps {
                 now += Duration::from_millis(later_ms);
-                let rules = Rules { connections_max: Some(3), accepts: Some(Rate { per_s: 10, burst: 5 }) };
+                let accepts = Some(Rate { per_s: 10, burst: 5 });
+                let rules = Rules { connections_max: Some(3), accepts, datagrams: None };
                 let address = IpAddr::from([192, 0, 2, who]);
                 if comes {
                     let his = out.iter().filter(|(whose, _)| *whose == who).count();

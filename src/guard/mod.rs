@@ -5,7 +5,7 @@
 //! address that comes mapped into IPv6 (`::ffff:192.0.2.1`, RFC 4291) is judged as the IPv4 address that
 //! it is, or a dual-stack listener would be a way around the list.
 //!
-//! What one address may do, whoever it is (connections at a time, new ones a second), is counted in [`crowd`].
+//! What one address may do, whoever it is (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
 //!
 //! Imports nothing of ours; time is an argument. Without the feature `guard` there are no lists, and everybody may come in.
 
@@ -43,7 +43,7 @@ pub enum Reason {
     NotAllowed,
     /// It has as many connections as one address may have.
     TooMany,
-    /// It makes new connections faster than one address may.
+    /// It makes new connections, or sends datagrams, faster than one address may.
     TooFast,
 }
 
@@ -119,7 +119,7 @@ impl Guard {
             Verdict::Admit => self.crowd.admit(self.rules, address, now),
         };
         if let Err(reason) = outcome {
-            self.refused[reason as usize] += 1;
+            self.refuse(reason);
         }
         outcome
     }
@@ -129,14 +129,25 @@ impl Guard {
         self.crowd.release(ticket, now);
     }
 
-    /// Judges an address, and counts it where it is refused.
+    /// Judges a datagram of this address, and counts it where it is refused.
+    ///
+    /// # Errors
+    /// Why it is refused.
     #[inline]
-    pub fn judge(&mut self, address: IpAddr) -> Verdict {
-        let verdict = self.verdict(address);
-        if let Verdict::Refuse(reason) = verdict {
-            self.refused[reason as usize] += 1;
+    pub fn admit_datagram(&mut self, address: IpAddr, now: Duration) -> Result<(), Reason> {
+        let outcome = match self.verdict(address) {
+            Verdict::Refuse(reason) => Err(reason),
+            Verdict::Admit => self.crowd.admit_datagram(self.rules, address, now),
+        };
+        if let Err(reason) = outcome {
+            self.refuse(reason);
         }
-        verdict
+        outcome
+    }
+
+    /// Counts a refusal that somebody else has decided.
+    pub fn refuse(&mut self, reason: Reason) {
+        self.refused[reason as usize] += 1;
     }
 
     /// Has the rules of `other` hold from now on; what has been counted stays.
@@ -216,7 +227,7 @@ mod tests {
 
     fn judge(allow: &[&str], deny: &[&str], address: &str) -> Verdict {
         let parse = |list: &[&str]| list.iter().map(|entry| entry.parse().unwrap()).collect();
-        Guard::new(parse(allow), parse(deny)).judge(address.parse().unwrap())
+        Guard::new(parse(allow), parse(deny)).verdict(address.parse().unwrap())
     }
 
     const DENIED: Verdict = Verdict::Refuse(Reason::Denied);

@@ -8,11 +8,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::guard::{Guard, Reason, Ticket, Verdict};
+use crate::guard::{Guard, Reason, Ticket};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
 use crate::transport::{Address, Stream};
 
+use super::refusals::Refusals;
 use super::{Origin, Service, Switchboard};
 
 /// Below this size a copy costs less than the question whether it is needed.
@@ -24,6 +25,7 @@ pub struct Exchange<S> {
     /// What holds at each stream listener, by its index, and at each datagram socket.
     listeners: Vec<Place>,
     sockets: Vec<Place>,
+    refusals: Refusals,
 }
 
 /// What is spoken at a listener or a datagram socket, and with whom.
@@ -68,7 +70,7 @@ impl Conversation {
 impl<S: Service> Exchange<S> {
     /// With no place to talk yet.
     pub fn new(service: S) -> Self {
-        Exchange { service, listeners: Vec::new(), sockets: Vec::new() }
+        Exchange { service, listeners: Vec::new(), sockets: Vec::new(), refusals: Refusals::default() }
     }
 
     /// What holds at the stream listener that comes next, in the order in which the reactor is told of them.
@@ -148,7 +150,7 @@ impl<S: Service> Handler for Exchange<S> {
             match place.guard.admit(address.ip(), since_start(now)) {
                 Ok(ticket) => conversation.ticket = ticket,
                 Err(reason) => {
-                    log::debug!("{address} refused: {}", reason.name());
+                    self.refusals.log(address, reason, since_start(now));
                     return None;
                 }
             }
@@ -222,8 +224,9 @@ impl<S: Service> Handler for Exchange<S> {
         bytes: &[u8],
     ) {
         let place = &mut self.sockets[socket];
-        if let Verdict::Refuse(_) = place.guard.judge(address.ip()) {
-            return;
+        let now = since_start(board.now());
+        if let Err(reason) = place.guard.admit_datagram(address.ip(), now) {
+            return self.refusals.log(address, reason, now);
         }
         let origin = Origin { socket, address };
         let mut switchboard = Switchboard::new(board);

@@ -12,6 +12,7 @@ pub mod directory;
 pub mod discard;
 pub mod echo;
 pub mod exchange;
+mod refusals;
 pub mod reply;
 pub mod source;
 
