@@ -39,7 +39,7 @@ fn judge(criterion: &mut Criterion) {
             let networks = [IpNet::new(v4(number), length), IpNet::new(v6(number), 2 * length)];
             networks.map(|network| network.expect("the length is that of its family"))
         });
-        let mut guard = Guard::new(Vec::new(), deny.collect());
+        let guard = Guard::new(Vec::new(), deny.collect());
         for (family, address) in [("v4", v4 as fn(u64) -> IpAddr), ("v6", v6)] {
             let addresses: Vec<IpAddr> = (0..ADDRESSES).map(|number| address(number * 16)).collect();
             let mut turn = addresses.iter().cycle();

@@ -90,6 +90,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) accepts_per_ip: Option<Rate>,
 
+    /// In this network are proxies, which begin each connection with a PROXY header (version 1 or 2) that says whom they
+    /// bring; may be repeated. The header is required from there, and believed from nowhere else.
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(super) proxy_protocol: Vec<IpNet>,
+
     /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. [default: no limit]
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) datagrams_per_ip: Option<Rate>,

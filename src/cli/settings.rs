@@ -193,7 +193,7 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
         accepts: options.accepts_per_ip,
         datagrams: options.datagrams_per_ip,
     };
-    Ok(Guard::new(allow, deny).with_rules(rules))
+    Ok(Guard::new(allow, deny).with_rules(rules).with_proxies(options.proxy_protocol.clone()))
 }
 
 fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {

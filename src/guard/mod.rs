@@ -7,6 +7,12 @@
 //!
 //! What one address may do, whoever it is (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
 //!
+//! What to set depends on who is out there. By default everybody may come, as often as he likes: on a desk, in a test
+//! and behind a proxy all clients share an address or two, and none of them should be refused by surprise. Where
+//! strangers connect directly: 20 to 100 connections and `10/50` new ones an address, `100/200` datagrams. Behind a
+//! proxy: its network as one that brings others (`with_proxies`), and then the same, for then the addresses are
+//! real. The guide has the whole table (`guide::operations`).
+//!
 //! Imports nothing of ours; time is an argument. Without the feature `guard` there are no lists, and everybody may come in.
 
 pub mod crowd;
@@ -19,7 +25,7 @@ use std::time::Duration;
 #[cfg(feature = "guard")]
 use ipnet::Ipv4Net;
 #[cfg(feature = "guard")]
-use prefix_trie::joint::JointPrefixMap;
+use prefix_trie::joint::{JointPrefixMap, JointPrefixSet};
 
 pub use crowd::{Rate, Rules, Ticket};
 
@@ -43,13 +49,24 @@ pub enum Reason {
     NotAllowed,
     /// It has as many connections as one address may have.
     TooMany,
+    /// It comes by way of a proxy, which does not say whom it brings.
+    NoHeader,
+    /// Likewise, and what the proxy says makes no sense.
+    BadHeader,
     /// It makes new connections, or sends datagrams, faster than one address may.
     TooFast,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 4] = [Reason::Denied, Reason::NotAllowed, Reason::TooMany, Reason::TooFast];
+    pub const ALL: [Reason; 6] = [
+        Reason::Denied,
+        Reason::NotAllowed,
+        Reason::TooMany,
+        Reason::NoHeader,
+        Reason::BadHeader,
+        Reason::TooFast,
+    ];
 
     /// Its name in the log and in the summary.
     pub fn name(self) -> &'static str {
@@ -57,6 +74,8 @@ impl Reason {
             Reason::Denied => "denied",
             Reason::NotAllowed => "not-allowed",
             Reason::TooMany => "too-many",
+            Reason::NoHeader => "no-proxy-header",
+            Reason::BadHeader => "bad-proxy-header",
             Reason::TooFast => "too-fast",
         }
     }
@@ -71,6 +90,9 @@ pub struct Guard {
     /// Shared by clones: there may be very many entries.
     #[cfg(feature = "guard")]
     lists: Arc<Lists>,
+    /// Who brings others; likewise.
+    #[cfg(feature = "guard")]
+    proxies: Arc<JointPrefixSet<IpNet>>,
     /// What one address may do.
     rules: Rules,
     crowd: Crowd,
@@ -99,6 +121,26 @@ impl Guard {
             lists.entries.insert(canonical(network), Verdict::Refuse(Reason::Denied));
         }
         Guard { lists: Arc::new(lists), ..Guard::default() }
+    }
+
+    /// The same, and who brings others: in these networks are proxies that say whom, by a PROXY header.
+    #[cfg(feature = "guard")]
+    pub fn with_proxies(mut self, networks: Vec<IpNet>) -> Guard {
+        self.proxies = Arc::new(networks.into_iter().map(canonical).collect());
+        self
+    }
+
+    /// Whether it is a proxy, of which a header is believed, and required.
+    #[cfg(feature = "guard")]
+    #[inline]
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        !self.proxies.is_empty() && self.proxies.get_lpm(&IpNet::from(address.to_canonical())).is_some()
+    }
+
+    /// Whether it is a proxy.
+    #[cfg(not(feature = "guard"))]
+    pub fn is_proxy(&self, _address: IpAddr) -> bool {
+        false
     }
 
     /// The same, and what one address may do.

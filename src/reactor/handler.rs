@@ -23,8 +23,17 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// Where an accepted stream comes from.
     type Address;
 
+    /// What whoever stands in between says of the peer, before its first byte; see [`Transport::introduce`].
+    type Introduction;
+
     /// Takes the next waiting stream. Errors as accept(2).
     fn accept(listener: &mut Self::Listener) -> io::Result<(Self, Self::Address)>;
+
+    /// Where the other end is one that brings others (a proxy): whom it brings, before anything else happens. `None`
+    /// where nobody is to be introduced, or has been already. `WouldBlock`, and the deadline, as in `establish`.
+    fn introduce(&mut self) -> io::Result<Option<Self::Introduction>> {
+        Ok(None)
+    }
 
     /// Brings a new stream to where bytes can flow: the end of an outgoing connect, a handshake.
     /// `WouldBlock` means not yet; it is asked again at the stream's next event.
@@ -79,6 +88,20 @@ pub trait Handler: Sized {
         address: &<Self::Transport as Transport>::Address,
         now: Moment,
     ) -> Option<Self::State>;
+
+    /// What is to be known about a connection that was admitted, for its transport to be told before it begins.
+    fn on_admitted(&mut self, _state: &Self::State, _transport: &mut Self::Transport) {}
+
+    /// The peer of an admitted connection was introduced, or that failed: `false` refuses it. (Where it failed, the
+    /// connection ends in any case, as one that was not established.)
+    fn on_introduced(
+        &mut self,
+        _state: &mut Self::State,
+        _introduction: Result<&<Self::Transport as Transport>::Introduction, &io::Error>,
+        _now: Moment,
+    ) -> bool {
+        true
+    }
 
     /// A connection that was admitted could not be taken after all: nothing more is heard of it.
     fn on_withdrawn(&mut self, _state: Self::State, _now: Moment) {}
@@ -261,6 +284,8 @@ pub enum CloseReason {
     Truncated,
     /// The peer broke the rules of its protocol.
     Violation,
+    /// It was introduced by a proxy as somebody who may not come in, or not as it has to be.
+    Refused,
     /// The rules have changed, and no longer allow the peer.
     Disallowed,
     /// The handler closed it.
@@ -273,7 +298,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, in the order of their [rows](CloseReason::row).
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "finished",
         "reset",
         "unestablished",
@@ -286,6 +311,7 @@ impl CloseReason {
         "inbox-full",
         "truncated",
         "violation",
+        "refused",
         "disallowed",
         "closed",
         "drained",
@@ -310,10 +336,11 @@ impl CloseReason {
             CloseReason::InboxFull => 9,
             CloseReason::Truncated => 10,
             CloseReason::Violation => 11,
-            CloseReason::Disallowed => 12,
-            CloseReason::Closed => 13,
-            CloseReason::Drained => 14,
-            CloseReason::Cut => 15,
+            CloseReason::Refused => 12,
+            CloseReason::Disallowed => 13,
+            CloseReason::Closed => 14,
+            CloseReason::Drained => 15,
+            CloseReason::Cut => 16,
         }
     }
 

@@ -204,8 +204,13 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             match H::Transport::accept(socket) {
-                Ok((transport, address)) => match handler.admit(index, &address, board.now) {
-                    Some(state) => match board.insert(transport, state, index as u32, &listener.limits) {
+                Ok((mut transport, address)) => {
+                    let Some(state) = handler.admit(index, &address, board.now) else {
+                        board.counters.refused += 1;
+                        continue;
+                    };
+                    handler.on_admitted(&state, &mut transport);
+                    match board.insert(transport, state, index as u32, &listener.limits) {
                         Ok(_) => {
                             listener.connections += 1;
                             listener.handshakes += 1;
@@ -215,9 +220,8 @@ impl<H: Handler> Reactor<H> {
                             log::warn!("an accepted connection could not be watched: {error}");
                             handler.on_withdrawn(state, board.now);
                         }
-                    },
-                    None => board.counters.refused += 1,
-                },
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     listener.readable = false;
                     listener.told = false;

@@ -632,7 +632,18 @@ fn establish<H: Handler>(
     peer: Peer,
 ) {
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
-    match connection.transport.establish() {
+    let introduced = match connection.transport.introduce().transpose() {
+        None => Ok(()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        Some(introduction) => {
+            let heard = introduction.as_ref();
+            if !handler.on_introduced(&mut connection.state, heard, board.now) {
+                return board.close_because(peer, CloseReason::Refused);
+            }
+            introduction.map(drop)
+        }
+    };
+    match introduced.and_then(|()| connection.transport.establish()) {
         Ok(()) => {
             connection.stage = Stage::Open;
             connection.established = true;

@@ -168,8 +168,9 @@ impl<S: Service> Running<S> {
         let (exchange, board) = self.reactor.both();
         let Some(place) = exchange.listener(listener) else { return };
         for peer in board.peers().collect::<Vec<_>>() {
-            let came_here = board.state(peer).is_some_and(|it| it.listener() == listener);
-            let address = board.transport(peer).filter(|_| came_here).and_then(Stream::peer_address);
+            let here = board.state(peer).filter(|it| it.listener() == listener && !it.is_proxys_own());
+            let Some(introduced) = here.map(|it| it.introduced()) else { continue };
+            let address = introduced.or_else(|| board.transport(peer).and_then(Stream::peer_address));
             if let Some(Address::Ip(address)) = address
                 && let Verdict::Refuse(_) = place.guard.verdict(address.ip())
             {

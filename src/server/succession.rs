@@ -21,7 +21,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -205,12 +205,13 @@ impl Succession {
 
 /// One message for each: a stream keeps descriptors of different messages apart, and their number unbounded.
 fn give<'a>(to: &mut Stream, sockets: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
-    for socket in sockets {
-        let descriptors = [socket];
+    let Stream::Unix(socket) = &*to else { return Err(io::ErrorKind::Unsupported.into()) };
+    for descriptor in sockets {
+        let descriptors = [descriptor];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(to.as_fd(), &[IoSlice::new(SOCKET)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(socket, &[IoSlice::new(SOCKET)], &mut control, SendFlags::NOSIGNAL)?;
     }
     to.write_all(END)
 }

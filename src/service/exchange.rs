@@ -5,12 +5,15 @@
 //!
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
+use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::guard::{Guard, Reason, Ticket};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
+use crate::transport::proxied::{Introduced, Problem};
 use crate::transport::{Address, Stream};
 
 use super::refusals::Refusals;
@@ -49,12 +52,40 @@ pub struct Conversation {
     listener: u32,
     /// Whose connection it is, where that is counted.
     ticket: Ticket,
+    whose: Whose,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+enum Whose {
+    /// Whoever has the socket's address.
+    #[default]
+    Direct,
+    /// A proxy is, at this address, which has still to say whom it brings.
+    Expected(Box<SocketAddr>),
+    /// A proxy is, for itself.
+    Proxy,
+    /// A proxy is, for this client.
+    Introduced(Box<Address>),
 }
 
 impl Conversation {
     /// At its beginning, on a connection that came by this listener.
     pub fn new(protocol: Protocol, listener: usize) -> Conversation {
-        Conversation { protocol, listener: listener as u32, ticket: Ticket::NONE }
+        Conversation { protocol, listener: listener as u32, ticket: Ticket::NONE, whose: Whose::Direct }
+    }
+
+    /// Where the peer is, as far as a proxy has said; else it is where its socket is.
+    pub fn introduced(&self) -> Option<Address> {
+        match &self.whose {
+            Whose::Introduced(address) => Some(**address),
+            _ => None,
+        }
+    }
+
+    /// Whether the guard has no say: it speaks for a proxy, which is trusted.
+    pub fn is_proxys_own(&self) -> bool {
+        matches!(self.whose, Whose::Proxy | Whose::Expected(_))
     }
 
     pub(super) fn protocol(&mut self) -> &mut Protocol {
@@ -147,6 +178,10 @@ impl<S: Service> Handler for Exchange<S> {
         let mut conversation =
             Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener);
         if let Address::Ip(address) = address {
+            if place.guard.is_proxy(address.ip()) {
+                conversation.whose = Whose::Expected(Box::new(*address)); // whom it brings is judged
+                return Some(conversation);
+            }
             match place.guard.admit(address.ip(), since_start(now)) {
                 Ok(ticket) => conversation.ticket = ticket,
                 Err(reason) => {
@@ -158,6 +193,57 @@ impl<S: Service> Handler for Exchange<S> {
         Some(conversation)
     }
 
+    fn on_admitted(&mut self, conversation: &Conversation, transport: &mut Stream) {
+        if let Whose::Expected(_) = conversation.whose {
+            transport.expect_introduction();
+        }
+    }
+
+    fn on_introduced(
+        &mut self,
+        conversation: &mut Conversation,
+        introduction: Result<&Introduced, &io::Error>,
+        now: Moment,
+    ) -> bool {
+        let Whose::Expected(proxy) = mem::take(&mut conversation.whose) else { return true };
+        let Some(place) = self.listeners.get_mut(conversation.listener as usize) else { return false };
+        let now = since_start(now);
+        let address = match introduction {
+            Ok(Introduced::Proxy) => {
+                conversation.whose = Whose::Proxy;
+                return true;
+            }
+            Ok(Introduced::Client(Address::Ip(address))) => *address,
+            // Of whom we know nothing, the proxy's address is the nearest.
+            Ok(Introduced::Somebody) => *proxy,
+            Ok(Introduced::Client(Address::Unix)) => {
+                conversation.whose = Whose::Introduced(Box::new(Address::Unix));
+                return true;
+            }
+            Err(error) => {
+                let reason = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(Problem::Missing) => Reason::NoHeader,
+                    Some(Problem::Malformed(_)) => Reason::BadHeader,
+                    None => return true, // it is gone; there is nobody to refuse
+                };
+                place.guard.refuse(reason);
+                self.refusals.log(format_args!("{proxy} ({error})"), reason, now);
+                return false;
+            }
+        };
+        match place.guard.admit(address.ip(), now) {
+            Ok(ticket) => {
+                conversation.ticket = ticket;
+                conversation.whose = Whose::Introduced(Box::new(Address::Ip(address)));
+                true
+            }
+            Err(reason) => {
+                self.refusals.log(format_args!("{address} by {proxy}"), reason, now);
+                false
+            }
+        }
+    }
+
     fn on_withdrawn(&mut self, conversation: Conversation, now: Moment) {
         self.release(conversation, now);
     }
@@ -165,7 +251,7 @@ impl<S: Service> Handler for Exchange<S> {
     #[inline]
     fn on_open(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
         if log::log_enabled!(log::Level::Debug) {
-            let address = board.transport(peer).and_then(|stream| stream.peer_address());
+            let address = Switchboard::new(board).address(peer);
             log::debug!("{peer} open{}", address.map_or(String::new(), |address| format!(" from {address}")));
         }
         self.service.on_open(&mut Switchboard::new(board), peer);

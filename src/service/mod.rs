@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
-use crate::transport::Stream;
 use crate::transport::tls::Secured;
+use crate::transport::{Address, Stream};
 
 use exchange::Conversation;
 
@@ -202,6 +202,12 @@ impl<'a> Switchboard<'a> {
             Some(conversation) => Some(conversation.listener()),
             None => self.gone.filter(|(gone, _)| *gone == peer).map(|(_, listener)| listener),
         }
+    }
+
+    /// Where the peer is: its socket's address, or what a trusted proxy says. `None` for one that is gone.
+    pub fn address(&mut self, peer: Peer) -> Option<Address> {
+        let introduced = self.board.state(peer)?.introduced();
+        introduced.or_else(|| self.board.transport(peer)?.peer_address())
     }
 
     /// What is known of the peer where it speaks TLS: whose certificate it has shown, for one. `None` for others,

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
+use super::proxied::{Expecting, Introduced};
 use super::tls::{ClientTls, Secured, ServerTls, Tls};
 use crate::reactor::Transport;
 
@@ -32,6 +34,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over TCP. In a box: it is thirty times as large as the others.
     Tls(Box<Tls>),
+    /// One of these two, before a proxy has said whom it brings.
+    Expecting(Box<Expecting>),
 }
 
 /// What accepts streams.
@@ -136,6 +140,7 @@ impl Stream {
             Stream::Tcp { socket, .. } => socket.peer_addr().ok().map(Address::Ip),
             Stream::Tls(tls) => tls.socket().peer_addr().ok().map(Address::Ip),
             Stream::Unix(_) => Some(Address::Unix),
+            Stream::Expecting(expecting) => expecting.then.as_ref()?.peer_address(),
         }
     }
 
@@ -143,7 +148,15 @@ impl Stream {
     pub fn secured(&self) -> Option<Secured> {
         match self {
             Stream::Tls(tls) => Some(tls.secured()),
-            Stream::Tcp { .. } | Stream::Unix(_) => None,
+            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Expecting(_) => None,
+        }
+    }
+
+    /// Has this accepted connection begin with a PROXY header, which says whom it brings.
+    pub fn expect_introduction(&mut self) {
+        let then = mem::replace(self, Stream::Expecting(Box::new(Expecting::new())));
+        if let Stream::Expecting(expecting) = self {
+            expecting.then = Some(then);
         }
     }
 
@@ -162,6 +175,7 @@ impl Stream {
 impl Transport for Stream {
     type Listener = Listener;
     type Address = Address;
+    type Introduction = Introduced;
 
     #[inline]
     fn accept(listener: &mut Listener) -> io::Result<(Stream, Address)> {
@@ -199,17 +213,31 @@ impl Transport for Stream {
             }
             Stream::Tls(tls) => tls.establish(connected),
             Stream::Tcp { .. } | Stream::Unix(_) => Ok(()),
+            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()), // the introduction comes first
         }
     }
 
+    fn introduce(&mut self) -> io::Result<Option<Introduced>> {
+        let Stream::Expecting(expecting) = self else { return Ok(None) };
+        let introduced = expecting.introduced()?;
+        if let Some(then) = expecting.then.take() {
+            *self = then;
+        }
+        Ok(Some(introduced))
+    }
+
     fn has_handshake(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        matches!(self, Stream::Tls(_) | Stream::Expecting(_))
     }
 
     fn finish(&mut self, last: bool) -> io::Result<()> {
         match self {
             Stream::Tls(tls) => tls.finish(last),
             _ if last => Ok(()),
+            Stream::Expecting(expecting) => match &mut expecting.then {
+                Some(then) => then.finish(last),
+                None => Ok(()),
+            },
             Stream::Tcp { socket, .. } => socket.shutdown(Shutdown::Write),
             Stream::Unix(unix) => unix.shutdown(Shutdown::Write),
         }
@@ -222,7 +250,7 @@ impl Transport for Stream {
         match self {
             Stream::Tcp { .. } => cfg!(any(target_os = "linux", target_os = "android")),
             Stream::Tls(tls) => tls.is_emptied(),
-            Stream::Unix(_) => false,
+            Stream::Unix(_) | Stream::Expecting(_) => false,
         }
     }
 
@@ -255,6 +283,7 @@ impl Stream {
             Stream::Tcp { socket, .. } => socket.read(into),
             Stream::Tls(tls) => tls.read(into),
             Stream::Unix(unix) => unix.read(into),
+            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -264,6 +293,7 @@ impl Stream {
             Stream::Tcp { socket, .. } => socket.write(bytes),
             Stream::Tls(tls) => tls.write(bytes),
             Stream::Unix(unix) => unix.write(bytes),
+            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -312,16 +342,6 @@ macro_rules! watch_the_socket_inside {
         }
     };
 }
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Stream::Tcp { socket, .. } => socket.as_fd(),
-            Stream::Tls(tls) => tls.socket().as_fd(),
-            Stream::Unix(socket) => socket.as_fd(),
-        }
-    }
-}
-
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -333,7 +353,8 @@ impl AsFd for Listener {
 
 watch_the_socket_inside!(
     Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket,
-    Stream::Tls(tls) => tls.socket_mut()
+    Stream::Tls(tls) => tls.socket_mut(),
+    Stream::Expecting(expecting) => expecting.then.as_mut().ok_or(io::ErrorKind::NotConnected)?
 );
 watch_the_socket_inside!(
     Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket,

@@ -240,6 +240,7 @@ impl Transport for Wire {
     /// The lines that the test put there wait to be accepted.
     type Listener = WireListener;
     type Address = ();
+    type Introduction = ();
 
     fn accept(listener: &mut WireListener) -> io::Result<(Wire, ())> {
         listener.accepts.set(listener.accepts.get() + 1);
