@@ -304,3 +304,76 @@ fn a_bad_file_changes_nothing_and_says_why() {
     server.call().echo("even without a file");
     server.stop();
 }
+
+/// `bench` checks every reply, and connects anew for each where it churns: who is refused, cut off or not answered shows.
+#[cfg(all(feature = "load", feature = "tls"))]
+#[test]
+fn twenty_reloads_under_load_refuse_nobody_and_lose_nothing() {
+    let port = free_port();
+    let directory = Directory::new();
+    let denied = directory.path("denied");
+    let denied = denied.to_str().expect("a plain path");
+    // Everything that can change does, but what those who are there have a right to.
+    let settings = |round: usize| {
+        let networks: String = (0..round).map(|number| format!("198.51.100.{number}\n")).collect();
+        fs::write(denied, networks).expect("the directory is ours");
+        let mut text = format!(
+            "connections-max = {}\nidle-after = \"{}s\"\nlog-level = \"{}\"\ndeny-file = [\"{denied}\"]\n\
+             [[listener]]\nurl = \"tcp://127.0.0.1:0\"\nconnections-per-ip-max = {}\nservice = \"echo\"\n\
+             [[listener]]\nurl = \"tls://127.0.0.1:0\"\nself-signed = true\nhandshake-within = \"{}s\"\n",
+            100 + round,
+            20 + round,
+            ["info", "debug"][round % 2],
+            50 + round,
+            10 + round,
+        );
+        match round % 4 {
+            0 => text.push_str("bytes-per-s = \"1GiB\"\n"),
+            1 => text.push_str(&format!("[[listener]]\nurl = \"tcp+lines://127.0.0.1:{port}\"\n")),
+            2 => text
+                .push_str(&format!("[[listener]]\nurl = \"tcp://127.0.0.1:{port}\"\nservice = \"reply\"\n")),
+            _ => text.push_str(&format!("[[listener]]\nurl = \"udp://127.0.0.1:{port}\"\n")),
+        }
+        text
+    };
+    let config = Config::of(&settings(0));
+    let server = config.serve(2);
+    let loads = [
+        (0, &["--churn"][..]),
+        (0, &["--depth", "4"]),
+        (1, &["--insecure", "--churn"]),
+        (1, &["--insecure"]),
+    ];
+    let mut benches = Vec::new();
+    for (number, (listener, options)) in loads.into_iter().enumerate() {
+        let report = directory.path(&format!("report-{number}.json"));
+        let mut bench = switchboard();
+        bench
+            .args(["bench", &server.urls()[listener], "--connections", "4", "--duration", "60s"])
+            .args(options);
+        bench.args(["--warmup", "off", "--no-self-test", "--quiet", "--json"]).arg(&report);
+        let mut running = Server::start_command(&mut bench, 0);
+        running.read_log();
+        benches.push((running, report));
+    }
+    let mut accepted = 0;
+    for round in 1..=20 {
+        config.write(&settings(round));
+        reload(&server);
+        let log = server.log();
+        let last = log.iter().rfind(|line| line.contains("reloaded")).expect("it was heeded");
+        assert!(last.contains(" reloaded: "), "{last}");
+        let more = |summary: &Summary| summary.of("accepted") >= accepted + 20;
+        accepted = server.summary_until("more of the load", more).of("accepted");
+    }
+    for (bench, report) in benches {
+        bench.signal(Signal::SIGINT);
+        assert_eq!(bench.wait().code, Some(0));
+        let text = fs::read_to_string(&report).expect("it was written");
+        let report: switchboard::load::report::Report = serde_json::from_str(&text).expect("it is a report");
+        assert_eq!(report.failures, Default::default(), "{:#?}", report.failures);
+        assert!(report.replies > 20, "{}", report.replies);
+    }
+    let summary = server.stop().summary();
+    assert_eq!(summary.of("disallowed") + summary.of("cut") + summary.of("refused"), 0, "{summary:?}");
+}
