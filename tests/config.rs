@@ -166,6 +166,11 @@ fn mistakes_are_named_with_file_line_and_column() {
             "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\noutbox-bytes-max = \"1KiB\"\n",
             "switchboard.toml:1:1: --outbox-bytes-max 1024 is too small",
         ),
+        ("cert = \"cert.pem\"\n", "--cert is for tls:// listeners, and there is none"),
+        (
+            "[[listener]]\nurl = \"tcp://127.0.0.1:0\"\nkey = \"key.pem\"\n",
+            "switchboard.toml:1:1: --key is for tls:// listeners",
+        ),
     ] {
         for output in [Config::of(config).check(), {
             let config = Config::of(config);

@@ -94,6 +94,12 @@ impl Settings {
                 other => other,
             };
             let options = parse(&command, words).map_err(at)?;
+            if !options.listen.iter().any(is_tls)
+                && let Some(option) =
+                    only_for_tls(&options).find(|option| !only_for_tls(&process).any(|it| it == *option))
+            {
+                return Err(at(nobody_uses(option)));
+            }
             for endpoint in options.listen.clone() {
                 listeners.push(wanted(&options, endpoint, &place).map_err(at)?);
             }
@@ -102,6 +108,11 @@ impl Settings {
     }
 
     fn of(process: &Options, listeners: Vec<Wanted>, from_file: bool) -> Result<Settings, Failure> {
+        if !listeners.iter().any(|listener| is_tls(&listener.place.endpoint))
+            && let Some(option) = only_for_tls(process).next()
+        {
+            return Err(nobody_uses(option));
+        }
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(
@@ -134,6 +145,28 @@ impl Settings {
             listeners => listeners.to_vec(),
         }
     }
+}
+
+fn is_tls(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Tls(..))
+}
+
+/// The options that are given, and that mean something to tls:// listeners alone.
+fn only_for_tls(options: &Options) -> impl Iterator<Item = &'static str> {
+    let given = [
+        ("--cert", options.cert.is_some()),
+        ("--key", options.key.is_some()),
+        ("--client-ca", options.client_ca.is_some()),
+        ("--self-signed", options.self_signed),
+    ];
+    given.into_iter().filter(|(_, given)| *given).map(|(option, _)| option)
+}
+
+/// Not passed over: whoever wrote it believes that the line is encrypted.
+fn nobody_uses(option: &str) -> Failure {
+    Failure::Usage(format!(
+        "{option} is for tls:// listeners, and there is none: listen on tls://HOST:PORT, or leave it out"
+    ))
 }
 
 fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
