@@ -21,22 +21,27 @@
 //! Invariant: bytes that `write` took are in the session or the kernel, in order.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, ProtocolVersion,
-    RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, NamedGroup,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
 
 /// Ciphertext is read in pieces of at most this.
@@ -552,10 +557,71 @@ impl ClientTls {
                 .with_client_auth_cert(certificates(cert)?, private_key(key)?)
                 .map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))?,
         };
-        if !resume {
-            config.resumption = rustls::client::Resumption::disabled();
-        }
+        config.resumption = match resume {
+            true => Resumption::store(Arc::new(Sessions::default())),
+            false => Resumption::disabled(),
+        };
         Ok(ClientTls { config: Arc::new(config), server_name })
+    }
+}
+
+/// What a client may resume. rustls's own store holds eight tickets of a server, and each is good for one connection
+/// (RFC 8446, appendix C.4): whoever opens many at once would begin most of them anew.
+#[derive(Debug)]
+struct Sessions {
+    /// All but the tickets of TLS 1.3.
+    others: ClientSessionMemoryCache,
+    tickets: Mutex<VecDeque<Tls13ClientSessionValue>>,
+}
+
+/// Beyond, the oldest goes.
+const TICKETS_MAX: usize = 4096;
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions { others: ClientSessionMemoryCache::new(8), tickets: Mutex::default() }
+    }
+}
+
+impl Sessions {
+    fn tickets(&self) -> MutexGuard<'_, VecDeque<Tls13ClientSessionValue>> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A [`ClientTls`] has one server name, so the store needs no other key.
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
+        self.others.set_kx_hint(server_name, group);
+    }
+
+    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.others.kx_hint(server_name)
+    }
+
+    fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.others.set_tls12_session(server_name, value);
+    }
+
+    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.others.tls12_session(server_name)
+    }
+
+    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
+        self.others.remove_tls12_session(server_name);
+    }
+
+    fn insert_tls13_ticket(&self, _server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut tickets = self.tickets();
+        if tickets.len() == TICKETS_MAX {
+            tickets.pop_front();
+        }
+        tickets.push_back(value);
+    }
+
+    /// The newest, which is good for longest.
+    fn take_tls13_ticket(&self, _server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tickets().pop_back()
     }
 }
 
