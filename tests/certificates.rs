@@ -318,7 +318,16 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     let (ca, report) = (ours.path("ca.pem"), ours.path("report.json"));
     let bench = |more: &[&str]| {
         let mut command = switchboard();
-        command.args(["bench", server.url(), "--connections", "32", "--duration", "300ms", "--warmup", "off"]);
+        command.args([
+            "bench",
+            server.url(),
+            "--connections",
+            "32",
+            "--duration",
+            "300ms",
+            "--warmup",
+            "off",
+        ]);
         command.args(["--no-self-test", "--quiet", "--json"]).arg(&report).args(more);
         let output = command.output().expect("it can be started");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -8,6 +8,7 @@ mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
@@ -495,4 +496,33 @@ fn files_that_will_not_do_are_named() {
     wrong(&other, &["--cert", &cert, "--key", &other]);
     wrong(&key, &["--cert", &key, "--key", &key]);
     wrong(&cert, &["--cert", &cert, "--key", &cert]);
+}
+
+/// TLS 1.2 has it, and has had trouble with it (RFC 5746). Clients made with rustls can't ask for it; openssl's can.
+#[test]
+fn a_renegotiation_is_refused_and_ends_that_connection_alone() {
+    let trusted = Trusted::at(TLS, &[]);
+    let mut command = std::process::Command::new("openssl");
+    command.args(["s_client", "-tls1_2", "-connect", &trusted.address().to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return eprintln!("left out: there is no openssl to ask for a renegotiation");
+        }
+        spawned => spawned.expect("it can be started"),
+    };
+    let mut bob = trusted.call();
+    bob.echo("before\n");
+    let mut stdin = client.stdin.take().expect("it is piped");
+    stdin.write_all(b"hello\n").expect("it listens");
+    trusted.server.summary_until("its hello", |summary| summary.of("bytes in") == 7 + 6);
+    stdin.write_all(b"R\n").expect("it listens");
+    trusted.server.summary_until("its end", |summary| summary.of("failed") == 1);
+    let output = client.wait_with_output().expect("it ends");
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+    drop(stdin);
+    bob.echo("after\n");
+    trusted.goes_on();
 }

@@ -27,8 +27,8 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
 fn describe(wanted: &Wanted) -> String {
     let Wanted { place, which, said } = wanted;
     let limits = place.limits();
-    format!(
-        "{} {} ({said}): at most {} connections, idle {}, stalled {}, messages of {} bytes, outboxes of {} bytes\n",
+    let mut text = format!(
+        "{} {} ({said}): at most {} connections, idle {}, stalled {}, messages of {} bytes, outboxes of {} bytes",
         place.endpoint,
         which.name(),
         limits.connections_max,
@@ -36,7 +36,25 @@ fn describe(wanted: &Wanted) -> String {
         shown(limits.stall_after),
         place.message_bytes_max,
         limits.outbox_bytes_max,
-    )
+    );
+    let (rules, (allowed, denied, proxies)) = (place.guard.rules(), place.guard.networks());
+    let number = |count: usize| (count > 0).then_some(count);
+    let more = [
+        place.tls.as_ref().map(|_| format!("handshakes within {}", shown(limits.handshake_within))),
+        number(allowed).map(|count| format!("networks allowed: {count} and no others")),
+        number(denied).map(|count| format!("networks denied: {count}")),
+        number(proxies).map(|count| format!("networks of proxies: {count}")),
+        rules.connections_max.map(|most| format!("{most} connections per address")),
+        rules.accepts.map(|rate| format!("{rate} new ones a second per address")),
+        rules.datagrams.map(|rate| format!("{rate} datagrams a second per address")),
+        limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
+        place.amplify.then(|| "datagrams answered at any length".into()),
+    ];
+    for said in more.into_iter().flatten() {
+        text += ", ";
+        text += &said;
+    }
+    text + "\n"
 }
 
 /// As it is written on the command line.

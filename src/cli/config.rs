@@ -114,6 +114,8 @@ struct Listener {
 struct Key {
     name: String,
     words: Vec<OsString>,
+    /// Where it stands in the file.
+    at: usize,
 }
 
 /// The words for one listener, or for the process, and where the file says so.
@@ -121,6 +123,17 @@ pub(super) struct Words {
     pub(super) words: Vec<OsString>,
     /// `switchboard.toml:7:1`
     pub(super) place: String,
+    /// The places of the single keys.
+    places: Vec<(String, String)>,
+}
+
+impl Words {
+    /// Where the mistake was made: a problem that begins with an option is that key's, if there is one.
+    pub(super) fn place_of(&self, problem: &str) -> &str {
+        let option = problem.split(' ').next().and_then(|word| word.strip_prefix("--"));
+        let place = self.places.iter().find(|(name, _)| Some(name.as_str()) == option);
+        place.map_or(&self.place, |(_, place)| place)
+    }
 }
 
 impl File {
@@ -166,7 +179,7 @@ impl File {
     /// What the process and each of its listeners begins with.
     pub(super) fn process(&self, command: &Command, line: &CommandLine) -> Words {
         let keys = self.process.iter().filter(|key| !line.says(&key.name));
-        Words { words: words(keys, command, line), place: self.path.display().to_string() }
+        self.words(keys, command, line, self.path.display().to_string())
     }
 
     /// The words for each listener of the file.
@@ -175,9 +188,26 @@ impl File {
             let own = |name: &str| listener.keys.iter().any(|key| key.name == name);
             let inherited = self.process.iter().filter(|key| !own(&key.name) && key.name != "listen");
             let keys = inherited.chain(&listener.keys).filter(|key| !line.says(&key.name));
-            Words { words: words(keys, command, line), place: self.place(listener.at) }
+            self.words(keys, command, line, self.place(listener.at))
         };
         self.listeners.iter().map(of).collect()
+    }
+
+    fn words<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a Key>,
+        command: &Command,
+        line: &CommandLine,
+        place: String,
+    ) -> Words {
+        let mut words = vec![OsString::from(command.get_name())];
+        let mut places = Vec::new();
+        for key in keys {
+            words.extend(key.words.iter().cloned());
+            places.push((key.name.clone(), self.place(key.at)));
+        }
+        words.extend(line.words.iter().cloned());
+        Words { words, place, places }
     }
 
     fn place(&self, at: usize) -> String {
@@ -186,11 +216,6 @@ impl File {
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         format!("{}:{line}:{column}", self.path.display())
     }
-}
-
-fn words<'a>(keys: impl Iterator<Item = &'a Key>, command: &Command, line: &CommandLine) -> Vec<OsString> {
-    let said = keys.flat_map(|key| key.words.iter().cloned());
-    [OsString::from(command.get_name())].into_iter().chain(said).chain(line.words.iter().cloned()).collect()
 }
 
 fn listener(at: usize, table: &DeTable<'_>, command: &Command) -> Result<Listener, (usize, String)> {
@@ -237,7 +262,7 @@ fn key(
     let values: Vec<String> = match (value.get_ref(), option.get_action()) {
         (DeValue::Boolean(on), ArgAction::SetTrue) => {
             let words = if *on { vec![format!("--{name}").into()] } else { Vec::new() };
-            return Ok(Key { name: name.into(), words });
+            return Ok(Key { name: name.into(), words, at });
         }
         (_, ArgAction::SetTrue) => return Err(expected("true or false")),
         (DeValue::Array(values), ArgAction::Append) => values
@@ -259,7 +284,7 @@ fn key(
         .clone()
         .try_get_matches_from(in_full(command, &words))
         .map_err(|error| (value_at, one_line(&error)))?;
-    Ok(Key { name: name.into(), words })
+    Ok(Key { name: name.into(), words, at })
 }
 
 fn what_it_takes(option: &clap::Arg) -> &'static str {
@@ -293,6 +318,9 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 /// clap knows which option was meant.
 fn unknown(name: &str, command: &Command) -> String {
     let error = command.clone().try_get_matches_from([command.get_name(), &format!("--{name}")]).err();
+    if name == "listeners" {
+        return "the key \"listeners\" is unknown: was [[listener]] meant?".into();
+    }
     let meant = error.and_then(|error| match error.get(ContextKind::SuggestedArg) {
         Some(ContextValue::String(meant)) => Some(meant.trim_start_matches('-').to_owned()),
         _ => None,

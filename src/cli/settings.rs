@@ -69,31 +69,28 @@ impl Settings {
             for endpoint in places(&alone) {
                 listeners.push(wanted(&alone, endpoint, said)?);
             }
-            return Settings::of(&alone, listeners, false);
+            return Settings::of(&alone, listeners, None);
         };
 
         let file = File::read(path, &command).map_err(Failure::Usage)?;
-        let Words { words, place } = file.process(&command, line);
-        let process = parse(&command, words)?;
+        let said = file.process(&command, line);
+        let process = parse(&command, said.words.clone())?;
         let mut listeners = Vec::new();
         let from_tables = if line.says("listen") { Vec::new() } else { file.listeners(&command, line) };
         let only_tables = process.listen.is_empty() && !from_tables.is_empty();
         if !only_tables {
-            let said = match process.listen.is_empty() {
+            let by = match process.listen.is_empty() {
                 true => BY_DEFAULT,
                 false if line.says("listen") => "--listen",
-                false => &place,
+                false => &said.place,
             };
             for endpoint in places(&process) {
-                listeners.push(wanted(&process, endpoint, said)?);
+                listeners.push(wanted(&process, endpoint, by)?);
             }
         }
-        for Words { words, place } in from_tables {
-            let at = |failure| match failure {
-                Failure::Usage(problem) => Failure::Usage(format!("{place}: {problem}")),
-                other => other,
-            };
-            let options = parse(&command, words).map_err(at)?;
+        for table in from_tables {
+            let at = |failure| placed(failure, &table);
+            let options = parse(&command, table.words.clone()).map_err(at)?;
             if !options.listen.iter().any(is_tls)
                 && let Some(option) =
                     only_for_tls(&options).find(|option| !only_for_tls(&process).any(|it| it == *option))
@@ -101,17 +98,22 @@ impl Settings {
                 return Err(at(nobody_uses(option)));
             }
             for endpoint in options.listen.clone() {
-                listeners.push(wanted(&options, endpoint, &place).map_err(at)?);
+                listeners.push(wanted(&options, endpoint, &table.place).map_err(at)?);
             }
         }
-        Settings::of(&process, listeners, true)
+        Settings::of(&process, listeners, Some(&said))
     }
 
-    fn of(process: &Options, listeners: Vec<Wanted>, from_file: bool) -> Result<Settings, Failure> {
+    /// `file`: where the process's options stand in one.
+    fn of(process: &Options, listeners: Vec<Wanted>, file: Option<&Words>) -> Result<Settings, Failure> {
+        let at = |failure| match file {
+            Some(file) => placed(failure, file),
+            None => failure,
+        };
         if !listeners.iter().any(|listener| is_tls(&listener.place.endpoint))
             && let Some(option) = only_for_tls(process).next()
         {
-            return Err(nobody_uses(option));
+            return Err(at(nobody_uses(option)));
         }
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
@@ -122,12 +124,12 @@ impl Settings {
             }
         }
         Ok(Settings {
-            limits: limits(process)?,
+            limits: limits(process).map_err(at)?,
             drain_for: process.drain_for,
             log_level: level(process)?,
             listeners,
             take_over: process.take_over.clone(),
-            from_file,
+            from_file: file.is_some(),
         })
     }
 
@@ -144,6 +146,14 @@ impl Settings {
             }
             listeners => listeners.to_vec(),
         }
+    }
+}
+
+/// With the place in the file.
+fn placed(failure: Failure, said: &Words) -> Failure {
+    match failure {
+        Failure::Usage(problem) => Failure::Usage(format!("{}: {problem}", said.place_of(&problem))),
+        other => other,
     }
 }
 
@@ -283,10 +293,20 @@ fn self_signed(options: &Options) -> Result<&'static SelfSigned, String> {
     Ok(made)
 }
 
-/// Whether both can't be bound.
+/// Whether both can't be bound: at one place, or at one port of all addresses and of one of them.
 fn overlap(one: &Wanted, other: &Wanted) -> bool {
+    let shared = one.place.options.reuse_port && other.place.options.reuse_port;
     let (one, other) = (&one.place.endpoint, &other.place.endpoint);
-    one.same_socket(other) && one.address().is_none_or(|address| address.port() != 0)
+    match (one.address(), other.address()) {
+        (Some(here), Some(there)) => {
+            let wildcard = here.ip().is_unspecified() || there.ip().is_unspecified();
+            let covers =
+                here.is_ipv4() == there.is_ipv4() && here.port() == there.port() && wildcard && !shared;
+            let one = if covers { one.clone().at(there) } else { one.clone() };
+            here.port() != 0 && one.same_socket(other)
+        }
+        _ => one.same_socket(other),
+    }
 }
 
 fn limits(options: &Options) -> Result<Limits, Failure> {

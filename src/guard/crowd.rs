@@ -42,6 +42,12 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.per_s, self.burst)
+    }
+}
+
 impl std::str::FromStr for Rate {
     type Err = String;
 

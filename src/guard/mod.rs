@@ -199,6 +199,18 @@ impl Guard {
         *self = other;
     }
 
+    /// What one address may do.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// How many networks are listed: allowed, denied, and of proxies.
+    #[cfg(feature = "guard")]
+    pub fn networks(&self) -> (usize, usize, usize) {
+        let allowed = self.lists.entries.iter().filter(|(_, verdict)| **verdict == Verdict::Admit).count();
+        (allowed, self.lists.entries.iter().count() - allowed, self.proxies.iter().count())
+    }
+
     /// How often this reason struck.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.refused[reason as usize]
