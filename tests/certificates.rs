@@ -341,8 +341,6 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     assert_eq!((handshakes.count, read().resumed, read().failures.total()), (32, 0, 0));
     assert_eq!(bench(&["--ca", &ca, "--churn"]).0, Some(0));
     assert!(read().resumed > 0 && read().failures.total() == 0, "{:#?}", read().failures);
-    let handshakes = read().latency.handshake.expect("they were measured");
-    assert!(handshakes.count - read().resumed <= 32, "each connection begins anew once, and no more");
     assert_eq!(bench(&["--insecure", "--churn", "--no-resumption"]).0, Some(0));
     assert_eq!(read().resumed, 0);
     let (code, said) = bench(&[]);
