@@ -647,6 +647,11 @@ fn establish<H: Handler>(
         Ok(()) => {
             connection.stage = Stage::Open;
             connection.established = true;
+            if connection.transport.has_handshake() {
+                // It may have read on, into the first message: bytes that it holds raise no event, and the one that
+                // told of them is dropped where they had left the socket before the poll looked.
+                connection.latch(Readiness::READABLE);
+            }
             connection.heard_at = board.now;
             let ((at, _), index) = (connection.deadline(), connection.listener as usize);
             board.deadlines.arm(peer.slot, at);

@@ -879,6 +879,20 @@ fn handshakes_have_a_budget_and_those_who_talk_do_not_wait_for_them() {
 }
 
 #[test]
+fn what_came_with_the_end_of_a_handshake_is_served_though_no_event_tells_of_it() {
+    let mut bench = Bench::new(Limits::default());
+    let (near, far) = wire();
+    far.shake_hands(1);
+    far.say(b"1234567");
+    far.take_edge(); // the handshake has read it off the socket before the kernel could report it
+    let peer = bench.reactor.board().connect(near, ()).expect("room for it");
+    bench.lines.push((peer, far.clone()));
+    bench.reactor.turn_with(bench.now, &[(peer, Readiness::WRITABLE)]);
+    bench.settle();
+    assert_eq!(far.hear(), b"1234567");
+}
+
+#[test]
 fn at_the_limit_of_handshakes_new_ones_wait_until_one_is_through_or_out_of_time() {
     let limits = Limits { handshakes_max: 2, handshake_within: Duration::from_secs(1), ..Limits::default() };
     let (mut bench, listener) = listening(limits);
