@@ -156,14 +156,7 @@ impl Guard {
     /// Why it is refused, which is counted as well.
     #[inline]
     pub fn admit(&mut self, address: IpAddr, now: Duration) -> Result<Ticket, Reason> {
-        let outcome = match self.verdict(address) {
-            Verdict::Refuse(reason) => Err(reason),
-            Verdict::Admit => self.crowd.admit(self.rules, address, now),
-        };
-        if let Err(reason) = outcome {
-            self.refuse(reason);
-        }
-        outcome
+        self.judge(address, |crowd, rules| crowd.admit(rules, address, now))
     }
 
     /// A connection that was admitted is gone.
@@ -177,9 +170,19 @@ impl Guard {
     /// Why it is refused.
     #[inline]
     pub fn admit_datagram(&mut self, address: IpAddr, now: Duration) -> Result<(), Reason> {
+        self.judge(address, |crowd, rules| crowd.admit_datagram(rules, address, now))
+    }
+
+    /// The lists first, and then the crowd; a refusal by either is counted.
+    #[inline]
+    fn judge<T>(
+        &mut self,
+        address: IpAddr,
+        by_crowd: impl FnOnce(&mut Crowd, Rules) -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
         let outcome = match self.verdict(address) {
             Verdict::Refuse(reason) => Err(reason),
-            Verdict::Admit => self.crowd.admit_datagram(self.rules, address, now),
+            Verdict::Admit => by_crowd(&mut self.crowd, self.rules),
         };
         if let Err(reason) = outcome {
             self.refuse(reason);
