@@ -6,7 +6,6 @@
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -52,40 +51,38 @@ pub struct Conversation {
     listener: u32,
     /// Whose connection it is, where that is counted.
     ticket: Ticket,
-    whose: Whose,
+    /// Where a proxy stands in between. In a box, so that everybody else pays one word.
+    by_proxy: Option<Box<ByProxy>>,
 }
 
-/// Who is at the other end of a connection.
-#[derive(Debug, Default)]
-enum Whose {
-    /// Whoever has the socket's address.
-    #[default]
-    Direct,
-    /// A proxy is, at this address, which has still to say whom it brings.
-    Expected(Box<SocketAddr>),
-    /// A proxy is, for itself.
-    Proxy,
-    /// A proxy is, for this client.
-    Introduced(Box<Address>),
+/// Whom a proxy brings.
+#[derive(Debug)]
+enum ByProxy {
+    /// It is at this address, and has still to say it.
+    Expected(SocketAddr),
+    /// Itself.
+    Itself,
+    /// This client.
+    Introduced(Address),
 }
 
 impl Conversation {
     /// At its beginning, on a connection that came by this listener.
     pub fn new(protocol: Protocol, listener: usize) -> Conversation {
-        Conversation { protocol, listener: listener as u32, ticket: Ticket::NONE, whose: Whose::Direct }
+        Conversation { protocol, listener: listener as u32, ticket: Ticket::NONE, by_proxy: None }
     }
 
     /// Where the peer is, as far as a proxy has said; else it is where its socket is.
     pub fn introduced(&self) -> Option<Address> {
-        match &self.whose {
-            Whose::Introduced(address) => Some(**address),
+        match self.by_proxy.as_deref() {
+            Some(ByProxy::Introduced(address)) => Some(*address),
             _ => None,
         }
     }
 
     /// Whether the guard has no say: it speaks for a proxy, which is trusted.
     pub fn is_proxys_own(&self) -> bool {
-        matches!(self.whose, Whose::Proxy | Whose::Expected(_))
+        matches!(self.by_proxy.as_deref(), Some(ByProxy::Itself | ByProxy::Expected(_)))
     }
 
     pub(super) fn protocol(&mut self) -> &mut Protocol {
@@ -179,7 +176,8 @@ impl<S: Service> Handler for Exchange<S> {
             Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener);
         if let Address::Ip(address) = address {
             if place.guard.is_proxy(address.ip()) {
-                conversation.whose = Whose::Expected(Box::new(*address)); // whom it brings is judged
+                // Whom it brings is judged.
+                conversation.by_proxy = Some(Box::new(ByProxy::Expected(*address)));
                 return Some(conversation);
             }
             match place.guard.admit(address.ip(), since_start(now)) {
@@ -194,7 +192,7 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     fn on_admitted(&mut self, conversation: &Conversation, transport: &mut Stream) {
-        if let Whose::Expected(_) = conversation.whose {
+        if conversation.by_proxy.is_some() {
             transport.expect_introduction();
         }
     }
@@ -205,19 +203,20 @@ impl<S: Service> Handler for Exchange<S> {
         introduction: Result<&Introduced, &io::Error>,
         now: Moment,
     ) -> bool {
-        let Whose::Expected(proxy) = mem::take(&mut conversation.whose) else { return true };
+        let Some(by_proxy) = conversation.by_proxy.as_deref_mut() else { return true };
+        let ByProxy::Expected(proxy) = *by_proxy else { return true };
         let Some(place) = self.listeners.get_mut(conversation.listener as usize) else { return false };
         let now = since_start(now);
         let address = match introduction {
             Ok(Introduced::Proxy) => {
-                conversation.whose = Whose::Proxy;
+                *by_proxy = ByProxy::Itself;
                 return true;
             }
             Ok(Introduced::Client(Address::Ip(address))) => *address,
             // Of whom we know nothing, the proxy's address is the nearest.
-            Ok(Introduced::Somebody) => *proxy,
+            Ok(Introduced::Somebody) => proxy,
             Ok(Introduced::Client(Address::Unix)) => {
-                conversation.whose = Whose::Introduced(Box::new(Address::Unix));
+                *by_proxy = ByProxy::Introduced(Address::Unix);
                 return true;
             }
             Err(error) => {
@@ -233,8 +232,8 @@ impl<S: Service> Handler for Exchange<S> {
         };
         match place.guard.admit(address.ip(), now) {
             Ok(ticket) => {
+                *by_proxy = ByProxy::Introduced(Address::Ip(address));
                 conversation.ticket = ticket;
-                conversation.whose = Whose::Introduced(Box::new(Address::Ip(address)));
                 true
             }
             Err(reason) => {
