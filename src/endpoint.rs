@@ -1,7 +1,8 @@
 //! Endpoints: where to listen or connect to, and what is spoken there, as a URL says it.
 //!
 //! `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
-//! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. IPv6 stands in brackets.
+//! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. `http://HOST:PORT` and `https://` are HTTP over
+//! TCP and TLS (port 80 and 443 where none is said), `unix+http:PATH` is that over a Unix socket. IPv6 stands in brackets.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -69,8 +70,14 @@ impl fmt::Display for Endpoint {
             Framing::Raw => "",
             Framing::Lines => "+lines",
             Framing::Prefixed => "+prefixed",
+            #[cfg(feature = "web")]
+            Framing::Http => "+http",
         };
         match self {
+            #[cfg(feature = "web")]
+            Endpoint::Tcp(address, Framing::Http) => write!(f, "http://{address}"),
+            #[cfg(feature = "web")]
+            Endpoint::Tls(address, Framing::Http, _) => write!(f, "https://{address}"),
             Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
             Endpoint::Tls(address, ..) => write!(f, "tls{tail}://{address}"),
             Endpoint::Unix(path, _) => {
@@ -122,22 +129,38 @@ impl FromStr for Endpoint {
                 let framing = framing(tcp, "tcp")?;
                 Ok(Endpoint::Tcp(resolve(rest)?, framing))
             }
-            tls if tls == "tls" || tls.starts_with("tls+") => {
-                let framing = framing(tls, "tls")?;
-                if cfg!(not(feature = "tls")) {
-                    return bad("tls:// needs the feature `tls`: use tcp://, udp:// or unix:".into());
-                }
-                let address = resolve(rest)?;
-                let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
-                Ok(Endpoint::Tls(address, framing, host.trim_matches(['[', ']']).to_owned()))
-            }
-            "http" | "https" | "ws" | "wss" => {
-                bad(format!("{scheme}:// is not there yet: use tcp://, tls://, udp:// or unix:"))
-            }
+            tls if tls == "tls" || tls.starts_with("tls+") => over_tls(scheme, rest, framing(tls, "tls")?),
+            #[cfg(feature = "web")]
+            "http" => Ok(Endpoint::Tcp(resolve(&with_port(rest, 80))?, Framing::Http)),
+            #[cfg(feature = "web")]
+            "https" => over_tls(scheme, &with_port(rest, 443), Framing::Http),
+            #[cfg(not(feature = "web"))]
+            "http" | "https" => bad(format!("{scheme}:// needs the feature `web`: use tcp://, udp:// or unix:")),
+            "ws" | "wss" => bad(format!("{scheme}:// is not there yet: use http://, tcp://, tls://, udp:// or unix:")),
             _ => bad(format!(
-                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH"
+                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, \
+                 https://HOST:PORT, udp://HOST:PORT or unix:PATH"
             )),
         }
+    }
+}
+
+fn over_tls(scheme: &str, rest: &str, framing: Framing) -> Result<Endpoint, BadUrl> {
+    if cfg!(not(feature = "tls")) {
+        return Err(BadUrl(format!("{scheme}:// needs the feature `tls`: use tcp://, udp:// or unix:")));
+    }
+    let address = resolve(rest)?;
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    Ok(Endpoint::Tls(address, framing, host.trim_matches(['[', ']']).to_owned()))
+}
+
+/// With the scheme's port, where none is said.
+#[cfg(feature = "web")]
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(before, _)| !before.starts_with('[') || before.ends_with(']'));
+    match has_port || host.is_empty() {
+        true => host.to_owned(),
+        false => format!("{host}:{port}"),
     }
 }
 
@@ -146,6 +169,8 @@ fn framing(scheme: &str, transport: &str) -> Result<Framing, BadUrl> {
         "" | "+raw" => Ok(Framing::Raw),
         "+lines" => Ok(Framing::Lines),
         "+prefixed" => Ok(Framing::Prefixed),
+        #[cfg(feature = "web")]
+        "+http" if transport == "unix" => Ok(Framing::Http),
         other => Err(BadUrl(format!(
             "the framing {:?} is unknown: use {transport}, {transport}+lines or {transport}+prefixed",
             other.trim_start_matches('+'),
@@ -199,6 +224,17 @@ mod tests {
         ] {
             assert_eq!(url.parse::<Endpoint>().unwrap().to_string(), url);
         }
+        #[cfg(feature = "web")]
+        for (url, shown) in [
+            ("http://127.0.0.1", "http://127.0.0.1:80"),
+            ("http://[::1]", "http://[::1]:80"),
+            ("http://[::1]:8080/", "http://[::1]:8080"),
+            ("unix+http:/run/web.sock", "unix+http:/run/web.sock"),
+        ] {
+            assert_eq!(url.parse::<Endpoint>().unwrap().to_string(), shown);
+        }
+        #[cfg(all(feature = "web", feature = "tls"))]
+        assert_eq!("https://127.0.0.1".parse::<Endpoint>().unwrap().to_string(), "https://127.0.0.1:443");
         assert_eq!("127.0.0.1:80".parse::<Endpoint>().unwrap().to_string(), "tcp://127.0.0.1:80");
         assert_eq!("tcp://[::1]:80/".parse::<Endpoint>().unwrap().to_string(), "tcp://[::1]:80");
     }
@@ -208,7 +244,12 @@ mod tests {
         for (url, hint) in [
             ("gopher://127.0.0.1:70", "\"gopher\""),
             ("tcp+xml://127.0.0.1:70", "\"xml\""),
-            ("https://127.0.0.1:443", "not there yet"),
+            ("ws://127.0.0.1:443", "not there yet"),
+            ("tcp+http://127.0.0.1:80", "\"http\""),
+            #[cfg(feature = "web")]
+            ("http://", "write 127.0.0.1:8080"),
+            #[cfg(feature = "web")]
+            ("http://127.0.0.1:80/index.html", "\"80/index.html\""),
             ("tls+xml://127.0.0.1:443", "\"xml\""),
             ("tcp://127.0.0.1", "write 127.0.0.1:8080"),
             ("tcp://", "write 127.0.0.1:8080"),

@@ -12,9 +12,12 @@
 //!
 //! Invariant: after that call, [`log::Log::log`] never blocks.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +29,9 @@ use simple_logger::SimpleLogger;
 const RECORDS_MAX: usize = 1024;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// The level that was asked for; the facade's own is lower where there is an access log.
+static LEVEL: AtomicUsize = AtomicUsize::new(0);
+static ACCESS: AtomicBool = AtomicBool::new(false);
 static LOOPING: AtomicBool = AtomicBool::new(false);
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -41,14 +47,37 @@ pub fn dropped() -> u64 {
 pub fn start(level: LevelFilter) -> Result<(), String> {
     let logger = Logger { writer: new_writer(), queue: OnceLock::new() };
     log::set_logger(LOGGER.get_or_init(|| logger)).map_err(|error| error.to_string())?;
-    log::set_max_level(level);
+    set_level(level);
     Ok(())
 }
 
 /// Has records of this level and above be written from now on.
 pub fn set_level(level: LevelFilter) {
-    log::set_max_level(level);
+    LEVEL.store(level as usize, Ordering::Relaxed);
+    let access = ACCESS.load(Ordering::Relaxed);
+    log::set_max_level(if access { level.max(LevelFilter::Info) } else { level });
 }
+
+/// Has what is logged with the target `access` be written to the end of this file, and nothing but its text, whatever the
+/// level. Called again, as after the file was renamed, it opens it anew.
+///
+/// # Errors
+/// Where it can't be opened.
+pub fn set_access_log(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let Some(logger) = LOGGER.get() else { return Ok(()) };
+    let queue = logger.queue.get_or_init(start_writing);
+    if queue.try_send(Entry::AccessTo(file)).is_err() {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+        return Err(io::Error::other("the log is full"));
+    }
+    ACCESS.store(true, Ordering::Relaxed);
+    log::set_max_level(log::max_level().max(LevelFilter::Info));
+    Ok(())
+}
+
+/// The target of the access log.
+const ACCESS_TARGET: &str = "access";
 
 /// The loop begins: from now on, no record may hold it up.
 pub fn leave_the_loop_alone() {
@@ -66,6 +95,8 @@ pub fn flush(patience: Duration) {
 
 enum Entry {
     Record { level: log::Level, target: String, text: String },
+    Access(String),
+    AccessTo(File),
     Flush(SyncSender<()>),
 }
 
@@ -77,21 +108,23 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let access = ACCESS.load(Ordering::Relaxed) && metadata.target() == ACCESS_TARGET;
+        access || metadata.level() as usize <= LEVEL.load(Ordering::Relaxed)
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if !LOOPING.load(Ordering::Relaxed) {
+        let is_access = record.target() == ACCESS_TARGET && ACCESS.load(Ordering::Relaxed);
+        if !is_access && !LOOPING.load(Ordering::Relaxed) {
             return write(&self.writer, record);
         }
         let queue = self.queue.get_or_init(start_writing);
-        let entry = Entry::Record {
-            level: record.level(),
-            target: record.target().to_owned(),
-            text: record.args().to_string(),
+        let text = record.args().to_string();
+        let entry = match is_access {
+            true => Entry::Access(text + "\n"),
+            false => Entry::Record { level: record.level(), target: record.target().to_owned(), text },
         };
         if queue.try_send(entry).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
@@ -118,6 +151,7 @@ fn start_writing() -> SyncSender<Entry> {
 
 fn write_all(entries: &Receiver<Entry>) {
     let writer = new_writer();
+    let mut access: Option<File> = None;
     // The program ends this thread by ending; the queue lives as long as it does.
     for entry in entries {
         match entry {
@@ -125,6 +159,13 @@ fn write_all(entries: &Receiver<Entry>) {
                 &writer,
                 &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
             ),
+            Entry::Access(line) => {
+                let written = access.as_mut().map(|file| file.write_all(line.as_bytes()));
+                if !matches!(written, Some(Ok(()))) {
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Entry::AccessTo(file) => access = Some(file),
             Entry::Flush(done) => {
                 let _ = done.try_send(()); // nobody waits any more
             }

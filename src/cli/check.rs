@@ -48,6 +48,7 @@ fn describe(wanted: &Wanted) -> String {
         rules.accepts.map(|rate| format!("{rate} new ones a second per address")),
         rules.datagrams.map(|rate| format!("{rate} datagrams a second per address")),
         limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
+        place.metrics.then(|| "metrics".into()),
         place.amplify.then(|| "datagrams answered at any length".into()),
     ];
     for said in more.into_iter().flatten() {

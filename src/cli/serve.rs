@@ -23,6 +23,8 @@ use crate::server::running::{Running, Source as Place};
 use crate::server::succession;
 use crate::service::Service;
 use crate::service::directory::{Directory, Which};
+#[cfg(feature = "web")]
+use crate::service::web::{Site, Web};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
 
 /// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, the
@@ -39,6 +41,9 @@ enum ServiceName {
     Discard,
     /// Numbered lines without end, as fast as the peer takes them.
     Source,
+    /// The files below a directory, over HTTP (see --root).
+    #[cfg(feature = "web")]
+    Web,
 }
 
 #[derive(Debug, Args)]
@@ -47,9 +52,9 @@ pub(super) struct Options {
     #[arg(value_enum, default_value = "echo")]
     service: ServiceName,
 
-    /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or
-    /// +prefixed behind the scheme picks the framing, as in tcp+lines://HOST:PORT; port 0 picks a free one.
-    /// [default: tcp://127.0.0.1:8080]
+    /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
+    /// udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
+    /// tcp+lines://HOST:PORT; port 0 picks a free one. [default: tcp://127.0.0.1:8080; web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(super) listen: Vec<Endpoint>,
 
@@ -60,6 +65,26 @@ pub(super) struct Options {
     /// What the reply service answers.
     #[arg(long, value_name = "TEXT", default_value = "Hello from switchboard!")]
     pub(super) message: String,
+
+    /// What the web service serves: the files below this directory, but for those whose names begin with a dot.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+
+    /// Web: list directories that have no index.html.
+    #[cfg(feature = "web")]
+    #[arg(long)]
+    pub(super) listing: bool,
+
+    /// Web: write a line for each request to this file, in the common log format. Opened anew at SIGHUP.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "FILE")]
+    pub(super) access_log: Option<PathBuf>,
+
+    /// http:// and https://: answer /metrics (for Prometheus) and /healthz there, whatever the service.
+    #[cfg(feature = "web")]
+    #[arg(long)]
+    pub(super) metrics: bool,
 
     /// Connections at a time; at the limit, new ones wait in the backlog.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -134,6 +159,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) handshake_within: Duration,
 
+    /// Close a connection on which a message (a line, a request) is not whole after so long, and a second more for
+    /// each 500 bytes of it that are there.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration, allow_hyphen_values = true)]
+    pub(super) message_within: Duration,
+
     /// Close a connection over which nothing moved for so long.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) idle_after: Duration,
@@ -146,7 +176,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration, allow_hyphen_values = true)]
     pub(super) drain_for: Duration,
 
-    /// The most bytes of one line or prefixed message.
+    /// The most bytes of one line, prefixed message, or body of a request.
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = units::size, allow_hyphen_values = true)]
     pub(super) message_bytes_max: usize,
 
@@ -194,13 +224,47 @@ fn octal(text: &str) -> Result<u32, String> {
 
 impl Options {
     /// The service that is asked for.
-    pub(super) fn which(&self) -> Which {
-        match self.service {
+    ///
+    /// # Errors
+    /// Where it lacks what it needs.
+    pub(super) fn which(&self) -> Result<Which, String> {
+        Ok(match self.service {
             ServiceName::Echo => Which::Echo,
             ServiceName::Reply => Which::Reply { answer: self.message.clone() },
             ServiceName::Discard => Which::Discard,
             ServiceName::Source => Which::Source,
+            #[cfg(feature = "web")]
+            ServiceName::Web => Which::Web { site: self.site()? },
+        })
+    }
+
+    #[cfg(feature = "web")]
+    fn site(&self) -> Result<Site, String> {
+        let root = self.root.clone().ok_or("the service web needs a directory: give its --root DIR")?;
+        match std::fs::read_dir(&root) {
+            Ok(_) => {
+                Ok(Site { root, listing: self.listing, access: self.access_log.is_some() })
+            }
+            Err(error) => Err(format!("--root {}: cannot read it: {error}", root.display())),
         }
+    }
+
+    /// Whether requests are what the service is about.
+    pub(super) fn is_web(&self) -> bool {
+        #[cfg(feature = "web")]
+        if let ServiceName::Web = self.service {
+            return true;
+        }
+        false
+    }
+
+    /// The options that are given, and that mean something to http:// and https:// listeners alone.
+    pub(super) fn only_for_http(&self) -> Vec<&'static str> {
+        #[cfg(feature = "web")]
+        if self.metrics {
+            return vec!["--metrics"];
+        }
+        Vec::new()
     }
 }
 
@@ -208,7 +272,7 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     // What is to be logged is known when all has been read; what is worth a word until then is said.
     crate::logging::start(LevelFilter::Info).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
-    crate::logging::set_level(settings.log_level);
+    set_log(&settings)?;
     // One service for all is compiled into the loop; with a file, there may be others after a reload.
     match settings.listeners[0].which.clone() {
         _ if settings.from_file => serve(Directory::default(), settings, line),
@@ -216,7 +280,20 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         Which::Reply { answer } => serve(Reply::new(answer), settings, line),
         Which::Discard => serve(Discard, settings, line),
         Which::Source => serve(Source::default(), settings, line),
+        #[cfg(feature = "web")]
+        Which::Web { site } => serve(Web::new(site), settings, line),
     }
+}
+
+/// What is logged, and where.
+fn set_log(settings: &Settings) -> Result<(), Failure> {
+    crate::logging::set_level(settings.log_level);
+    if let Some(path) = &settings.access_log {
+        crate::logging::set_access_log(path).map_err(|error| {
+            Failure::Runtime(format!("--access-log {}: cannot open it: {error}", path.display()))
+        })?;
+    }
+    Ok(())
 }
 
 /// Which service a listener has.
@@ -243,6 +320,8 @@ macro_rules! assign_the_only_one {
     };
 }
 assign_the_only_one!(Echo, Reply, Discard, Source);
+#[cfg(feature = "web")]
+assign_the_only_one!(Web);
 
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Runtime(error.to_string());
@@ -278,7 +357,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             let what = change(running, &mut open, settings.listeners_at(places)).map_err(failed)?;
             running.set_limits(limits(&settings));
             running.set_drain_for(settings.drain_for);
-            crate::logging::set_level(settings.log_level);
+            set_log(&settings)?;
             Ok(what)
         });
         match outcome {

@@ -27,6 +27,7 @@ use crate::transport::tls::ServerTls;
 
 /// Where it listens where nobody says otherwise.
 const EVERYDAY: &str = "tcp://127.0.0.1:8080";
+const EVERYDAY_WEB: &str = "http://127.0.0.1:8080";
 const BY_DEFAULT: &str = "by default";
 
 /// See the module's text.
@@ -36,6 +37,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) drain_for: Duration,
     pub(super) log_level: LevelFilter,
+    /// Where requests are logged.
+    pub(super) access_log: Option<PathBuf>,
     pub(super) listeners: Vec<Wanted>,
     /// Where the process waits that we take over from.
     pub(super) take_over: Option<PathBuf>,
@@ -97,6 +100,12 @@ impl Settings {
             {
                 return Err(at(nobody_uses(option)));
             }
+            if !options.listen.iter().any(is_http)
+                && let Some(option) =
+                    options.only_for_http().into_iter().find(|option| !process.only_for_http().contains(option))
+            {
+                return Err(at(nobody_is_asked(option)));
+            }
             for endpoint in options.listen.clone() {
                 listeners.push(wanted(&options, endpoint, &table.place).map_err(at)?);
             }
@@ -115,6 +124,11 @@ impl Settings {
         {
             return Err(at(nobody_uses(option)));
         }
+        if !listeners.iter().any(|listener| is_http(&listener.place.endpoint))
+            && let Some(option) = process.only_for_http().first()
+        {
+            return Err(at(nobody_is_asked(option)));
+        }
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(
@@ -127,6 +141,7 @@ impl Settings {
             limits: limits(process).map_err(at)?,
             drain_for: process.drain_for,
             log_level: level(process)?,
+            access_log: access_log(process),
             listeners,
             take_over: process.take_over.clone(),
             from_file: file.is_some(),
@@ -179,6 +194,12 @@ fn nobody_uses(option: &str) -> Failure {
     ))
 }
 
+fn nobody_is_asked(option: &str) -> Failure {
+    Failure::Usage(format!(
+        "{option} is for http:// and https:// listeners, and there is none: listen on http://HOST:PORT, or leave it out"
+    ))
+}
+
 fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
     let options =
         command.clone().try_get_matches_from(words).and_then(|matches| Options::from_arg_matches(&matches));
@@ -187,6 +208,7 @@ fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, F
 
 fn places(options: &Options) -> Vec<Endpoint> {
     match options.listen.is_empty() {
+        true if options.is_web() => vec![EVERYDAY_WEB.parse().expect("it is ours, and right")],
         true => vec![EVERYDAY.parse().expect("it is ours, and right")],
         false => options.listen.clone(),
     }
@@ -203,6 +225,10 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         message_bytes_max: options.message_bytes_max,
         guard: guard(options)?,
         amplify: options.amplify,
+        #[cfg(feature = "web")]
+        metrics: options.metrics,
+        #[cfg(not(feature = "web"))]
+        metrics: false,
         tls,
         options: ListenOptions {
             backlog: options.backlog,
@@ -211,7 +237,33 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
             unix_mode: options.unix_mode,
         },
     };
-    Ok(Wanted { place, which: options.which(), said: said.into() })
+    let which = options.which().map_err(Failure::Usage)?;
+    if options.is_web() && !is_http(&place.endpoint) {
+        return Err(Failure::Usage(format!(
+            "the service web speaks HTTP: listen on http://HOST:PORT instead of {}",
+            place.endpoint
+        )));
+    }
+    Ok(Wanted { place, which, said: said.into() })
+}
+
+fn is_http(endpoint: &Endpoint) -> bool {
+    #[cfg(feature = "web")]
+    if endpoint.framing() == crate::protocol::Framing::Http {
+        return true;
+    }
+    let _ = endpoint;
+    false
+}
+
+#[cfg(feature = "web")]
+fn access_log(options: &Options) -> Option<PathBuf> {
+    options.access_log.clone()
+}
+
+#[cfg(not(feature = "web"))]
+fn access_log(_options: &Options) -> Option<PathBuf> {
+    None
 }
 
 /// The lists: what is named one by one, and what stands in files.
@@ -314,6 +366,7 @@ fn limits(options: &Options) -> Result<Limits, Failure> {
         connections_max: options.connections_max as usize,
         read_bytes_per_s: options.bytes_per_s.map(|bytes| bytes as u64),
         idle_after: options.idle_after,
+        message_within: options.message_within,
         stall_after: options.stall_after,
         handshake_within: options.handshake_within,
         outbox_bytes_max: outbox_bytes_max(options.outbox_bytes_max, options.message_bytes_max)?,

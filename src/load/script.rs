@@ -283,6 +283,8 @@ impl Script {
     #[inline]
     pub(super) fn is_numbered_whole(&self, numbered: &Numbered, bytes: &[u8]) -> Option<usize> {
         let (prefix_len, tail_len) = match self.framing {
+            #[cfg(feature = "web")]
+            Framing::Http => (0, 0),
             Framing::Raw => (0, 0),
             Framing::Lines => (0, 1),
             Framing::Prefixed => (4, 0),
@@ -323,6 +325,8 @@ impl Script {
         let mut pieces = Pieces { head: [0; 4 + HEAD_BYTES], head_len: 0, body, tail: b"", looked_at: true };
         let payload_len = body.len() + numbers.map_or(0, |_| HEAD_BYTES);
         match self.framing {
+            #[cfg(feature = "web")]
+            Framing::Http => {}
             Framing::Raw => {}
             Framing::Lines => pieces.tail = b"\n",
             Framing::Prefixed => {

@@ -49,7 +49,7 @@ impl Lines {
 
 /// Where the first LF is. A slice is a `BufRead`, and that one's search is the standard library's
 /// `memchr`, a word at a time, which it offers under no other name.
-fn find_lf(mut bytes: &[u8]) -> Option<usize> {
+pub(super) fn find_lf(mut bytes: &[u8]) -> Option<usize> {
     let whole = bytes;
     let skipped = bytes.skip_until(b'\n').expect("a slice has no read errors");
     (whole[..skipped].last() == Some(&b'\n')).then(|| skipped - 1)

@@ -7,10 +7,13 @@
 //!
 //! - [`raw`]: whatever came in one read is a message;
 //! - [`lines`]: LF or CRLF ends a message;
-//! - [`prefixed`]: four bytes of length, big-endian, and then the message.
+//! - [`prefixed`]: four bytes of length, big-endian, and then the message;
+//! - `http` (feature `web`): a request is a message with a head, and the first one sent back is its answer.
 //!
 //! Imports nothing of ours.
 
+#[cfg(feature = "web")]
+pub mod http;
 pub mod lines;
 pub mod prefixed;
 pub mod raw;
@@ -70,6 +73,15 @@ pub enum Violation {
     },
     /// The end of file in the middle of a message.
     Truncated,
+    /// The rest of a message did not come in time.
+    Overdue,
+    /// What came is no request, or not one that is served.
+    Http {
+        /// The status that says so.
+        status: u16,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -79,6 +91,8 @@ impl fmt::Display for Violation {
                 write!(f, "a message of more than {message_bytes_max} bytes")
             }
             Violation::Truncated => f.write_str("the end of file in the middle of a message"),
+            Violation::Overdue => f.write_str("the rest of a message did not come in time"),
+            Violation::Http { status, problem } => write!(f, "{problem} ({status})"),
         }
     }
 }
@@ -105,6 +119,9 @@ pub enum Framing {
     Lines,
     /// See [`prefixed`].
     Prefixed,
+    /// See [`http`].
+    #[cfg(feature = "web")]
+    Http,
 }
 
 /// One connection's protocol and where it stands in it. An enum, so that one loop serves all.
@@ -116,6 +133,9 @@ pub enum Protocol {
     Lines(lines::Lines),
     /// See [`prefixed`].
     Prefixed(prefixed::Prefixed),
+    /// See [`http`]. In a box: it knows more than the others.
+    #[cfg(feature = "web")]
+    Http(Box<http::Http>),
 }
 
 impl Protocol {
@@ -127,6 +147,8 @@ impl Protocol {
             Framing::Raw => Protocol::Raw(raw::Raw),
             Framing::Lines => Protocol::Lines(lines::Lines::new(message_bytes_max)),
             Framing::Prefixed => Protocol::Prefixed(prefixed::Prefixed::new(message_bytes_max)),
+            #[cfg(feature = "web")]
+            Framing::Http => Protocol::Http(Box::new(http::Http::new(message_bytes_max))),
         }
     }
 
@@ -136,11 +158,37 @@ impl Protocol {
             Protocol::Raw(_) => Framing::Raw,
             Protocol::Lines(_) => Framing::Lines,
             Protocol::Prefixed(_) => Framing::Prefixed,
+            #[cfg(feature = "web")]
+            Protocol::Http(_) => Framing::Http,
+        }
+    }
+
+    /// The most bytes that can wait for the rest of a message of at most so many.
+    pub fn inbox_bytes_max(framing: Framing, message_bytes_max: usize) -> usize {
+        /// What a line's or a prefixed message's framing takes.
+        const FRAMING_BYTES: usize = 16;
+        match framing {
+            #[cfg(feature = "web")]
+            Framing::Http => http::Http::inbox_bytes_max(message_bytes_max),
+            _ => message_bytes_max.saturating_add(FRAMING_BYTES),
+        }
+    }
+
+    /// The most bytes of a message, where so many can wait.
+    pub fn message_bytes_max(framing: Framing, inbox_bytes_max: usize) -> usize {
+        let framing_bytes = Protocol::inbox_bytes_max(framing, 0);
+        match framing {
+            // In chunks, a body may take twice its length.
+            #[cfg(feature = "web")]
+            Framing::Http => inbox_bytes_max.saturating_sub(framing_bytes) / 2,
+            _ => inbox_bytes_max.saturating_sub(framing_bytes),
         }
     }
 
     /// What `bytes` begin with. Asked again with the same bytes and more behind them after
     /// [`Step::NeedMore`], it does not look again at what it has seen.
+    ///
+    /// HTTP has more to say than messages: see `Http::decode`, which is asked instead.
     ///
     /// # Errors
     /// Where no continuation could make `bytes` right.
@@ -150,6 +198,8 @@ impl Protocol {
             Protocol::Raw(raw) => Ok(raw.decode(bytes)),
             Protocol::Lines(lines) => lines.decode(bytes),
             Protocol::Prefixed(prefixed) => prefixed.decode(bytes),
+            #[cfg(feature = "web")]
+            Protocol::Http(_) => Ok(Step::NeedMore),
         }
     }
 
@@ -161,6 +211,8 @@ impl Protocol {
         match self {
             Protocol::Lines(_) if !bytes.is_empty() => Ok(lines::last_line(bytes)),
             Protocol::Prefixed(_) if !bytes.is_empty() => Err(Violation::Truncated),
+            #[cfg(feature = "web")]
+            Protocol::Http(http) => http.decode_end(bytes).map(|()| Step::NeedMore),
             _ => Ok(Step::NeedMore),
         }
     }
@@ -168,8 +220,15 @@ impl Protocol {
     /// Appends what the peer is told when it broke the rules: a line where it reads lines, nothing
     /// where a reply could be taken for data.
     pub fn encode_violation(&mut self, violation: Violation, sink: &mut impl Sink) {
-        if let Protocol::Lines(_) = self {
-            sink.put(format!("error: {violation}\n").as_bytes());
+        match (self, violation) {
+            (Protocol::Lines(_), _) => sink.put(format!("error: {violation}\n").as_bytes()),
+            #[cfg(feature = "web")]
+            (Protocol::Http(http), Violation::Http { status, problem }) => http.refuse(status, problem, sink),
+            #[cfg(feature = "web")]
+            (Protocol::Http(http), Violation::Overdue) => {
+                http.refuse(408, "the rest of the request did not come in time", sink);
+            }
+            _ => {}
         }
     }
 
@@ -180,6 +239,10 @@ impl Protocol {
             Protocol::Raw(_) => sink.put(message.bytes()),
             Protocol::Lines(_) => lines::encode(message, sink),
             Protocol::Prefixed(_) => prefixed::encode(message, sink),
+            #[cfg(feature = "web")]
+            Protocol::Http(http) => {
+                http.say(message, sink);
+            }
         }
     }
 }

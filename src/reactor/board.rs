@@ -77,8 +77,33 @@ pub struct Counters {
     pub events: u64,
     /// The longest that one turn worked, not counting its wait.
     pub busiest_turn: Duration,
+    /// Work of all turns together.
+    pub worked: Duration,
+    /// Turns by how long they worked: up to [`Counters::turn_bound`] of the index, and the rest.
+    pub turn_times: [u64; Counters::TURN_TIMES],
     /// Spells in which accepting had to wait for a descriptor, memory or a free slot.
     pub accept_holds: u64,
+}
+
+impl Counters {
+    /// Into so many classes turns are divided, by powers of two.
+    pub const TURN_TIMES: usize = 18;
+
+    /// No turn in this class worked longer: 8.192 us, and twice as long in each that follows. The last one has no bound.
+    pub fn turn_bound(class: usize) -> Option<Duration> {
+        (class + 1 < Counters::TURN_TIMES).then(|| Duration::from_nanos(1 << (class + 13)))
+    }
+
+    #[inline]
+    pub(super) fn count_turn(&mut self, events: usize, worked: Duration) {
+        self.turns += 1;
+        self.events += events as u64;
+        self.busiest_turn = self.busiest_turn.max(worked);
+        self.worked += worked;
+        let over = (worked.as_nanos() as u64).saturating_sub(1) >> 13;
+        let class = (u64::BITS - over.leading_zeros()) as usize;
+        self.turn_times[class.min(Counters::TURN_TIMES - 1)] += 1;
+    }
 }
 
 impl<T: Transport, S> Board<T, S> {
@@ -187,6 +212,23 @@ impl<T: Transport, S> Board<T, S> {
             connection.reading = Half::Finished;
             connection.reason = reason;
             self.end_writing(peer);
+        }
+    }
+
+    /// Has the peer's messages wait until [`Board::release`]: the handler is not done with the last one, as where a
+    /// long answer goes out in pieces. The peer is not read from meanwhile. Whoever is told in
+    /// [`Handler::on_bytes`](super::Handler::on_bytes) must stop serving by himself.
+    pub fn hold(&mut self, peer: Peer) {
+        if let Some(connection) = self.get_mut(peer) {
+            connection.hold();
+        }
+    }
+
+    /// Ends what [`Board::hold`] began: what waits is served in the next turn. Without that, it does nothing.
+    pub fn release(&mut self, peer: Peer) {
+        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        if connection.release() && !mem::replace(&mut connection.queued, true) {
+            self.queue.push(Source::Connection(peer).token());
         }
     }
 
@@ -354,6 +396,16 @@ impl<T: Transport, S> Board<T, S> {
         self.connections.len()
     }
 
+    /// How many connections are in their handshake, are open, and are ending.
+    pub fn stages(&self) -> (usize, usize, usize) {
+        let (mut opening, mut open) = (0, 0);
+        for (_, connection) in &self.connections {
+            opening += usize::from(connection.stage == Stage::Opening);
+            open += usize::from(connection.stage == Stage::Open && connection.writing == Half::Open);
+        }
+        (opening, open, self.connections.len() - opening - open)
+    }
+
     /// The turn's one sample of the clock.
     pub fn now(&self) -> Moment {
         self.now
@@ -420,6 +472,23 @@ impl Outbox<'_> {
         if self.admits(bytes.len()) {
             self.buffer.append(bytes, self.spares);
         }
+    }
+
+    /// Appends `count` bytes that `fill` writes into their place, as from a file: one copy less.
+    ///
+    /// # Errors
+    /// Those of `fill`; then nothing is appended.
+    pub fn put_by(&mut self, count: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.admits(count) {
+            fill(&mut self.buffer.room(count, self.spares)[..count])?;
+            self.buffer.filled(count);
+        }
+        Ok(())
+    }
+
+    /// How many bytes more may wait before the peer is congested.
+    pub fn room(&self) -> usize {
+        self.limits.outbox_bytes_high.saturating_sub(self.buffer.len())
     }
 
     /// Whether nothing waits for the peer.

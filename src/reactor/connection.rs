@@ -70,6 +70,8 @@ impl Readiness {
     const METERED: Readiness = Readiness(8);
     /// Nor this: reading rests, until its pace allows more.
     const PAUSED: Readiness = Readiness(16);
+    /// Nor this: the handler has more to say about what it was told last, and wants to hear nothing new before.
+    const HELD: Readiness = Readiness(32);
 
     /// This and that.
     #[inline(always)]
@@ -114,6 +116,8 @@ pub(super) struct Connection<T, S> {
     pub(super) heard_at: Moment,
     /// When the peer last took bytes from us, or we first had some for it; while opening, when that began.
     pub(super) took_at: Moment,
+    /// Since when the inbox has held the beginning of a message, where it holds one.
+    unfinished_since: Moment,
     pub(super) generation: u32,
     pub(super) stage: Stage,
     pub(super) reading: Half,
@@ -156,6 +160,7 @@ impl<T: Transport, S> Connection<T, S> {
             outbox: Buffer::default(),
             heard_at: now,
             took_at: now,
+            unfinished_since: now,
             generation,
             stage: Stage::Opening,
             reading: Half::Open,
@@ -185,7 +190,7 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
-            && !self.is_paused()
+            && !self.latches.has(Readiness::PAUSED.and(Readiness::HELD))
             && self.reading == Half::Open
             && self.outbox.len() <= self.limits.outbox_bytes_low()
     }
@@ -200,7 +205,40 @@ impl<T: Transport, S> Connection<T, S> {
     /// What came may be given to the handler: its replies have somewhere to go.
     #[inline]
     pub(super) fn can_serve(&self) -> bool {
-        self.reading != Half::Finished && !self.congested()
+        self.reading != Half::Finished && !self.is_held_up()
+    }
+
+    /// What came must wait: for the peer to take what it was sent, or for the handler.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.congested() || self.latches.has(Readiness::HELD)
+    }
+
+    /// The handler wants to hear nothing new for now.
+    pub(super) fn hold(&mut self) {
+        self.latches = self.latches.and(Readiness::HELD);
+    }
+
+    /// The handler is ready again; whether it had not been.
+    pub(super) fn release(&mut self) -> bool {
+        let held = self.latches.has(Readiness::HELD);
+        self.latches.clear(Readiness::HELD);
+        held
+    }
+
+    /// The beginning of a message waits in the inbox; whether of one that was not there before.
+    pub(super) fn wait_for_the_rest(&mut self, is_new: bool, now: Moment) {
+        if is_new {
+            self.unfinished_since = now;
+        }
+    }
+
+    /// When the rest of the message that waits must be there: each byte that has come buys time, so that a long one
+    /// may take long, and one that trickles in may not.
+    fn overdue_at(&self) -> Moment {
+        match self.inbox.is_empty() || self.is_held_up() {
+            true => Moment::NEVER,
+            false => self.unfinished_since.after(self.limits.message_time(self.inbox.len())),
+        }
     }
 
     /// So much waits for the peer that no more of its messages should be served for now.
@@ -503,7 +541,11 @@ impl<T: Transport, S> Connection<T, S> {
             // Who is not listened to is not idle.
             let paused_until = if self.is_paused() { self.ready_at() } else { Moment::default() };
             let moved_at = self.heard_at.max(self.took_at).max(paused_until);
-            (moved_at.after(limits.idle_after), CloseReason::Idle)
+            let (idle_at, overdue_at) = (moved_at.after(limits.idle_after), self.overdue_at());
+            match overdue_at < idle_at {
+                true => (overdue_at, CloseReason::MessageTimeout),
+                false => (idle_at, CloseReason::Idle),
+            }
         }
     }
 }

@@ -123,6 +123,11 @@ pub trait Handler: Sized {
     /// The outbox had risen above its low mark and has fallen below it: there is room again.
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
 
+    /// The rest of a message has not come in time ([`Limits::message_within`]). The default ends the conversation.
+    fn on_overdue(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        board.finish_because(peer, CloseReason::MessageTimeout);
+    }
+
     /// A datagram came to the datagram socket with this index. It may be empty.
     fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _from: SocketAddr, _bytes: &[u8]) {}
 
@@ -178,6 +183,11 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Time for [`Transport::establish`], from the first moment, whatever bytes arrive.
     pub handshake_within: Duration,
+    /// Time for a message to become whole, from when its beginning had to wait ...
+    pub message_within: Duration,
+    /// ... and a second more for each so many bytes of it that are there. Whatever bytes arrive, a message is whole
+    /// within a time that its length bounds, or its sender is [overdue](Handler::on_overdue). At least 1.
+    pub message_bytes_per_s_min: u64,
     /// A connection over which nothing moved for this long is closed.
     pub idle_after: Duration,
     /// A peer that took nothing for this long, while we had something for it, is closed.
@@ -202,6 +212,8 @@ impl Default for Limits {
             handshakes_per_turn: 16,
             handshakes_max: 4096,
             handshake_within: Duration::from_secs(10),
+            message_within: Duration::from_secs(30),
+            message_bytes_per_s_min: 500,
             idle_after: Duration::from_secs(300),
             stall_after: Duration::from_secs(30),
             linger_for: Duration::from_secs(2),
@@ -242,12 +254,19 @@ impl Limits {
         }
         self.connections_max = self.connections_max.min(u32::MAX as usize);
         self.read_bytes_per_s = self.read_bytes_per_s.map(|rate| rate.max(1));
+        self.message_bytes_per_s_min = self.message_bytes_per_s_min.max(1);
     }
 
     /// A read of one whole block, and a reply to it of the same size, are within every limit.
     pub(super) fn let_a_block_pass(&self) -> bool {
         let block = super::buffer::LARGE_BYTES;
         self.read_bytes_per_turn >= block && self.inbox_bytes_max >= block && self.outbox_bytes_high >= block
+    }
+
+    /// How long a message may take of which so many bytes are there.
+    pub(super) fn message_time(&self, bytes: usize) -> Duration {
+        let bought = Duration::from_millis(bytes as u64 * 1000 / self.message_bytes_per_s_min);
+        self.message_within.saturating_add(bought)
     }
 
     #[inline]
@@ -269,6 +288,8 @@ pub enum CloseReason {
     Failed(io::ErrorKind),
     /// The handshake took longer than `handshake_within`.
     HandshakeTimeout,
+    /// A message was not whole in time: after `message_within`, and what its bytes had bought.
+    MessageTimeout,
     /// Nothing moved for `idle_after`.
     Idle,
     /// The peer took nothing for `stall_after` while we had something for it.
@@ -298,12 +319,13 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The names of all reasons, in the order of their [rows](CloseReason::row).
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "finished",
         "reset",
         "unestablished",
         "failed",
         "handshake-timeout",
+        "message-timeout",
         "idle",
         "stalled",
         "lingered",
@@ -329,18 +351,19 @@ impl CloseReason {
             CloseReason::Unestablished(_) => 2,
             CloseReason::Failed(_) => 3,
             CloseReason::HandshakeTimeout => 4,
-            CloseReason::Idle => 5,
-            CloseReason::Stalled => 6,
-            CloseReason::Lingered => 7,
-            CloseReason::SlowReader => 8,
-            CloseReason::InboxFull => 9,
-            CloseReason::Truncated => 10,
-            CloseReason::Violation => 11,
-            CloseReason::Refused => 12,
-            CloseReason::Disallowed => 13,
-            CloseReason::Closed => 14,
-            CloseReason::Drained => 15,
-            CloseReason::Cut => 16,
+            CloseReason::MessageTimeout => 5,
+            CloseReason::Idle => 6,
+            CloseReason::Stalled => 7,
+            CloseReason::Lingered => 8,
+            CloseReason::SlowReader => 9,
+            CloseReason::InboxFull => 10,
+            CloseReason::Truncated => 11,
+            CloseReason::Violation => 12,
+            CloseReason::Refused => 13,
+            CloseReason::Disallowed => 14,
+            CloseReason::Closed => 15,
+            CloseReason::Drained => 16,
+            CloseReason::Cut => 17,
         }
     }
 

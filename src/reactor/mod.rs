@@ -228,9 +228,7 @@ impl<H: Handler> Reactor<H> {
             worked: ended.since(began),
             signalled: mem::take(&mut self.signalled),
         };
-        board.counters.turns += 1;
-        board.counters.events += events as u64;
-        board.counters.busiest_turn = board.counters.busiest_turn.max(turn.worked);
+        board.counters.count_turn(events, turn.worked);
         self.ended = ended;
         turn
     }
@@ -370,7 +368,7 @@ impl<H: Handler> Reactor<H> {
                 connection.heard_at = board.now;
                 board.counters.bytes_in += count as u64;
             }
-            Err(error) => return self.conclude(peer, Err(error)),
+            Err(error) => return self.conclude(peer, true, Err(error)),
         }
 
         connection.touched = true; // its own replies are written below, not in the flush phase
@@ -387,7 +385,7 @@ impl<H: Handler> Reactor<H> {
             }
             return;
         }
-        self.conclude(peer, Ok(()));
+        self.conclude(peer, true, Ok(()));
     }
 
     /// The long way: for connections that open, end, wait, are paused, or have more to say than a turn
@@ -423,6 +421,7 @@ impl<H: Handler> Reactor<H> {
         }
 
         // From the socket to the inbox.
+        let mut is_new = connection.inbox.is_empty();
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
         if connection.can_fill() {
@@ -445,19 +444,22 @@ impl<H: Handler> Reactor<H> {
         // closed this very connection; its slot stays.
         if !inbox.is_empty() && connection.can_serve() {
             connection.touched = true;
+            let waited = inbox.len();
             handler.on_bytes(board, peer, inbox);
+            is_new |= inbox.len() < waited;
             board.connections[peer.slot as usize].touched = false;
         }
-        self.conclude(peer, outcome);
+        self.conclude(peer, is_new, outcome);
     }
 
     /// The rest of the long way, when the handler has had the inbox: the end of reading, what it left,
-    /// the outbox, and what follows from all that. `outcome` is that of the read.
+    /// the outbox, and what follows from all that. `is_new`: what it left is the beginning of another message than
+    /// what was there before. `outcome` is that of the read.
     #[inline(never)]
-    fn conclude(&mut self, peer: Peer, outcome: io::Result<()>) {
+    fn conclude(&mut self, peer: Peer, is_new: bool, outcome: io::Result<()>) {
         let Reactor { board, handler, inbox, .. } = self;
         let mut connection = &mut board.connections[peer.slot as usize];
-        let served = connection.stage == Stage::Open && !connection.congested();
+        let served = connection.stage == Stage::Open && !connection.is_held_up();
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
@@ -471,6 +473,7 @@ impl<H: Handler> Reactor<H> {
         }
         if !inbox.is_empty() {
             put_back(inbox, connection, &mut board.spares);
+            connection.wait_for_the_rest(is_new, board.now);
         }
         inbox.reset(&mut board.spares);
         if connection.stage == Stage::Closed {
@@ -492,6 +495,12 @@ impl<H: Handler> Reactor<H> {
             let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
             let (at, reason) = connection.deadline();
             let peer = Peer { slot, generation: connection.generation };
+            if at <= now && reason == CloseReason::MessageTimeout {
+                connection.inbox.clear();
+                connection.inbox.recycle(&mut board.spares);
+                handler.on_overdue(board, peer);
+                continue; // it ends, and is settled with the flush
+            }
             if at <= now {
                 board.close_because(peer, reason);
                 continue;
@@ -679,7 +688,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
         return; // nobody will ask for it
     }
     connection.inbox.take_from(inbox, spares);
-    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.congested() {
+    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
         // More can't be read, and what is there is no message: its handler should have said so.
         connection.reason = CloseReason::InboxFull;
         connection.reading = Half::Finished;
@@ -692,28 +701,55 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
 }
 
 /// What follows when a connection has been served or flushed and is not simply at rest: its end, a
-/// deadline, or more work.
+/// deadline, or more work. Where its outbox has drained the handler is told, and what it says to that is written at
+/// once, while it is warm: a file that is sent in slices needs one block, and not one for each connection.
 #[inline(never)]
 fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outcome: io::Result<()>) {
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    if !follow(board, peer, outcome) {
+        return;
+    }
+    let connection = &mut board.connections[peer.slot as usize];
+    connection.pressure = Pressure::Low;
+    connection.touched = true;
+    handler.on_drain(board, peer);
+    let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
+    connection.touched = false;
+    if connection.stage == Stage::Closed {
+        return;
+    }
+    let (count, outcome) = connection.drain(board.now, &mut board.spares);
+    board.counters.bytes_out += count as u64;
+    if follow(board, peer, outcome) {
+        // Others come first: it may say more in the next turn.
+        let connection = &mut board.connections[peer.slot as usize];
+        if !mem::replace(&mut connection.queued, true) {
+            board.queue.push(Source::Connection(peer).token());
+        }
+    }
+}
+
+/// All of that but the telling: whether there is something to tell.
+fn follow<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
+    let Some(connection) = tenant(&mut board.connections, peer) else { return false };
     if let Err(error) = outcome {
-        return board.close_because(peer, CloseReason::of(&error));
+        board.close_because(peer, CloseReason::of(&error));
+        return false;
     }
     if connection.pressure == Pressure::Overflow {
-        return board.close_because(peer, CloseReason::SlowReader);
+        board.close_because(peer, CloseReason::SlowReader);
+        return false;
     }
     if connection.is_over() {
         let reason = connection.reason;
-        return board.close_because(peer, reason);
+        board.close_because(peer, reason);
+        return false;
     }
-    if connection.writing != Half::Open || !connection.outbox.is_empty() || connection.is_paused() {
+    let is_waiting = !connection.outbox.is_empty() || !connection.inbox.is_empty();
+    if connection.writing != Half::Open || is_waiting || connection.is_paused() {
         board.deadlines.arm(peer.slot, connection.look_at());
     }
     let drained = connection.pressure == Pressure::High
         && connection.outbox.len() <= connection.limits.outbox_bytes_low();
-    if drained {
-        connection.pressure = Pressure::Low;
-    }
     // Work that no event will tell us of: the budget is spent and the latch still set, or what the
     // outbox had held up can go on.
     let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
@@ -721,7 +757,5 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
         connection.queued = true;
         board.queue.push(Source::Connection(peer).token());
     }
-    if drained {
-        handler.on_drain(board, peer);
-    }
+    drained
 }

@@ -150,7 +150,10 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// Where the system has no descriptor left for the poll.
     pub fn start(self) -> io::Result<Running<S>> {
-        let reactor = Reactor::new(Exchange::new(self.service), self.limits.clone())?;
+        #[cfg_attr(not(feature = "web"), expect(unused_mut))]
+        let mut reactor = Reactor::new(Exchange::new(self.service), self.limits.clone())?;
+        #[cfg(feature = "web")]
+        reactor.handler().count_records_by(summary::records_dropped);
         let mut running = Running::new(reactor, self.drain_for, self.announce);
         for (endpoint, bound, place) in self.places {
             let place = place.unwrap_or_else(|| Place {
@@ -159,6 +162,7 @@ impl<S: Service> Server<S> {
                 message_bytes_max: self.message_bytes_max,
                 guard: self.guard.clone(),
                 amplify: false,
+                metrics: false,
                 tls: self.tls.clone(),
                 options: self.options.clone(),
             });

@@ -9,13 +9,11 @@ use mio::net::UdpSocket;
 
 use crate::endpoint::Endpoint;
 use crate::guard::Guard;
+use crate::protocol::Protocol;
 use crate::reactor::Limits;
 use crate::transport::stream::bind_udp;
 use crate::transport::tls::ServerTls;
 use crate::transport::{ListenOptions, Listener};
-
-/// Beyond a whole message, the inbox takes its framing.
-const FRAMING_BYTES: usize = 16;
 
 /// What is wanted at one place.
 #[derive(Debug, Clone)]
@@ -31,6 +29,8 @@ pub struct Place {
     pub guard: Guard,
     /// Datagrams may be answered with more bytes than they had: for networks where senders don't lie.
     pub amplify: bool,
+    /// HTTP: `/metrics` and `/healthz` are answered, whatever the service.
+    pub metrics: bool,
     /// What it says of itself, where it speaks TLS.
     pub tls: Option<ServerTls>,
     /// Options of its socket.
@@ -40,7 +40,8 @@ pub struct Place {
 impl Place {
     /// The limits, with an inbox that a whole message fits in.
     pub fn limits(&self) -> Limits {
-        let inbox_bytes_max = self.message_bytes_max().max(self.limits.read_bytes_per_turn) + FRAMING_BYTES;
+        let message_bytes_max = self.message_bytes_max().max(self.limits.read_bytes_per_turn);
+        let inbox_bytes_max = Protocol::inbox_bytes_max(self.endpoint.framing(), message_bytes_max);
         Limits { inbox_bytes_max, ..self.limits.clone() }
     }
 
@@ -67,7 +68,7 @@ impl Place {
 
     /// The most bytes of one message, within what can be had.
     pub fn message_bytes_max(&self) -> usize {
-        self.message_bytes_max.min(Limits::BYTES_MAX - FRAMING_BYTES)
+        self.message_bytes_max.min(Protocol::message_bytes_max(self.endpoint.framing(), Limits::BYTES_MAX))
     }
 }
 

@@ -88,6 +88,7 @@ impl<S: Service> Running<S> {
             message_bytes_max: place.message_bytes_max(),
             guard: place.guard,
             amplify: place.amplify,
+            metrics: place.metrics,
         };
         let source = match bound {
             Bound::Stream(listener) => {

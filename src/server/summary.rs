@@ -49,11 +49,11 @@ fn in_brackets(counts: &[(&str, u64)]) -> String {
 }
 
 #[cfg(feature = "cli")]
-fn records_dropped() -> u64 {
+pub(super) fn records_dropped() -> u64 {
     crate::logging::dropped()
 }
 
 #[cfg(not(feature = "cli"))]
-fn records_dropped() -> u64 {
+pub(super) fn records_dropped() -> u64 {
     0
 }

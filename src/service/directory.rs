@@ -8,12 +8,16 @@
 //! another, its socket is given a new listener; see `Running` in `server::running`.)
 
 use crate::protocol::Message;
+#[cfg(feature = "web")]
+use crate::protocol::http::Request;
 use crate::reactor::{CloseReason, Peer};
 
 use super::discard::Discard;
 use super::echo::Echo;
 use super::reply::Reply;
 use super::source::Source;
+#[cfg(feature = "web")]
+use super::web::{Site, Web};
 use super::{Origin, Service, Switchboard};
 
 /// Which service, with what tells it from others of its kind.
@@ -30,6 +34,12 @@ pub enum Which {
     Discard,
     /// See [`Source`].
     Source,
+    /// See [`Web`].
+    #[cfg(feature = "web")]
+    Web {
+        /// What is served.
+        site: Site,
+    },
 }
 
 impl Which {
@@ -40,6 +50,8 @@ impl Which {
             Which::Reply { .. } => "reply",
             Which::Discard => "discard",
             Which::Source => "source",
+            #[cfg(feature = "web")]
+            Which::Web { .. } => "web",
         }
     }
 }
@@ -50,6 +62,8 @@ enum Entry {
     Reply(Reply),
     Discard(Discard),
     Source(Source),
+    #[cfg(feature = "web")]
+    Web(Box<Web>),
 }
 
 impl Entry {
@@ -59,6 +73,8 @@ impl Entry {
             Which::Reply { answer } => Entry::Reply(Reply::new(answer.as_str())),
             Which::Discard => Entry::Discard(Discard),
             Which::Source => Entry::Source(Source::default()),
+            #[cfg(feature = "web")]
+            Which::Web { site } => Entry::Web(Box::new(Web::new(site.clone()))),
         }
     }
 }
@@ -114,6 +130,8 @@ macro_rules! with {
             Entry::Reply($service) => $act,
             Entry::Discard($service) => $act,
             Entry::Source($service) => $act,
+            #[cfg(feature = "web")]
+            Entry::Web($service) => $act,
         }
     }};
 }
@@ -136,6 +154,12 @@ impl Service for Directory {
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
         let Some(entry) = self.of(board, from) else { return };
         with!(self, entry, board, |service| service.on_message(board, from, message));
+    }
+
+    #[cfg(feature = "web")]
+    fn on_request(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) {
+        let Some(entry) = self.of(board, from) else { return };
+        with!(self, entry, board, |service| service.on_request(board, from, request));
     }
 
     fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {

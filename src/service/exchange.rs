@@ -6,15 +6,21 @@
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
 use std::io;
+#[cfg(feature = "web")]
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::guard::{Guard, Reason, Ticket};
+#[cfg(feature = "web")]
+use crate::protocol::http;
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
 use crate::transport::proxied::{Introduced, Problem};
 use crate::transport::{Address, Stream};
 
+#[cfg(feature = "web")]
+use super::clock::Clock;
 use super::refusals::Refusals;
 use super::{Origin, Service, Switchboard};
 
@@ -28,6 +34,14 @@ pub struct Exchange<S> {
     listeners: Vec<Place>,
     sockets: Vec<Place>,
     refusals: Refusals,
+    #[cfg(feature = "web")]
+    clock: Clock,
+    /// The body of a request that came in chunks, while it is served.
+    #[cfg(feature = "web")]
+    body: Vec<u8>,
+    /// How many records of the log were dropped, for who asks for the metrics.
+    #[cfg(feature = "web")]
+    records_dropped: fn() -> u64,
 }
 
 /// What is spoken at a listener or a datagram socket, and with whom.
@@ -41,6 +55,8 @@ pub struct Place {
     pub guard: Guard,
     /// Datagrams may be answered with more bytes than they had.
     pub amplify: bool,
+    /// `GET /metrics` and `GET /healthz` are answered, whatever the service.
+    pub metrics: bool,
 }
 
 /// What the exchange keeps of each connection.
@@ -98,7 +114,24 @@ impl Conversation {
 impl<S: Service> Exchange<S> {
     /// With no place to talk yet.
     pub fn new(service: S) -> Self {
-        Exchange { service, listeners: Vec::new(), sockets: Vec::new(), refusals: Refusals::default() }
+        Exchange {
+            service,
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+            refusals: Refusals::default(),
+            #[cfg(feature = "web")]
+            clock: Clock::default(),
+            #[cfg(feature = "web")]
+            body: Vec::new(),
+            #[cfg(feature = "web")]
+            records_dropped: || 0,
+        }
+    }
+
+    /// Who knows how many records of the log were dropped.
+    #[cfg(feature = "web")]
+    pub fn count_records_by(&mut self, records_dropped: fn() -> u64) {
+        self.records_dropped = records_dropped;
     }
 
     /// What holds at the stream listener that comes next, in the order in which the reactor is told of them.
@@ -143,6 +176,99 @@ impl<S: Service> Exchange<S> {
             board.send_whole(from, inbox);
         }
         inbox.clear();
+    }
+
+    /// Requests: one after the other, each when the one before has been answered.
+    #[cfg(feature = "web")]
+    #[inline(never)]
+    fn on_requests(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+        /// What is kept for the next body in chunks.
+        const BODY_BYTES_KEPT: usize = 64 * 1024;
+        let mut body = mem::take(&mut self.body);
+        self.serve_requests(board, from, inbox, &mut body);
+        if body.capacity() <= BODY_BYTES_KEPT {
+            self.body = body;
+        }
+    }
+
+    #[cfg(feature = "web")]
+    fn serve_requests(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        inbox: &mut Buffer,
+        body: &mut Vec<u8>,
+    ) {
+        let date = *self.clock.date(board.now());
+        loop {
+            let draining = board.draining();
+            let Some(Conversation { protocol, listener, .. }) = board.serving(from) else { return };
+            let Protocol::Http(http) = protocol else { return };
+            if http.is_open() {
+                return; // its answer goes on; see `Board::hold`
+            }
+            let mut fields = http::fields();
+            let (request, consumed) =
+                match http.decode(inbox.bytes(), &date, &mut fields, body) {
+                    Ok(http::Step::Request { request, consumed }) => (request, consumed),
+                    Ok(http::Step::Continue) => {
+                        board.send(from, http::CONTINUE);
+                        continue;
+                    }
+                    Ok(http::Step::NeedMore) => return,
+                    Err(violation) => return Self::refuse(board, from, violation),
+                };
+            if draining && consumed == inbox.len() {
+                http.stop();
+            }
+            let metrics = self.listeners.get(*listener as usize).is_some_and(|place| place.metrics);
+            if !(metrics && self.on_status(board, from, &request)) {
+                self.service.on_request(&mut Switchboard::new(board), from, &request);
+            }
+            inbox.consume(consumed);
+            Self::conclude_request(board, from);
+            if inbox.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The service has had the request: whether it has been answered, or goes on.
+    #[cfg(feature = "web")]
+    fn conclude_request(board: &mut Board<Stream, Conversation>, from: Peer) {
+        let Some(Conversation { protocol: Protocol::Http(http), .. }) = board.state(from) else { return };
+        if http.is_owed() {
+            Switchboard::new(board).respond(from, &http::Response::new(204), b"");
+        } else if http.is_open() {
+            board.hold(from);
+        }
+    }
+
+    /// `/metrics` and `/healthz`; whether it was one of them.
+    #[cfg(feature = "web")]
+    #[cold]
+    fn on_status(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        request: &http::Request<'_>,
+    ) -> bool {
+        let text = match request.path() {
+            "/healthz" => "ok\n".into(),
+            "/metrics" => super::metrics::text(board, &self.refused(), (self.records_dropped)()),
+            _ => return false,
+        };
+        let mut board = Switchboard::new(board);
+        match request.method {
+            "GET" | "HEAD" => {
+                let response = http::Response::new(200)
+                    .field("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+                    .field("Cache-Control", "no-store");
+                board.respond(from, &response, text.as_bytes());
+            }
+            _ => board.respond(from, &http::Response::new(405).field("Allow", "GET, HEAD"), b""),
+        }
+        true
     }
 
     fn release(&mut self, conversation: Conversation, now: Moment) {
@@ -269,6 +395,10 @@ impl<S: Service> Handler for Exchange<S> {
                 self.service.on_message(&mut Switchboard::new(board), from, Message::Binary(inbox.bytes()));
                 return inbox.clear();
             }
+            #[cfg(feature = "web")]
+            if let Protocol::Http(_) = protocol {
+                return self.on_requests(board, from, inbox);
+            }
             match protocol.decode(inbox.bytes()) {
                 Ok(Step::Message { message, consumed }) => {
                     self.service.on_message(&mut Switchboard::new(board), from, message);
@@ -292,7 +422,18 @@ impl<S: Service> Handler for Exchange<S> {
             Ok(Step::NeedMore) => {}
             Err(violation) => return Self::refuse(board, from, violation),
         }
+        #[cfg(feature = "web")]
+        if let Some(Conversation { protocol: Protocol::Http(_), .. }) = board.state(from) {
+            return board.finish(from); // whatever it asked has been answered
+        }
         self.service.on_finish(&mut Switchboard::new(board), from);
+    }
+
+    fn on_overdue(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
+        if let Some((conversation, mut outbox)) = board.outbox(peer) {
+            conversation.protocol.encode_violation(Violation::Overdue, &mut outbox);
+        }
+        board.finish_because(peer, CloseReason::MessageTimeout);
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 //!
 //! - [`exchange`]: how bytes become calls of a service;
 //! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each;
+//! - `web`: files (feature `web`);
 //! - [`directory`]: several of them in one process.
 
 pub mod directory;
@@ -14,12 +15,22 @@ pub mod echo;
 pub mod exchange;
 mod refusals;
 pub mod reply;
+#[cfg(feature = "web")]
+pub mod web;
+#[cfg(feature = "web")]
+mod metrics;
+#[cfg(feature = "web")]
+pub mod clock;
 pub mod source;
 
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+#[cfg(feature = "web")]
+use crate::protocol::http::{Length, Progress, Request, Response};
+#[cfg(feature = "web")]
+use crate::protocol::Protocol;
 use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::tls::Secured;
@@ -34,6 +45,14 @@ pub trait Service {
 
     /// A message came.
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>);
+
+    /// A request came over HTTP. It is to be answered here: by [`Switchboard::respond`], by what
+    /// [`Switchboard::begin_response`] begins, or by [`Switchboard::send`], which makes its message a 200; where nothing is
+    /// said, the answer is a 204. The default has the body served as a message, so that every service can be asked over HTTP.
+    #[cfg(feature = "web")]
+    fn on_request(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) {
+        self.on_message(board, from, Message::from_bytes(request.body));
+    }
 
     /// A datagram came. It may be empty.
     fn on_datagram(&mut self, _board: &mut Switchboard<'_>, _from: Origin, _bytes: &[u8]) {}
@@ -112,7 +131,86 @@ impl<'a> Switchboard<'a> {
             return;
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to) {
+            #[cfg(feature = "web")]
+            if let Protocol::Http(_) = conversation.protocol() {
+                return self.say(to, message);
+            }
             conversation.protocol().encode(message, &mut outbox);
+        }
+    }
+
+    #[cfg(feature = "web")]
+    #[inline(never)]
+    fn say(&mut self, to: Peer, message: Message<'_>) {
+        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
+        let Protocol::Http(http) = conversation.protocol() else { return };
+        let progress = http.say(message, &mut outbox);
+        self.follow(to, progress);
+    }
+
+    /// Answers the request that is open. Where there is none, as over other protocols, nothing is sent.
+    #[cfg(feature = "web")]
+    pub fn respond(&mut self, to: Peer, response: &Response<'_>, body: &[u8]) {
+        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
+        let Protocol::Http(http) = conversation.protocol() else { return };
+        let progress = http.answer(response, body, &mut outbox);
+        self.follow(to, progress);
+    }
+
+    /// Answers the request that is open with a head; whether a body is wanted behind it. If it is, it is sent in pieces
+    /// with [`Switchboard::send`], now and whenever there is [room](Service::on_drain), until it is as long as was
+    /// announced, or up to [`Switchboard::end_response`]. The peer's further requests wait for that.
+    #[cfg(feature = "web")]
+    pub fn begin_response(&mut self, to: Peer, response: &Response<'_>, length: Length) -> bool {
+        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return false };
+        let Protocol::Http(http) = conversation.protocol() else { return false };
+        let progress = http.begin(response, length, &mut outbox);
+        self.follow(to, progress);
+        progress == Progress::More
+    }
+
+    /// The next piece of a body that was begun with its length, as long as there is room for now, written into its place
+    /// by `fill`, which is told how much is still to come: for who reads it from somewhere. Returns how many bytes that
+    /// were.
+    ///
+    /// # Errors
+    /// Those of `fill`. The body can't go on then; [close](Switchboard::close) the connection, so that the peer can tell.
+    #[cfg(feature = "web")]
+    pub fn send_by(
+        &mut self,
+        to: Peer,
+        fill: impl FnOnce(u64, &mut [u8]) -> std::io::Result<()>,
+    ) -> std::io::Result<usize> {
+        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return Ok(0) };
+        let Protocol::Http(http) = conversation.protocol() else { return Ok(0) };
+        let left = http.left().unwrap_or(0);
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(outbox.room());
+        if count == 0 {
+            return Ok(0);
+        }
+        outbox.put_by(count, |place| fill(left, place))?;
+        let progress = http.count_piece(count as u64);
+        self.follow(to, progress);
+        Ok(count)
+    }
+
+    /// Ends a body of which the length was not announced. One that is too short ends the connection: the peer is to know.
+    #[cfg(feature = "web")]
+    pub fn end_response(&mut self, to: Peer) {
+        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
+        let Protocol::Http(http) = conversation.protocol() else { return };
+        let progress = http.end(&mut outbox);
+        self.follow(to, progress);
+    }
+
+    /// What an answer means for the connection.
+    #[cfg(feature = "web")]
+    fn follow(&mut self, peer: Peer, progress: Progress) {
+        match progress {
+            Progress::Nothing | Progress::More => {}
+            Progress::Done => self.board.release(peer),
+            Progress::Last => self.board.finish(peer),
+            Progress::Broken => self.board.close(peer),
         }
     }
 
@@ -214,6 +312,11 @@ impl<'a> Switchboard<'a> {
     /// and for one that is gone.
     pub fn secured(&self, peer: Peer) -> Option<Secured> {
         self.board.transport(peer)?.secured()
+    }
+
+    /// Whether the server has been told to stop.
+    pub fn draining(&self) -> bool {
+        self.board.draining()
     }
 
     /// The turn's one sample of the clock.

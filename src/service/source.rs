@@ -7,10 +7,12 @@
 //! connection ([`CloseReason::Stalled`]).
 //!
 //! Line n says n, in 15 digits: 16 bytes each, so that a reader can tell at any offset what should be
-//! there, and what is missing. (RFC 864 is the ancestor, with a rotating alphabet.)
+//! there, and what is missing. Over HTTP they are the body of whatever is asked for, in chunks. (RFC 864 is the ancestor, with a rotating alphabet.)
 
 use std::collections::HashMap;
 
+#[cfg(feature = "web")]
+use crate::protocol::http::{Length, Request, Response};
 use crate::protocol::{Framing, Message};
 use crate::reactor::{CloseReason, Peer};
 
@@ -49,12 +51,26 @@ impl Source {
 
 impl Service for Source {
     fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        #[cfg(feature = "web")]
+        if board.framing(peer) == Some(Framing::Http) {
+            return; // it will ask
+        }
         self.next.insert(peer, 0);
         self.fill(board, peer);
     }
 
     fn on_drain(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         self.fill(board, peer);
+    }
+
+    /// The lines are the answer, which has no end: so no other request is served.
+    #[cfg(feature = "web")]
+    fn on_request(&mut self, board: &mut Switchboard<'_>, from: Peer, _request: &Request<'_>) {
+        let response = Response::new(200).field("Content-Type", "text/plain; charset=utf-8");
+        if board.begin_response(from, &response, Length::Unknown) {
+            self.next.insert(from, 0);
+            self.fill(board, from);
+        }
     }
 
     /// What the peer says is not heard.

@@ -1,0 +1,108 @@
+//! From the path of a URL to one below the root.
+//!
+//! It is decoded once, and whatever could lead elsewhere, or could be taken for something else by somebody in front of us,
+//! is refused, not put right: clients resolve `.` and `..` themselves (RFC 3986 section 5.2.4).
+
+/// The path below the root: without its first slash, and with its last one. An error is the status that says so.
+pub(super) fn decode(path: &str) -> Result<String, u16> {
+    let encoded = path.strip_prefix('/').ok_or(400u16)?;
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let [byte, behind @ ..] = rest {
+        rest = behind;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(400u16)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(400); // `from_str_radix` would take a sign
+        }
+        let byte = u8::from_str_radix(digits, 16).map_err(|_| 400u16)?;
+        if matches!(byte, 0 | b'/' | b'\\') {
+            return Err(400);
+        }
+        decoded.push(byte);
+        rest = &rest[2..];
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| 404u16)?;
+    if decoded.contains(['\0', '\\']) {
+        return Err(400);
+    }
+    let parts = || decoded.strip_suffix('/').unwrap_or(&decoded).split('/');
+    if decoded.is_empty() {
+        return Ok(decoded);
+    }
+    if parts().any(|part| matches!(part, "." | "..")) || is_drive(&decoded) {
+        return Err(400);
+    }
+    // An empty part would be an absolute path, or one with two names. What is hidden stays so.
+    if parts().any(|part| part.is_empty() || (part.starts_with('.') && part != ".well-known")) {
+        return Err(404);
+    }
+    Ok(decoded)
+}
+
+/// `C:`, which other systems take for an absolute path.
+fn is_drive(path: &str) -> bool {
+    matches!(path.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn what_names_something_below_the_root_is_decoded_once() {
+        for (path, decoded) in [
+            ("/", ""),
+            ("/index.html", "index.html"),
+            ("/a/b/", "a/b/"),
+            ("/a%20b", "a b"),
+            ("/gr%C3%BC%C3%9Fe", "grüße"),
+            ("/100%25", "100%"),
+            ("/%252e%252e/x", "%2e%2e/x"),
+            ("/.well-known/x", ".well-known/x"),
+            ("/a..b/c...", "a..b/c..."),
+            ("/a+b", "a+b"),
+        ] {
+            assert_eq!(decode(path).as_deref(), Ok(decoded), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_refused() {
+        for (path, status) in [
+            ("", 400),
+            ("index.html", 400),
+            ("/..", 400),
+            ("/../x", 400),
+            ("/a/../b", 400),
+            ("/a/..", 400),
+            ("/./a", 400),
+            ("/%2e%2e/x", 400),
+            ("/%2E%2e/x", 400),
+            ("/.%2e/x", 400),
+            ("/a/%2e%2e%2fx", 400),
+            ("/a%2fb", 400),
+            ("/a%5cb", 400),
+            ("/..\\x", 400),
+            ("/a%00b", 400),
+            ("/%", 400),
+            ("/%4", 400),
+            ("/%zz", 400),
+            ("/%+1", 400),
+            ("/C:/x", 400),
+            ("/c%3a/x", 400),
+            ("//etc/passwd", 404),
+            ("/a//b", 404),
+            ("/a//", 404),
+            ("/.git/config", 404),
+            ("/a/.env", 404),
+            ("/%2eenv", 404),
+            ("/%ff", 404),
+        ] {
+            assert_eq!(decode(path), Err(status), "{path}");
+        }
+    }
+}
