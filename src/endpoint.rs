@@ -135,8 +135,12 @@ impl FromStr for Endpoint {
             #[cfg(feature = "web")]
             "https" => over_tls(scheme, &with_port(rest, 443), Framing::Http),
             #[cfg(not(feature = "web"))]
-            "http" | "https" => bad(format!("{scheme}:// needs the feature `web`: use tcp://, udp:// or unix:")),
-            "ws" | "wss" => bad(format!("{scheme}:// is not there yet: use http://, tcp://, tls://, udp:// or unix:")),
+            "http" | "https" => {
+                bad(format!("{scheme}:// needs the feature `web`: use tcp://, udp:// or unix:"))
+            }
+            "ws" | "wss" => {
+                bad(format!("{scheme}:// is not there yet: use http://, tcp://, tls://, udp:// or unix:"))
+            }
             _ => bad(format!(
                 "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, \
                  https://HOST:PORT, udp://HOST:PORT or unix:PATH"
@@ -157,7 +161,8 @@ fn over_tls(scheme: &str, rest: &str, framing: Framing) -> Result<Endpoint, BadU
 /// With the scheme's port, where none is said.
 #[cfg(feature = "web")]
 fn with_port(host: &str, port: u16) -> String {
-    let has_port = host.rsplit_once(':').is_some_and(|(before, _)| !before.starts_with('[') || before.ends_with(']'));
+    let has_port =
+        host.rsplit_once(':').is_some_and(|(before, _)| !before.starts_with('[') || before.ends_with(']'));
     match has_port || host.is_empty() {
         true => host.to_owned(),
         false => format!("{host}:{port}"),

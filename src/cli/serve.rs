@@ -242,9 +242,7 @@ impl Options {
     fn site(&self) -> Result<Site, String> {
         let root = self.root.clone().ok_or("the service web needs a directory: give its --root DIR")?;
         match std::fs::read_dir(&root) {
-            Ok(_) => {
-                Ok(Site { root, listing: self.listing, access: self.access_log.is_some() })
-            }
+            Ok(_) => Ok(Site { root, listing: self.listing, access: self.access_log.is_some() }),
             Err(error) => Err(format!("--root {}: cannot read it: {error}", root.display())),
         }
     }

@@ -101,8 +101,10 @@ impl Settings {
                 return Err(at(nobody_uses(option)));
             }
             if !options.listen.iter().any(is_http)
-                && let Some(option) =
-                    options.only_for_http().into_iter().find(|option| !process.only_for_http().contains(option))
+                && let Some(option) = options
+                    .only_for_http()
+                    .into_iter()
+                    .find(|option| !process.only_for_http().contains(option))
             {
                 return Err(at(nobody_is_asked(option)));
             }

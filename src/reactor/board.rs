@@ -76,9 +76,9 @@ pub struct Counters {
     /// Events that the kernel reported.
     pub events: u64,
     /// The longest that one turn worked, not counting its wait.
-    pub busiest_turn: Duration,
+    pub busiest_turn_ns: u64,
     /// Work of all turns together.
-    pub worked: Duration,
+    pub worked_ns: u64,
     /// Turns by how long they worked: up to [`Counters::turn_bound`] of the index, and the rest.
     pub turn_times: [u64; Counters::TURN_TIMES],
     /// Spells in which accepting had to wait for a descriptor, memory or a free slot.
@@ -89,19 +89,18 @@ impl Counters {
     /// Into so many classes turns are divided, by powers of two.
     pub const TURN_TIMES: usize = 18;
 
-    /// No turn in this class worked longer: 8.192 us, and twice as long in each that follows. The last one has no bound.
+    /// Turns in this class worked for less: 8.192 us, and twice as long in each that follows. The last one has no bound.
     pub fn turn_bound(class: usize) -> Option<Duration> {
         (class + 1 < Counters::TURN_TIMES).then(|| Duration::from_nanos(1 << (class + 13)))
     }
 
     #[inline]
-    pub(super) fn count_turn(&mut self, events: usize, worked: Duration) {
+    pub(super) fn count_turn(&mut self, events: usize, worked_ns: u64) {
         self.turns += 1;
         self.events += events as u64;
-        self.busiest_turn = self.busiest_turn.max(worked);
-        self.worked += worked;
-        let over = (worked.as_nanos() as u64).saturating_sub(1) >> 13;
-        let class = (u64::BITS - over.leading_zeros()) as usize;
+        self.busiest_turn_ns = self.busiest_turn_ns.max(worked_ns);
+        self.worked_ns = self.worked_ns.wrapping_add(worked_ns);
+        let class = (worked_ns >> 13 | 1).ilog2() as usize + usize::from(worked_ns >= 1 << 13);
         self.turn_times[class.min(Counters::TURN_TIMES - 1)] += 1;
     }
 }

@@ -228,7 +228,7 @@ impl<H: Handler> Reactor<H> {
             worked: ended.since(began),
             signalled: mem::take(&mut self.signalled),
         };
-        board.counters.count_turn(events, turn.worked);
+        board.counters.count_turn(events, ended.ns_since(began));
         self.ended = ended;
         turn
     }

@@ -38,6 +38,12 @@ impl Moment {
         Moment(self.0.saturating_add(Moment::at(delay).0))
     }
 
+    /// Nanoseconds from `earlier` to this moment, which is later.
+    #[inline]
+    pub(super) fn ns_since(self, earlier: Moment) -> u64 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
     /// The time from `earlier` to this moment, zero if it is not earlier.
     #[inline]
     pub fn since(self, earlier: Moment) -> Duration {

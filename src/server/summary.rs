@@ -30,7 +30,7 @@ pub(super) fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String 
         counters.datagrams_dropped,
         counters.turns,
         counters.events as f64 / turns as f64,
-        counters.busiest_turn.as_secs_f64() * 1e3,
+        counters.busiest_turn_ns as f64 / 1e6,
         records_dropped(),
     )
 }

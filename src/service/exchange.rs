@@ -178,6 +178,14 @@ impl<S: Service> Exchange<S> {
         inbox.clear();
     }
 
+    /// Where messages are more than that. Cold, though it need not be: so the compiler keeps the way of plain bytes, which
+    /// is counted in instructions, as if this one were not there.
+    #[cfg(feature = "web")]
+    #[cold]
+    fn go_another_way(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+        self.on_requests(board, from, inbox);
+    }
+
     /// Requests: one after the other, each when the one before has been answered.
     #[cfg(feature = "web")]
     #[inline(never)]
@@ -208,16 +216,15 @@ impl<S: Service> Exchange<S> {
                 return; // its answer goes on; see `Board::hold`
             }
             let mut fields = http::fields();
-            let (request, consumed) =
-                match http.decode(inbox.bytes(), &date, &mut fields, body) {
-                    Ok(http::Step::Request { request, consumed }) => (request, consumed),
-                    Ok(http::Step::Continue) => {
-                        board.send(from, http::CONTINUE);
-                        continue;
-                    }
-                    Ok(http::Step::NeedMore) => return,
-                    Err(violation) => return Self::refuse(board, from, violation),
-                };
+            let (request, consumed) = match http.decode(inbox.bytes(), &date, &mut fields, body) {
+                Ok(http::Step::Request { request, consumed }) => (request, consumed),
+                Ok(http::Step::Continue) => {
+                    board.send(from, http::CONTINUE);
+                    continue;
+                }
+                Ok(http::Step::NeedMore) => return,
+                Err(violation) => return Self::refuse(board, from, violation),
+            };
             if draining && consumed == inbox.len() {
                 http.stop();
             }
@@ -397,7 +404,7 @@ impl<S: Service> Handler for Exchange<S> {
             }
             #[cfg(feature = "web")]
             if let Protocol::Http(_) = protocol {
-                return self.on_requests(board, from, inbox);
+                return self.go_another_way(board, from, inbox);
             }
             match protocol.decode(inbox.bytes()) {
                 Ok(Step::Message { message, consumed }) => {

@@ -41,7 +41,11 @@ pub(super) fn text(
     page.figure("datagrams_total", &[("outcome", "out")], counters.datagrams_out);
     page.figure("datagrams_total", &[("outcome", "dropped")], counters.datagrams_dropped);
     page.counter("accept_pauses", "Spells in which accepting had to wait.", counters.accept_holds);
-    page.counter("events", "Events that the kernel reported; by the turns, events per turn.", counters.events);
+    page.counter(
+        "events",
+        "Events that the kernel reported; by the turns, events per turn.",
+        counters.events,
+    );
     page.counter("log_records_dropped", "Records of the log that were dropped.", records_dropped);
     page.kind("turn_seconds", "histogram", "Time that a turn of the loop worked.");
     let mut turns = 0;
@@ -50,7 +54,7 @@ pub(super) fn text(
         let bound = Counters::turn_bound(class).map(|bound| bound.as_secs_f64().to_string());
         page.figure("turn_seconds_bucket", &[("le", bound.as_deref().unwrap_or("+Inf"))], turns);
     }
-    page.figure("turn_seconds_sum", &[], counters.worked.as_secs_f64());
+    page.figure("turn_seconds_sum", &[], counters.worked_ns as f64 / 1e9);
     page.figure("turn_seconds_count", &[], turns);
     page.0
 }

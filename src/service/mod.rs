@@ -9,28 +9,28 @@
 //! - `web`: files (feature `web`);
 //! - [`directory`]: several of them in one process.
 
+#[cfg(feature = "web")]
+pub mod clock;
 pub mod directory;
 pub mod discard;
 pub mod echo;
 pub mod exchange;
-mod refusals;
-pub mod reply;
-#[cfg(feature = "web")]
-pub mod web;
 #[cfg(feature = "web")]
 mod metrics;
-#[cfg(feature = "web")]
-pub mod clock;
+mod refusals;
+pub mod reply;
 pub mod source;
+#[cfg(feature = "web")]
+pub mod web;
 
 use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 #[cfg(feature = "web")]
-use crate::protocol::http::{Length, Progress, Request, Response};
-#[cfg(feature = "web")]
 use crate::protocol::Protocol;
+#[cfg(feature = "web")]
+use crate::protocol::http::{Length, Progress, Request, Response};
 use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::tls::Secured;
@@ -140,6 +140,7 @@ impl<'a> Switchboard<'a> {
     }
 
     #[cfg(feature = "web")]
+    #[cold]
     #[inline(never)]
     fn say(&mut self, to: Peer, message: Message<'_>) {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };

@@ -153,7 +153,7 @@ pub(super) fn parse<'a>(
     let head_len = match parsed.parse_with_uninit_headers(bytes, fields) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Err(bad("the head makes no sense")),
-        Err(error) => return Err(of(error)),
+        Err(error) => return Err(of(error, bytes)),
     };
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let version = match parsed.version {
@@ -165,19 +165,30 @@ pub(super) fn parse<'a>(
     Ok((Request { method, target, version, fields, body: &[], head_len }, facts))
 }
 
-fn of(error: httparse::Error) -> Violation {
+fn of(error: httparse::Error, bytes: &[u8]) -> Violation {
     match error {
         httparse::Error::TooManyHeaders => {
             Violation::Http { status: 431, problem: "there are too many header fields" }
         }
-        httparse::Error::Version => {
+        httparse::Error::Version if names_a_version(bytes) => {
             Violation::Http { status: 505, problem: "the version is not HTTP/1.1 or HTTP/1.0" }
         }
         httparse::Error::HeaderName => bad("a field's name is malformed"),
         httparse::Error::HeaderValue => bad("a field's value is malformed"),
         httparse::Error::NewLine => bad("a line's end is malformed"),
-        httparse::Error::Token | httparse::Error::Status => bad("the request line is malformed"),
+        httparse::Error::Token | httparse::Error::Status | httparse::Error::Version => {
+            bad("the request line is malformed")
+        }
     }
+}
+
+/// Whether the request line is one of another HTTP: else it is none.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let line =
+        bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let is_version = |word: &[u8]| matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit());
+    words.next().is_some_and(is_version) && words.next().is_none()
 }
 
 fn judge(
@@ -230,7 +241,9 @@ fn judge(
                 if !value.eq_ignore_ascii_case(b"chunked") {
                     // Where chunked comes last, the end could be told, and the coding is merely unknown.
                     return match value.to_ascii_lowercase().ends_with(b"chunked") && value.contains(&b',') {
-                        true => Err(Violation::Http { status: 501, problem: "the transfer coding is unknown" }),
+                        true => {
+                            Err(Violation::Http { status: 501, problem: "the transfer coding is unknown" })
+                        }
                         false => Err(bad("the body's end can't be told by this Transfer-Encoding")),
                     };
                 }

@@ -327,4 +327,6 @@ fn too_large() -> Violation {
 }
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod tests;

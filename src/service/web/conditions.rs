@@ -34,7 +34,8 @@ impl Stamp {
 
     fn of(len: u64, modified: SystemTime, coding: Option<&str>) -> Stamp {
         // Dates have seconds, and years up to 9999; a file may have anything.
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default().min(Duration::from_secs(253_402_300_799));
+        let since =
+            modified.duration_since(UNIX_EPOCH).unwrap_or_default().min(Duration::from_secs(253_402_300_799));
         let modified_at = UNIX_EPOCH + Duration::from_secs(since.as_secs());
         let coding = coding.map_or(String::new(), |coding| format!("-{coding}"));
         Stamp {
@@ -66,7 +67,9 @@ pub(super) fn judge(request: &Request<'_>, stamp: &Stamp) -> Outcome {
     } else if date("if-modified-since").is_some_and(|date| stamp.modified_at <= date) {
         return Outcome::NotModified;
     }
-    let Some(range) = request.field("range").filter(|_| request.method == "GET") else { return Outcome::Whole };
+    let Some(range) = request.field("range").filter(|_| request.method == "GET") else {
+        return Outcome::Whole;
+    };
     let still = request.field("if-range").is_none_or(|validator| {
         validator == stamp.etag.as_bytes() || date("if-range").is_some_and(|date| date == stamp.modified_at)
     });
@@ -136,8 +139,17 @@ mod tests {
         for range in ["bytes=10-", "bytes=10-12", "bytes=99999999999999999999999-", "bytes=-0"] {
             assert_eq!(part_of(range, 10), Outcome::NotSatisfiable, "{range}");
         }
-        for range in ["", "bytes", "bytes=", "bytes=-", "bytes=4-2", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2", "bytes=a-b"]
-        {
+        for range in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=4-2",
+            "bytes=0-1,3-4",
+            "lines=0-1",
+            "bytes=+1-2",
+            "bytes=a-b",
+        ] {
             assert_eq!(part_of(range, 10), Outcome::Whole, "{range}");
         }
         assert_eq!(part_of("bytes=0-", 0), Outcome::NotSatisfiable);

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn names_are_text_and_never_markup() {
-        let names = ["<script>alert(1)</script>".into(), "a\"b'&c".into(), "javascript:x".into(), "sub/".into()];
+        let names =
+            ["<script>alert(1)</script>".into(), "a\"b'&c".into(), "javascript:x".into(), "sub/".into()];
         let page = render(&names, "/x\"><i>/", false);
         assert!(!page.contains("<script>") && !page.contains("<i>"), "{page}");
         assert!(page.contains("href=\"./%3Cscript%3Ealert%281%29%3C/script%3E\">&lt;script&gt;"), "{page}");

@@ -68,12 +68,7 @@ impl Web {
         if let Err(error) = &root {
             log::error!("nothing can be served from {}: {error}", site.root.display());
         }
-        Web {
-            site,
-            root: root.ok(),
-            downloads: HashMap::new(),
-            clock: Clock::default(),
-        }
+        Web { site, root: root.ok(), downloads: HashMap::new(), clock: Clock::default() }
     }
 
     /// Answers with a few words, and logs it.
@@ -242,7 +237,9 @@ impl Service for Web {
                 board.respond(from, &response, b"ok\n");
             }
             "GET" | "HEAD" => self.serve(board, from, request),
-            "OPTIONS" => self.say(board, from, request, Response::new(204).field("Allow", "GET, HEAD, OPTIONS")),
+            "OPTIONS" => {
+                self.say(board, from, request, Response::new(204).field("Allow", "GET, HEAD, OPTIONS"))
+            }
             _ => self.say(board, from, request, Response::new(405).field("Allow", "GET, HEAD, OPTIONS")),
         }
     }
