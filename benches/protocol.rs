@@ -31,7 +31,7 @@ const SIZES: [(&str, usize); 4] = [("16B", 16), ("64B", 64), ("1KiB", 1024), ("6
 fn messages_per_read(framing: Framing, size: usize) -> usize {
     match framing {
         Framing::Raw => 1,
-        Framing::Lines | Framing::Prefixed => (READ_BYTES / size).max(1),
+        _ => (READ_BYTES / size).max(1),
     }
 }
 

@@ -42,7 +42,7 @@ const URL: &str = "url";
 const LISTENER: &str = "listener";
 
 /// What is about the process, and not about one listener.
-const OF_THE_PROCESS: [&str; 3] = ["listen", "drain-for", "log-level"];
+const OF_THE_PROCESS: [&str; 4] = ["listen", "drain-for", "log-level", "access-log"];
 /// What is about how the program was started: it makes no sense in a file.
 const OF_THE_COMMAND_LINE: [&str; 3] = ["config", "help", "version"];
 

@@ -495,7 +495,7 @@ impl<H: Handler> Reactor<H> {
             let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
             let (at, reason) = connection.deadline();
             let peer = Peer { slot, generation: connection.generation };
-            if at <= now && reason == CloseReason::MessageTimeout {
+            if at <= now && reason == CloseReason::MessageTimeout && connection.reading == Half::Open {
                 connection.inbox.clear();
                 connection.inbox.recycle(&mut board.spares);
                 handler.on_overdue(board, peer);

@@ -20,6 +20,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub(crate) mod http;
+
 pub(crate) use nix::sys::signal::Signal;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -408,6 +410,16 @@ impl Client {
             aside.say(bytes);
             aside
         })
+    }
+
+    /// Says it from another thread, or as much of it as the server lets us say, and our end of file.
+    pub(crate) fn say_the_last_aside(&self, bytes: Vec<u8>) {
+        let mut aside = self.aside();
+        thread::spawn(move || {
+            if aside.socket.write_all(&bytes).is_ok() {
+                let _ = aside.socket.shutdown(Shutdown::Write);
+            }
+        });
     }
 
     /// Another handle on the same connection.

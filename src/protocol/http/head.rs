@@ -207,14 +207,14 @@ fn judge(
         expects_continue: false,
     };
     let (mut host, mut length, mut chunked) = (None, None, false);
+    let (mut hosts, mut lengths) = (0, 0);
     for field in fields {
         let value = field.value;
         // The length first: of all the fields that a browser sends, few are of one of these.
         match field.name.len() {
             4 if field.name.eq_ignore_ascii_case("host") => {
-                if host.replace(value).is_some() {
-                    return Err(bad("there are two Host fields"));
-                }
+                hosts += 1;
+                host = Some(value);
             }
             6 if field.name.eq_ignore_ascii_case("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -227,9 +227,8 @@ fn judge(
                 facts.says_keep_alive |= lists(value, "keep-alive");
             }
             14 if field.name.eq_ignore_ascii_case("content-length") => {
-                if length.replace(content_length(value)?).is_some() {
-                    return Err(bad("there are two Content-Length fields"));
-                }
+                lengths += 1;
+                length = Some(content_length(value)?);
             }
             17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if version == Version::Http10 {
@@ -250,6 +249,12 @@ fn judge(
             }
             _ => {}
         }
+    }
+    if hosts > 1 {
+        return Err(bad("there are two Host fields"));
+    }
+    if lengths > 1 {
+        return Err(bad("there are two Content-Length fields"));
     }
     match (host, version) {
         (None, Version::Http11) => return Err(bad("the Host field is missing")),

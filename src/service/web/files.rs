@@ -19,6 +19,7 @@ pub(super) struct Root {
 }
 
 /// What a path leads to.
+#[allow(clippy::large_enum_variant)] // it is looked at once, and gone
 pub(super) enum Found {
     File {
         file: File,

@@ -1,0 +1,377 @@
+//! The web service from outside: what is found, what is not, and that nothing is found that lies elsewhere.
+#![cfg(all(feature = "cli", feature = "web"))]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use support::*;
+
+const HTTP: &str = "http://127.0.0.1:0";
+const INDEX: &str = "<!doctype html><title>home</title>";
+const SECRET: &str = "root:x:0:0";
+
+/// A site with a bit of everything; and beside its root a file that must not be seen.
+fn site() -> Directory {
+    let directory = Directory::new();
+    let at = |name: &str| directory.path(name);
+    fs::create_dir_all(at("www/sub/deep")).expect("the directory is ours");
+    fs::create_dir_all(at("www/.git")).expect("the directory is ours");
+    for (name, text) in [
+        ("www/index.html", INDEX),
+        ("www/a b.txt", "a and b"),
+        ("www/app.js", "console.log(1)"),
+        ("www/app.js.gz", "not really gzip"),
+        ("www/app.js.br", "not really br"),
+        ("www/empty", ""),
+        ("www/sub/<i>&.txt", "odd"),
+        ("www/.git/config", SECRET),
+        ("www/.env", SECRET),
+        ("secret", SECRET),
+    ] {
+        fs::write(at(name), text).expect("the directory is ours");
+    }
+    fs::write(at("www/big.bin"), pattern(1, 5 * MIB)).expect("there is room");
+    symlink("sub/<i>&.txt", at("www/within")).expect("the directory is ours");
+    symlink("../secret", at("www/out")).expect("the directory is ours");
+    symlink("/", at("www/all")).expect("the directory is ours");
+    symlink(at("secret"), at("www/absolute")).expect("the directory is ours");
+    symlink("nowhere", at("www/dangling")).expect("the directory is ours");
+    symlink("loop", at("www/loop")).expect("the directory is ours");
+    let fifo = nix::unistd::mkfifo(&at("www/fifo"), nix::sys::stat::Mode::S_IRUSR);
+    fifo.expect("the directory is ours");
+    directory
+}
+
+fn serve(directory: &Directory, more: &[&str]) -> Server {
+    let root = directory.path("www");
+    let root = root.to_str().expect("it is text");
+    Server::start(&[&["serve", "web", "--listen", HTTP, "--root", root], more].concat())
+}
+
+#[test]
+fn files_are_found_with_their_type_and_nothing_else_is() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    for (path, body, kind) in [
+        ("/", INDEX, "text/html; charset=utf-8"),
+        ("/index.html", INDEX, "text/html; charset=utf-8"),
+        ("/index.html?v=2", INDEX, "text/html; charset=utf-8"),
+        ("http://localhost/index.html", INDEX, "text/html; charset=utf-8"),
+        ("/a%20b.txt", "a and b", "text/plain; charset=utf-8"),
+        ("/app.js", "console.log(1)", "text/javascript; charset=utf-8"),
+        ("/empty", "", "application/octet-stream"),
+        ("/sub/%3Ci%3E%26.txt", "odd", "text/plain; charset=utf-8"),
+        ("/within", "odd", "application/octet-stream"),
+    ] {
+        let answer = client.get(path);
+        assert_eq!((answer.status, answer.text()), (200, body), "{path}");
+        assert_eq!(answer.field("content-type"), Some(kind), "{path}");
+        let head = client.ask("HEAD", path, "");
+        assert_eq!((head.status, head.field("etag")), (200, answer.field("etag")), "{path}");
+        assert_eq!(head.field("content-length"), answer.field("content-length"), "{path}");
+    }
+    for path in [
+        "/nothing",
+        "/sub/",
+        "/sub/nothing",
+        "/index.html/",
+        "/index.html/x",
+        "/out",
+        "/all/etc/passwd",
+        "/absolute",
+        "/dangling",
+        "/loop",
+        "/fifo",
+        "/.env",
+        "/.git/config",
+        "//etc/passwd",
+        "/%2e%2e%2fsecret",
+        "/..%2fsecret",
+        "/../secret",
+        "/sub/../../secret",
+        "/%2e%2e/secret",
+        "/sub/%2e%2e/index.html",
+        "/..\\secret",
+        "/..%5csecret",
+        "/index.html%00.txt",
+        "/C:/Windows",
+        "/%",
+        "/%zz",
+        "/\u{7f}",
+    ] {
+        let answer = server.call().get(path);
+        assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
+        assert!(!answer.text().contains(SECRET), "{path}");
+    }
+    // In a directory without its slash, relative links would be relative to the one above.
+    for (path, location) in [("/sub", "/sub/"), ("/sub?a=b", "/sub/?a=b")] {
+        let answer = client.get(path);
+        assert_eq!((answer.status, answer.field("location")), (301, Some(location)), "{path}");
+    }
+    assert_eq!(client.get("/healthz").text(), "ok\n");
+    let answer = client.ask("OPTIONS", "*", "");
+    assert_eq!((answer.status, answer.field("allow")), (204, Some("GET, HEAD, OPTIONS")));
+    for method in ["POST", "PUT", "DELETE", "get"] {
+        let answer = client.ask(method, "/index.html", "Content-Length: 0\r\n");
+        assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD, OPTIONS")), "{method}");
+    }
+}
+
+#[test]
+fn what_may_not_be_read_is_forbidden() {
+    let directory = site();
+    let file = directory.path("www/app.js");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("it is ours");
+    if fs::read(&file).is_ok() {
+        eprintln!("left out: we are root, who may read everything");
+        return;
+    }
+    assert_eq!(serve(&directory, &[]).call().get("/app.js").status, 403);
+}
+
+#[test]
+fn a_directory_is_listed_where_that_was_asked_for_and_names_are_text() {
+    let directory = site();
+    let server = serve(&directory, &["--listing"]);
+    let mut client = server.call();
+    assert_eq!(client.get("/").text(), INDEX, "its index comes first");
+    let page = client.get("/sub/");
+    assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.text().contains("<a href=\"./%3Ci%3E%26.txt\">&lt;i&gt;&amp;.txt</a>"), "{}", page.text());
+    assert!(page.text().contains("<a href=\"./deep/\">deep/</a>"), "{}", page.text());
+    assert!(!page.text().contains("<i>"), "{}", page.text());
+}
+
+#[test]
+fn a_large_file_comes_whole_and_holds_up_nobody() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let big = pattern(1, 5 * MIB);
+    // Somebody who does not read costs an outbox, and nothing else.
+    let mut sleeper = Client::prepared(server.url(), small_buffers);
+    sleeper.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut client = server.call();
+    for _ in 0..3 {
+        assert_same(&client.get("/big.bin").body, &big);
+    }
+    assert_eq!(client.get("/").text(), INDEX);
+    // Asked for together, they come one after the other.
+    client.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3));
+    for _ in 0..3 {
+        assert_same(&client.hear_answer("GET").body, &big);
+        assert_eq!(client.hear_answer("GET").text(), INDEX);
+    }
+    assert_same(&sleeper.hear_answer("GET").body, &big);
+    assert_eq!(sleeper.hear_answer("GET").text(), INDEX);
+    // Who goes away in the middle costs nobody anything.
+    let mut deserter = server.call();
+    deserter.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    deserter.hear_head();
+    deserter.reset();
+    assert_eq!(client.get("/").text(), INDEX);
+    let old = "GET /big.bin HTTP/1.0\r\n\r\n";
+    let mut old_client = server.call();
+    old_client.say(old);
+    old_client.half_close();
+    let answer = old_client.hear_answer("GET");
+    assert!(answer.closes());
+    assert_same(&answer.body, &big);
+    old_client.hear_end();
+}
+
+#[test]
+fn a_stop_delivers_the_file_that_is_on_its_way() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = Client::prepared(server.url(), small_buffers);
+    client.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = client.hear_head();
+    assert_eq!(head.status, 200);
+    server.signal(Signal::SIGTERM);
+    server.logs("stopping");
+    assert_same(&client.hear_exactly(5 * MIB), &pattern(1, 5 * MIB));
+    client.hear_end();
+    drop(client);
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
+fn a_file_that_shrinks_on_its_way_breaks_the_connection_off() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = Client::prepared(server.url(), small_buffers);
+    client.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.hear_head().field("content-length"), Some("5242880"));
+    fs::write(directory.path("www/big.bin"), "short").expect("it is ours");
+    client.hear_it_break();
+    assert_eq!(server.call().get("/big.bin").text(), "short");
+    server.logs("a file could not be read to its end");
+}
+
+#[test]
+fn conditions_spare_what_is_known_and_ranges_what_is_there() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let whole = client.get("/a%20b.txt");
+    let etag = whole.field("etag").expect("it has one");
+    let modified = whole.field("last-modified").expect("it has one");
+    let mut ask = |fields: &str| client.ask("GET", "/a%20b.txt", fields);
+    let early = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (fields, status) in [
+        (format!("If-None-Match: {etag}\r\n"), 304),
+        (format!("If-None-Match: \"x\", W/{etag}\r\n"), 304),
+        ("If-None-Match: *\r\n".into(), 304),
+        ("If-None-Match: \"x\"\r\n".into(), 200),
+        (format!("If-Modified-Since: {modified}\r\n"), 304),
+        (format!("If-Modified-Since: {early}\r\n"), 200),
+        ("If-Modified-Since: yesterday\r\n".into(), 200),
+        (format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {modified}\r\n"), 200),
+        (format!("If-Match: {etag}\r\n"), 200),
+        ("If-Match: \"x\"\r\n".into(), 412),
+        (format!("If-Unmodified-Since: {early}\r\n"), 412),
+        (format!("If-Unmodified-Since: {modified}\r\n"), 200),
+    ] {
+        let answer = ask(&fields);
+        assert_eq!(answer.status, status, "{fields}");
+        if status == 304 {
+            assert_eq!(answer.field("etag"), Some(etag), "{fields}");
+        }
+    }
+    for (fields, status, body, range) in [
+        ("Range: bytes=0-0\r\n".into(), 206, "a", Some("bytes 0-0/7")),
+        ("Range: bytes=2-4\r\n".into(), 206, "and", Some("bytes 2-4/7")),
+        ("Range: bytes=-1\r\n".into(), 206, "b", Some("bytes 6-6/7")),
+        ("Range: bytes=6-99\r\n".into(), 206, "b", Some("bytes 6-6/7")),
+        ("Range: bytes=0-1,3-4\r\n".into(), 200, "a and b", None),
+        ("Range: lines=1-2\r\n".into(), 200, "a and b", None),
+        (format!("Range: bytes=2-4\r\nIf-Range: {etag}\r\n"), 206, "and", Some("bytes 2-4/7")),
+        (format!("Range: bytes=2-4\r\nIf-Range: {modified}\r\n"), 206, "and", Some("bytes 2-4/7")),
+        ("Range: bytes=2-4\r\nIf-Range: \"x\"\r\n".into(), 200, "a and b", None),
+    ] {
+        let answer: http::Answer = ask(&fields);
+        assert_eq!((answer.status, answer.text()), (status, body), "{fields}");
+        assert_eq!(answer.field("content-range"), range, "{fields}");
+    }
+    let beyond = ask("Range: bytes=7-\r\n");
+    assert_eq!((beyond.status, beyond.field("content-range")), (416, Some("bytes */7")));
+    let head = client.ask("HEAD", "/a%20b.txt", "Range: bytes=0-0\r\n");
+    assert_eq!((head.status, head.field("content-length")), (200, Some("7")));
+    let part = client.ask("GET", "/big.bin", "Range: bytes=1000000-3999999\r\n");
+    assert_same(&part.body, &pattern(1, 5 * MIB)[1_000_000..4_000_000]);
+}
+
+#[test]
+fn what_lies_compressed_beside_a_file_is_for_who_takes_it() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let mut etags = Vec::new();
+    for (fields, body, coding) in [
+        ("", "console.log(1)", None),
+        ("Accept-Encoding: gzip\r\n", "not really gzip", Some("gzip")),
+        ("Accept-Encoding: gzip, br\r\n", "not really br", Some("br")),
+        ("Accept-Encoding: gzip, br;q=0\r\n", "not really gzip", Some("gzip")),
+        ("Accept-Encoding: identity\r\n", "console.log(1)", None),
+    ] {
+        let answer = client.ask("GET", "/app.js", fields);
+        assert_eq!((answer.text(), answer.field("content-encoding")), (body, coding), "{fields}");
+        assert_eq!(answer.field("content-type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!(answer.field("vary"), Some("Accept-Encoding"));
+        etags.push(answer.field("etag").expect("it has one").to_owned());
+    }
+    assert!(etags[0] != etags[1] && etags[1] != etags[2], "{etags:?}");
+}
+
+#[test]
+fn each_request_is_a_line_in_the_access_log_and_stays_one() {
+    let directory = site();
+    let log = directory.path("access.log");
+    let arguments = ["--access-log", log.to_str().expect("it is text"), "--log-level", "warn"];
+    let server = serve(&directory, &arguments);
+    let mut client = server.call();
+    client.get("/");
+    client.get("/no\"thing\\%0a");
+    client.ask("HEAD", "/", "");
+    client.get("/big.bin");
+    let lines = until("the lines", || {
+        let text = fs::read_to_string(&log).ok()?;
+        let lines: Vec<String> = text.lines().map(String::from).collect();
+        (lines.len() >= 4).then_some(lines)
+    });
+    let shape = |line: &str| {
+        let (before, date) = line.split_once('[').expect("a date");
+        let (date, after) = date.split_once(']').expect("its end");
+        assert_eq!(date.len(), "24/Nov/2026:18:00:00 +0000".len(), "{line}");
+        format!("{before}[]{after}")
+    };
+    let expected = [
+        format!("127.0.0.1 - - [] \"GET / HTTP/1.1\" 200 {}", INDEX.len()),
+        "127.0.0.1 - - [] \"GET /no\\\"thing\\\\%0a HTTP/1.1\" 400 25".into(),
+        "127.0.0.1 - - [] \"HEAD / HTTP/1.1\" 200 -".into(),
+        "127.0.0.1 - - [] \"GET /big.bin HTTP/1.1\" 200 5242880".into(),
+    ];
+    assert_eq!(lines.iter().map(|line| shape(line)).collect::<Vec<_>>(), expected);
+
+    // As logrotate does it.
+    let old = directory.path("access.log.1");
+    fs::rename(&log, &old).expect("it is ours");
+    server.signal(Signal::SIGHUP);
+    until("the new file", || exists(&log).then_some(()));
+    client.get("/sub");
+    until("its line", || {
+        Some(fs::read_to_string(&log).ok()?.contains("\"GET /sub HTTP/1.1\" 301")).filter(|it| *it)
+    });
+}
+
+#[test]
+fn a_file_of_settings_has_sites_and_a_reload_changes_them() {
+    let directory = site();
+    let config = directory.path("switchboard.toml");
+    let write = |root: &Path, listing: bool| {
+        let text = format!(
+            "[[listener]]\nurl = \"{HTTP}\"\nservice = \"web\"\nroot = {:?}\nlisting = {listing}\n",
+            root.to_str().expect("it is text")
+        );
+        fs::write(&config, text).expect("it is ours");
+    };
+    write(&directory.path("www"), false);
+    let mut command = switchboard();
+    command.args(["serve", "--config", config.to_str().expect("it is text")]);
+    let mut server = Server::start_command(&mut command, 1);
+    server.read_log();
+    assert_eq!(server.call().get("/").text(), INDEX);
+    assert_eq!(server.call().get("/sub/").status, 404);
+    write(&directory.path("www"), true);
+    server.signal(Signal::SIGHUP);
+    server.logs("reloaded");
+    let page =
+        until("the listing", || Some(server.call().get("/sub/")).filter(|answer| answer.status == 200));
+    assert!(page.text().contains("deep/"));
+    write(&directory.path("nothing"), true);
+    server.signal(Signal::SIGHUP);
+    server.logs("not reloaded");
+    assert_eq!(server.call().get("/").text(), INDEX);
+}
+
+#[test]
+fn who_is_slow_to_ask_holds_up_nobody() {
+    let directory = site();
+    let server = serve(&directory, &["--message-within", "1s"]);
+    let mut slow: Vec<Client> = (0..200).map(|_| server.call()).collect();
+    for client in &mut slow {
+        client.say("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    }
+    for _ in 0..50 {
+        assert_eq!(server.call().get("/").text(), INDEX);
+    }
+    for client in &mut slow {
+        assert!(client.hears_something_within(Duration::from_secs(8)));
+        assert_eq!(client.hear_answer("GET").status, 408);
+    }
+}
