@@ -146,6 +146,14 @@ promises! {
         hangs_up_on_a_server_without_end;
 }
 
+#[cfg(feature = "web")]
+promises! {
+    web, "12_web":
+        names_an_address_that_it_cannot_have
+        keeps_notes_and_shows_them_as_text
+        answers_in_order_and_refuses_what_is_no_request;
+}
+
 fn names_an_address_that_it_cannot_have(example: &str) {
     let (code, said) = run_in_vain(example, &["nonsense"]);
     assert_eq!(code, Some(1));
@@ -760,6 +768,51 @@ const CROWD: usize = 1030;
 
 /// Starts a rung with descriptors enough for a crowd, and gets as many for ourselves. Where the system
 /// has not got them there is no test, and a line that says so.
+#[cfg(feature = "web")]
+fn keeps_notes_and_shows_them_as_text(example: &str) {
+    let rung = Rung::start_with(example, &["http://127.0.0.1:0"]);
+    let address = rung.listens_at("http");
+    let ask = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, and the end");
+        answer
+    };
+    let post = |body: &str| {
+        ask(&format!("POST /notes HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    };
+    assert!(post("note=<script>alert(1)</script>\r\n").starts_with("HTTP/1.1 303 See Other\r\n"));
+    for number in 0..120 {
+        post(&number.to_string());
+    }
+    let page = ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<p>119</p>"), "{page}");
+    assert_eq!(page.matches("<p>").count(), 100, "the oldest are forgotten");
+    post("<script>alert(1)</script>");
+    let page = ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(page.contains("<p>&lt;script>alert(1)&lt;/script></p>") && !page.contains("<script"), "{page}");
+    assert!(ask("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(ask("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert_eq!(rung.stop(), Some(0));
+}
+
+#[cfg(feature = "web")]
+fn answers_in_order_and_refuses_what_is_no_request(example: &str) {
+    let rung = Rung::start_with(example, &["http://127.0.0.1:0"]);
+    let mut stream = std::net::TcpStream::connect(rung.listens_at("http")).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let three =
+        "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\nHost: a\n\n";
+    stream.write_all(three.as_bytes()).expect("it reads");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("answers, and the end");
+    let statuses: Vec<&str> = answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(statuses, ["404 Not Found", "200 OK", "400 Bad Request"]);
+}
+
 fn start_with_a_crowd(example: &str) -> Option<Rung> {
     // The tests run side by side in one process, so several may bring a crowd at once. Three of them fit,
     // and 4096 is a common hard limit.

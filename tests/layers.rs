@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 /// For each part: what of our own it may name, and which crates beyond the standard library.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
-    ("src/protocol", &[], &[]),
+    ("src/protocol", &[], &["httparse"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
     ("src/transport", &["reactor"], &["log", "mio", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol"], &[]),
     ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "simple_logger"]),
-    ("src/service", &["guard", "protocol", "reactor", "transport"], &["log"]),
+    (
+        "src/service",
+        &["guard", "protocol", "reactor", "transport"],
+        &["httpdate", "log", "mime_guess", "rustix"],
+    ),
     (
         "src/server",
         &["endpoint", "guard", "logging", "protocol", "reactor", "service", "transport"],
@@ -36,10 +40,13 @@ const CRATES: &[&str] = &[
     "base64",
     "clap",
     "hdrhistogram",
+    "httparse",
+    "httpdate",
     "indicatif",
     "ipnet",
     "listenfd",
     "log",
+    "mime_guess",
     "mio",
     "nix",
     "prefix_trie",

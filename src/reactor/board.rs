@@ -226,7 +226,11 @@ impl<T: Transport, S> Board<T, S> {
     /// Ends what [`Board::hold`] began: what waits is served in the next turn. Without that, it does nothing.
     pub fn release(&mut self, peer: Peer) {
         let Some(connection) = tenant(&mut self.connections, peer) else { return };
-        if connection.release() && !mem::replace(&mut connection.queued, true) {
+        if !connection.release() {
+            return;
+        }
+        self.deadlines.arm(peer.slot, connection.look_at());
+        if !mem::replace(&mut connection.queued, true) {
             self.queue.push(Source::Connection(peer).token());
         }
     }

@@ -28,7 +28,11 @@ struct Sevens {
     /// Goes on after the peer's end of file.
     patient: bool,
     woken: usize,
+    held: Option<Peer>,
 }
+
+/// The timer that ends a hold.
+const HELD: u64 = 99;
 
 #[derive(Clone, Copy)]
 enum Act {
@@ -36,6 +40,8 @@ enum Act {
     Finish(Peer),
     Send(Peer, &'static [u8]),
     SetTimer(Duration, u64),
+    /// Nothing new is wanted from this one, for so long.
+    Hold(Peer, Duration),
 }
 
 impl Handler for Sevens {
@@ -65,6 +71,11 @@ impl Handler for Sevens {
                     Act::Finish(peer) => board.finish(peer),
                     Act::Send(peer, bytes) => board.send(peer, bytes),
                     Act::SetTimer(delay, key) => board.set_timer(delay, key.into()),
+                    Act::Hold(peer, delay) => {
+                        board.hold(peer);
+                        self.held = Some(peer);
+                        return board.set_timer(delay, HELD.into());
+                    }
                 }
             }
         }
@@ -85,7 +96,10 @@ impl Handler for Sevens {
         self.woken += 1;
     }
 
-    fn on_timer(&mut self, _board: &mut BoardOf<Self>, key: u128) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
+        if let Some(peer) = self.held.take_if(|_| key == HELD.into()) {
+            board.release(peer);
+        }
         self.timers.push(key as u64);
     }
 
@@ -605,6 +619,68 @@ fn an_idle_connection_is_closed_and_one_that_talks_is_not() {
     }
     assert_eq!(bench.reason(idler), Some(CloseReason::Idle));
     assert!(bench.reactor.board().is_open(talker));
+}
+
+#[test]
+fn a_message_that_trickles_in_is_overdue_and_one_after_the_other_is_not() {
+    let limits =
+        Limits { message_within: Duration::from_secs(3), message_bytes_per_s_min: 1000, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let ((slow_peer, slow), (steady_peer, steady)) = (bench.line(), bench.line());
+    slow.say(b"1");
+    steady.say(b"1");
+    bench.turn();
+    let mut heard = 0;
+    for second in 1..20 {
+        if second < 6 {
+            slow.say(b"2");
+        }
+        steady.say(b"2345671"); // the rest of one, and the beginning of the next
+        bench.turn_after(Duration::from_secs(1));
+        heard += steady.hear().len();
+        assert_eq!(slow.saw_finish(), second > 3, "after {second} s");
+    }
+    assert_eq!(heard, 19 * MESSAGE_BYTES);
+    assert!(bench.reactor.board().is_open(steady_peer));
+    assert_eq!(bench.reason(slow_peer), Some(CloseReason::MessageTimeout));
+}
+
+#[test]
+fn each_byte_of_a_message_buys_it_time() {
+    let limits =
+        Limits { message_within: Duration::from_secs(3), message_bytes_per_s_min: 1, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let (peer, alice) = bench.line();
+    alice.say(b"12345");
+    bench.turn_after(Duration::ZERO);
+    bench.turn_after(Duration::from_millis(7900));
+    assert!(bench.reactor.board().is_open(peer) && !alice.saw_finish());
+    bench.turn_after(Duration::from_millis(200));
+    assert!(alice.saw_finish());
+}
+
+#[test]
+fn who_is_held_is_not_served_nor_ended_and_loses_nothing() {
+    let limits = Limits { inbox_bytes_max: 70, message_within: Duration::from_secs(1), ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let (peer, alice) = bench.line();
+    bench.reactor.handler().acts.push((b'h', Act::Hold(peer, Duration::from_secs(10))));
+    alice.say(b"hold on");
+    bench.settle();
+    assert_eq!(alice.hear(), b"hold on");
+    let said: Vec<u8> = b"1234567".repeat(100);
+    alice.say(&said);
+    alice.finish();
+    for _ in 0..9 {
+        bench.turn_after(Duration::from_secs(1));
+        assert_eq!(alice.hear(), b"");
+    }
+    assert!(alice.unread() > 0, "it is not read from");
+    bench.turn_after(Duration::from_secs(2));
+    bench.settle();
+    assert_eq!(alice.hear(), said);
+    assert!(alice.saw_finish());
+    assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
 }
 
 #[test]
