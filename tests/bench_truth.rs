@@ -33,6 +33,7 @@ const NOTHING: Failures = Failures {
     duplicated: 0,
     lost: 0,
     short: 0,
+    status: 0,
     refused: 0,
     reset: 0,
     timed_out: 0,

@@ -771,7 +771,7 @@ const CROWD: usize = 1030;
 #[cfg(feature = "web")]
 fn keeps_notes_and_shows_them_as_text(example: &str) {
     let rung = Rung::start_with(example, &["http://127.0.0.1:0"]);
-    let address = rung.listens_at("http");
+    let address = rung.address();
     let ask = |request: &str| {
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
@@ -802,7 +802,7 @@ fn keeps_notes_and_shows_them_as_text(example: &str) {
 #[cfg(feature = "web")]
 fn answers_in_order_and_refuses_what_is_no_request(example: &str) {
     let rung = Rung::start_with(example, &["http://127.0.0.1:0"]);
-    let mut stream = std::net::TcpStream::connect(rung.listens_at("http")).expect("it listens");
+    let mut stream = std::net::TcpStream::connect(rung.address()).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let three =
         "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\nHost: a\n\n";

@@ -17,9 +17,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::panel::Panel;
 use super::{Failure, units};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{BadUrl, Endpoint};
 use crate::load::ceiling::ceiling;
 use crate::load::compare::{self, Figure, Side};
+#[cfg(feature = "web")]
+use crate::load::http::Asked;
 use crate::load::plan::{Arrivals, Plan, Rate, WarmUp};
 use crate::load::report::{Limit, Report, Round};
 use crate::load::run::{Circumstances, Outcome, run as run_plan};
@@ -76,9 +78,9 @@ enum ArrivalsName {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// The server: tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
+    /// The server: tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT/PATH, https://..., udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
     #[arg(value_name = "URL", required = true, num_args = 1..=2)]
-    urls: Vec<Endpoint>,
+    urls: Vec<Url>,
 
     /// Connections that talk.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -150,12 +152,23 @@ pub(super) struct Options {
     churn: bool,
 
     /// The payload's size, or from one to another, as 1..1024.
-    #[arg(long, value_name = "SIZE|A..B", default_value = "64", value_parser = sizes, allow_hyphen_values = true)]
-    size: (usize, usize),
+    /// [default: 64]
+    #[arg(long, value_name = "SIZE|A..B", value_parser = sizes, allow_hyphen_values = true)]
+    size: Option<(usize, usize)>,
 
     /// What to say instead: {seq}, {conn} and {rand:N} are filled in.
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "size")]
     payload: Option<Template>,
+
+    /// http://: what is asked for. [default: GET, or POST where there is a --payload or --size to be sent]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    method: Option<String>,
+
+    /// http://: a field of each request's head, as 'Accept: text/html'; may be repeated.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
+    header: Vec<String>,
 
     /// Addresses to connect from; may be repeated. [default: 127.0.0.2 and on, when the ports of 127.0.0.1 run out]
     #[arg(long, value_name = "ADDRESS")]
@@ -177,8 +190,9 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value = "on")]
     verify: OnOff,
 
-    /// What the server answers, where it is no echo: this text, or any message.
-    #[arg(long, value_name = "TEXT|any", conflicts_with = "verify")]
+    /// What the server answers, where it is no echo: this text, or any message. Over HTTP, any answer with a status from
+    /// 200 to 299 is right by default; a text is its whole body, and echo means the body that was sent.
+    #[arg(long, value_name = "TEXT|any|echo", conflicts_with = "verify")]
     expect: Option<String>,
 
     /// What a reply may take before it counts as timed out.
@@ -295,7 +309,7 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
     }
     let plan = plan(&options, &options.urls[0]).map_err(Failure::Usage)?;
     for url in &options.urls {
-        Plan { target: url.clone(), ..plan.clone() }.check().map_err(Failure::Usage)?;
+        self::plan(&options, url).and_then(|plan| plan.check()).map_err(Failure::Usage)?;
     }
     check_files(&options)?;
     enough_descriptors(&plan)?;
@@ -341,16 +355,19 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
     session.finish(outcome)
 }
 
-fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
-    let (min, max) = options.size;
+fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
+    let target = &url.endpoint;
+    let (min, max) = options.size.unwrap_or((64, 64));
     let said = match &options.payload {
         Some(template) => Said::Template(template.clone()),
         None => Said::Numbered { min, max },
     };
     let expected = match (&options.expect, options.verify) {
         (Some(any), _) if any == "any" => Expected::Anything,
+        (Some(echo), _) if echo == "echo" && is_http(target) => Expected::Echo,
         (Some(text), _) if text.is_empty() => return Err("--expect '' would be met by nothing".into()),
         (Some(text), _) => Expected::Text(text.clone().into_bytes()),
+        (None, _) if is_http(target) => Expected::Anything,
         (None, OnOff::Off) => Expected::AnyOfThatLength,
         (None, OnOff::On) => Expected::Echo,
     };
@@ -384,8 +401,102 @@ fn plan(options: &Options, target: &Endpoint) -> Result<Plan, String> {
         sources: options.source.clone(),
         seed: options.seed,
         tls: tls(options, target)?,
+        #[cfg(feature = "web")]
+        asked: asked(options, url)?,
         ..Plan::new(target.clone())
     })
+}
+
+/// A target, and what is asked there.
+#[derive(Debug, Clone)]
+struct Url {
+    endpoint: Endpoint,
+    /// HTTP: the host as it is written, and the path.
+    #[cfg_attr(not(feature = "web"), expect(dead_code))]
+    asked: Option<(String, String)>,
+}
+
+impl std::str::FromStr for Url {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Url, BadUrl> {
+        let split = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+        let Some((scheme, rest)) = split else {
+            let endpoint: Endpoint = text.parse()?;
+            let asked = is_http(&endpoint).then(|| ("localhost".into(), "/".into()));
+            return Ok(Url { endpoint, asked });
+        };
+        let (host, path) = match rest.find(['/', '?']) {
+            Some(at) if rest.as_bytes()[at] == b'/' => rest.split_at(at),
+            _ => (rest, "/"),
+        };
+        let path = path.split('#').next().unwrap_or_default(); // a fragment is the client's own
+        let endpoint = format!("{scheme}://{host}").parse()?;
+        Ok(Url { endpoint, asked: Some((host.into(), path.into())) })
+    }
+}
+
+fn is_http(target: &Endpoint) -> bool {
+    #[cfg(feature = "web")]
+    if target.framing() == Framing::Http {
+        return true;
+    }
+    let _ = target;
+    false
+}
+
+/// What is asked of an `http://` target.
+#[cfg(feature = "web")]
+fn asked(options: &Options, url: &Url) -> Result<Option<Asked>, String> {
+    let Some((host, path)) = &url.asked else {
+        return match (&options.method, options.header.is_empty()) {
+            (None, true) => Ok(None),
+            (Some(_), _) => Err("--method is for http:// and https://".into()),
+            (None, false) => Err("--header is for http:// and https://".into()),
+        };
+    };
+    let has_body = options.payload.is_some() || options.size.is_some();
+    let method = match (&options.method, has_body) {
+        (Some(method), _) => method.clone(),
+        (None, true) => "POST".into(),
+        (None, false) => "GET".into(),
+    };
+    if options.expect.as_deref() == Some("echo") && !has_body {
+        return Err("--expect echo needs something to be sent: give --size or --payload".into());
+    }
+    if path.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!("{path:?} is no path: write what is not a letter in percent, as in %20"));
+    }
+    Ok(Some(Asked {
+        method,
+        path: path.clone(),
+        host: host.clone(),
+        fields: options.header.clone(),
+        has_body,
+    }))
+}
+
+#[cfg(feature = "web")]
+fn method(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') {
+        true if text != "CONNECT" => Ok(text.into()),
+        _ => Err("write a method, such as GET, HEAD or POST".into()),
+    }
+}
+
+/// Those that say where a request ends are ours.
+#[cfg(feature = "web")]
+fn field(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once(':').ok_or("write it as in 'Accept: text/html'")?;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) || value.chars().any(char::is_control) {
+        return Err("write it as in 'Accept: text/html'".into());
+    }
+    let own = ["content-length", "transfer-encoding", "connection", "expect"];
+    match own.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        true => Err(format!("{name} is the generator's own (see --churn for one request per connection)")),
+        false => Ok(format!("{name}: {}", value.trim())),
+    }
 }
 
 /// What the clients of a `tls://` target believe, and show.
@@ -510,13 +621,9 @@ impl Session {
     /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.
     fn compare(&mut self, plan: &Plan) -> Result<u8, Failure> {
         let count = self.options.rounds.unwrap_or(8);
-        let plan_of = |url: &Endpoint| {
-            let tls = tls(&self.options, url).map_err(Failure::Usage)?;
-            Ok(Plan { target: url.clone(), tls, ..plan.clone() })
-        };
+        let plan_of = |url: &Url| self::plan(&self.options, url).map_err(Failure::Usage);
         let plans = [plan_of(&self.options.urls[0])?, plan_of(&self.options.urls[1])?];
-        let mut sides =
-            plans.each_ref().map(|plan| Side { name: plan.target.to_string(), rounds: Vec::new() });
+        let mut sides = plans.each_ref().map(|plan| Side { name: plan.name(), rounds: Vec::new() });
         let mut reports = [Report::default(), Report::default()];
         let mut wrong = None;
         for index in 0..count {
@@ -604,7 +711,7 @@ impl Session {
 /// `tcp://... answered wrongly: 1 corrupted, 2 lost`
 fn wrong_replies(report: &Report) -> String {
     // Those of the rows that say so; the others are about replies and connections that did not come.
-    let rows = report.failures.rows().into_iter().take(5).filter(|(_, count)| *count > 0);
+    let rows = report.failures.rows().into_iter().take(6).filter(|(_, count)| *count > 0);
     let kinds: Vec<String> = rows.map(|(name, count)| format!("{count} {name}")).collect();
     format!("{} answered wrongly: {}", report.target, kinds.join(", "))
 }

@@ -4,6 +4,8 @@
 //! Figures and percentiles are of messages that were due in the measured window. Failures are counted over
 //! the whole run: a wrong reply is no less wrong during the warm-up.
 
+use std::collections::BTreeMap;
+
 use super::dialogue::{Flight, Heard, Missed};
 use super::histogram::Recorder;
 use super::report::Failures;
@@ -39,6 +41,8 @@ pub struct Account {
     pub infinite: u64,
     /// Of the whole run.
     pub failures: Failures,
+    /// Answers over HTTP by their status, of the whole run.
+    pub statuses: BTreeMap<u16, u64>,
     /// Connections established, in the whole run.
     pub connected: u64,
     /// Messages sent, in the whole run.
@@ -87,12 +91,16 @@ impl Account {
         self.connect.merge(&other.connect);
         self.handshake.merge(&other.handshake);
         self.resumed += other.resumed;
+        for (status, count) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += count;
+        }
         let (mine, theirs) = (&mut self.failures, &other.failures);
         mine.corrupted += theirs.corrupted;
         mine.reordered += theirs.reordered;
         mine.duplicated += theirs.duplicated;
         mine.lost += theirs.lost;
         mine.short += theirs.short;
+        mine.status += theirs.status;
         mine.refused += theirs.refused;
         mine.reset += theirs.reset;
         mine.timed_out += theirs.timed_out;
@@ -140,6 +148,12 @@ impl Ledger {
                 self.account.failures.reordered += 1;
                 self.tally.failures += 1;
                 self.answer(flight, now_ns, 1);
+            }
+            Heard::Status(flight, status) => {
+                self.account.failures.status += 1;
+                self.account.heard += 1;
+                *self.account.statuses.entry(status).or_default() += 1;
+                self.fail(Some(flight));
             }
             Heard::Corrupted(flight) => {
                 self.account.failures.corrupted += 1;
@@ -191,6 +205,15 @@ impl Ledger {
         self.tally.failures += 1;
         if self.window.holds(due_ns) {
             self.account.offered += 1;
+            self.account.infinite += 1;
+        }
+    }
+
+    /// A message that was said, and could not be said again.
+    pub fn lost(&mut self, due_ns: u64) {
+        self.account.failures.lost += 1;
+        self.tally.failures += 1;
+        if self.window.holds(due_ns) {
             self.account.infinite += 1;
         }
     }

@@ -56,6 +56,9 @@ struct Line {
     dialogue: Dialogue,
     /// When messages were due that have found no free place yet.
     owed: VecDeque<u64>,
+    /// When messages were due that were said, on a connection of which the server then said that it was at its end:
+    /// they are said again.
+    again: VecDeque<u64>,
     peer: Option<Peer>,
     stage: Stage,
     /// When it began to be opened.
@@ -67,7 +70,9 @@ impl Line {
     /// There is a free place, and something to put there.
     #[inline]
     fn has_to_say(&self, depth: usize, open_loop: bool) -> bool {
-        self.dialogue.in_flight() < depth && !(open_loop && self.owed.is_empty())
+        self.dialogue.in_flight() < depth
+            && !(open_loop && self.owed.is_empty() && self.again.is_empty())
+            && !self.dialogue.is_over()
     }
 
     /// When the next message was due: in an open loop, when it was; else when there was a place for it.
@@ -132,6 +137,7 @@ impl Caller {
         let line = |index| Line {
             dialogue: Dialogue::new(first + index as u32, script.framing()),
             owed: VecDeque::new(),
+            again: VecDeque::new(),
             peer: None,
             stage: Stage::Down(0),
             dialled_ns: 0,
@@ -168,7 +174,9 @@ impl Caller {
 
     /// Messages that have no reply yet, or could not be sent yet.
     pub fn unfinished(&self) -> bool {
-        self.lines.iter().any(|line| line.dialogue.in_flight() > 0 || !line.owed.is_empty())
+        let unfinished =
+            |line: &Line| line.dialogue.in_flight() > 0 || !line.owed.is_empty() || !line.again.is_empty();
+        self.lines.iter().any(unfinished)
     }
 
     /// Opens what is to be open by now, `allowed` lines at most in all.
@@ -326,10 +334,13 @@ impl Caller {
         // Looked up once for all that is said now; `None`: it is about to close.
         let Some((_, mut outbox)) = board.outbox(peer) else { return };
         while line.has_to_say(depth, open_loop) {
-            let due_ns = line.next_due(open_loop, churn, now_ns);
+            let again = line.again.pop_front();
+            let due_ns = again.unwrap_or_else(|| line.next_due(open_loop, churn, now_ns));
             let put = |part: &[u8]| outbox.put(part);
             line.dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
-            self.ledger.sent(due_ns);
+            if again.is_none() {
+                self.ledger.sent(due_ns);
+            }
         }
     }
 
@@ -376,6 +387,7 @@ impl Caller {
     pub fn drop_owed(&mut self) {
         for line in &mut self.lines {
             line.owed.drain(..).for_each(|due_ns| self.ledger.unsent(due_ns));
+            line.again.drain(..).for_each(|due_ns| self.ledger.lost(due_ns));
         }
     }
 
@@ -445,7 +457,12 @@ impl Handler for Caller {
             ledger.answer(flight, now_ns, count);
         }
         inbox.consume(count);
-        if self.plan.churn && line.dialogue.in_flight() == 0 {
+        let is_over = line.dialogue.is_over();
+        if is_over {
+            // It did not serve them, and said so (RFC 9112 section 9.6).
+            line.again.extend(line.dialogue.withdraw());
+        }
+        if is_over || (self.plan.churn && line.dialogue.in_flight() == 0) {
             return match self.plan.target {
                 Endpoint::Tls(..) => board.finish(from), // without a close_notify, we would have been cut off
                 _ => board.close(from),
@@ -482,15 +499,19 @@ impl Handler for Caller {
             return self.failed_to_open(index, kind, now_ns);
         }
         let finished = matches!(reason, CloseReason::Finished | CloseReason::Lingered);
-        let said_all = self.plan.churn && finished && self.lines[index].dialogue.in_flight() == 0;
+        let is_over = self.lines[index].dialogue.is_over();
+        let renews = self.plan.churn || is_over;
+        let said_all = renews && finished && self.lines[index].dialogue.in_flight() == 0;
         let own = reason == CloseReason::Closed || said_all;
         if !own && !finished {
             self.ledger.account.failures.reset += 1;
             self.ledger.tally.failures += 1;
         }
         let ledger = &mut self.ledger;
-        self.lines[index].dialogue.end(|missed| ledger.miss(missed));
-        if own && self.plan.churn {
+        if let Some(heard) = self.lines[index].dialogue.end(|missed| ledger.miss(missed)) {
+            ledger.hear(heard, now_ns);
+        }
+        if own && renews {
             self.lines[index].peer = None;
             self.lines[index].stage = Stage::Down(0);
             if self.talking {

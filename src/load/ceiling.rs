@@ -15,6 +15,7 @@ use super::run::{Circumstances, run};
 use super::script::Expected;
 use super::witness::ServerSource;
 use crate::endpoint::Endpoint;
+use crate::protocol::Framing;
 use crate::server::Server;
 use crate::service::echo::Echo;
 
@@ -45,6 +46,7 @@ pub fn ceiling(plan: &Plan, interrupted: &AtomicBool) -> Option<f64> {
         rate: None,
         expected: match plan.expected {
             Expected::Echo => Expected::Echo,
+            Expected::Anything if plan.target.framing() != Framing::Raw => Expected::Anything,
             _ => Expected::AnyOfThatLength,
         },
         duration: Duration::from_millis(400),

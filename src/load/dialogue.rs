@@ -11,6 +11,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(feature = "web")]
+use super::http::{Answers, Event};
 use super::script::{Expected, HEAD_BYTES, Numbered, Other, Rendered, Script};
 use crate::protocol::{Framing, Protocol, Step};
 
@@ -45,6 +47,8 @@ pub enum Heard {
     Answer(Flight),
     /// The right reply, behind that to a later message.
     Late(Flight),
+    /// The answer to this message, which says with this status that it was not what was wanted.
+    Status(Flight, u16),
     /// The reply to this message, with the wrong bytes; `None`: bytes that are no reply at all.
     Corrupted(Option<Flight>),
     /// A reply that had come before.
@@ -78,6 +82,21 @@ pub struct Dialogue {
     given_up: VecDeque<u64>,
     /// Only where a reply is any message.
     protocol: Protocol,
+    /// Only where HTTP is spoken.
+    #[cfg(feature = "web")]
+    http: Option<Box<Hearing>>,
+}
+
+/// The answer that is coming in, over HTTP.
+#[cfg(feature = "web")]
+#[derive(Default)]
+struct Hearing {
+    answers: Answers,
+    /// So much of its body has come, and has been right so far.
+    at: usize,
+    wrong: bool,
+    /// What came was no answer: nothing more can be told.
+    broken: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +136,8 @@ impl Dialogue {
             high: 0,
             given_up: VecDeque::new(),
             protocol: Protocol::new(framing, 1 << 30),
+            #[cfg(feature = "web")]
+            http: (framing == Framing::Http).then(Box::default),
         }
     }
 
@@ -143,6 +164,10 @@ impl Dialogue {
             return script.say_numbered(numbered, &mut put);
         }
         let message = script.message(self.connection, sequence, rendered);
+        #[cfg(feature = "web")]
+        if !script.ask(message.len(), &mut put) {
+            return;
+        }
         message.parts().into_iter().filter(|part| !part.is_empty()).for_each(&mut put);
     }
 
@@ -156,6 +181,10 @@ impl Dialogue {
         bytes: &[u8],
         mut report: impl FnMut(Heard),
     ) -> usize {
+        #[cfg(feature = "web")]
+        if self.http.is_some() {
+            return self.hear_answers(script, rendered, bytes, report);
+        }
         let framed = script.framing() != Framing::Raw;
         if script.expects_anything(framed) {
             return self.hear_anything(bytes, report);
@@ -354,6 +383,77 @@ impl Dialogue {
         taken
     }
 
+    /// Over HTTP, answers come in the order of the requests, and say themselves where they end.
+    #[cfg(feature = "web")]
+    fn hear_answers(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        bytes: &[u8],
+        mut report: impl FnMut(Heard),
+    ) -> usize {
+        let Some(hearing) = self.http.as_deref_mut() else { return bytes.len() };
+        let mut taken = 0;
+        while taken < bytes.len() && !hearing.broken {
+            let Hearing { answers, at, wrong, broken } = &mut *hearing;
+            let sequence = self.in_flight.front().map(|front| front.flight.sequence);
+            let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
+            let looks = *script.expected() != Expected::Anything;
+            let event = answers.hear(&bytes[taken..], script.wants_no_body(), |part| {
+                let right = expected.as_ref().is_some_and(|expected| {
+                    *at + part.len() <= expected.len() && expected.matching(*at, part) == part.len()
+                });
+                *wrong |= looks && !right;
+                *at += part.len();
+            });
+            let (count, status) = match event {
+                Event::More(count) => {
+                    taken += count;
+                    break;
+                }
+                Event::Answer(count, status) => (count, status),
+                Event::Garbage => {
+                    *broken = true;
+                    let flight = self.in_flight.pop_front().map(|sent| sent.flight);
+                    report(Heard::Corrupted(flight));
+                    break;
+                }
+            };
+            taken += count;
+            let short =
+                looks && !script.wants_no_body() && expected.is_some_and(|expected| *at != expected.len());
+            let right = !(std::mem::take(wrong) || short);
+            *at = 0;
+            match self.in_flight.pop_front().map(|sent| sent.flight) {
+                None => {
+                    *broken = true; // nobody has asked
+                    report(Heard::Corrupted(None));
+                }
+                Some(flight) if !(200..300).contains(&status) => report(Heard::Status(flight, status)),
+                Some(flight) if right => report(Heard::Answer(flight)),
+                Some(flight) => report(Heard::Corrupted(Some(flight))),
+            }
+        }
+        match hearing.broken {
+            true => bytes.len(),
+            false => taken,
+        }
+    }
+
+    /// The server has said that nothing comes behind what has come: a new connection is needed.
+    pub fn is_over(&self) -> bool {
+        #[cfg(feature = "web")]
+        if let Some(hearing) = &self.http {
+            return hearing.broken || (hearing.answers.is_last() && !hearing.answers.is_within());
+        }
+        false
+    }
+
+    /// Messages behind the last answer, which the server has not served: they may be said again.
+    pub fn withdraw(&mut self) -> impl Iterator<Item = u64> + '_ {
+        self.in_flight.drain(..).map(|sent| sent.flight.due_ns)
+    }
+
     /// A datagram came: a message of its own.
     pub fn hear_datagram(
         &mut self,
@@ -395,15 +495,41 @@ impl Dialogue {
     }
 
     /// The connection has ended. The next one begins anew, with other numbers.
-    pub fn end(&mut self, mut report: impl FnMut(Missed)) {
+    ///
+    /// Where that ends an answer, it is returned.
+    pub fn end(&mut self, mut report: impl FnMut(Missed)) -> Option<Heard> {
+        #[cfg(feature = "web")]
+        let (ended, within) = self.end_answers();
+        #[cfg(not(feature = "web"))]
+        let (ended, within) = (None, false);
         let half = self.reading.take().filter(|reading| reading.at > 0);
-        for Sent { flight, .. } in self.in_flight.drain(..) {
+        for (index, Sent { flight, .. }) in self.in_flight.drain(..).enumerate() {
             match half {
+                _ if within && index == 0 => report(Missed::Short(flight)),
                 Some(half) if half.sequence == flight.sequence => report(Missed::Short(flight)),
                 _ => report(Missed::Lost(flight)),
             }
         }
         self.high = self.next_sequence;
+        ended
+    }
+
+    /// The answer that the connection's end ends; and whether one was cut off, whose message then counts as short.
+    #[cfg(feature = "web")]
+    fn end_answers(&mut self) -> (Option<Heard>, bool) {
+        let Some(hearing) = self.http.as_deref_mut() else { return (None, false) };
+        let Hearing { mut answers, wrong, .. } = std::mem::take(hearing);
+        let within = answers.is_within();
+        let ended = answers.end().and_then(|status| {
+            let flight = self.in_flight.pop_front()?.flight;
+            Some(match (200..300).contains(&status) {
+                false => Heard::Status(flight, status),
+                true if wrong => Heard::Corrupted(Some(flight)),
+                true => Heard::Answer(flight),
+            })
+        });
+        let cut_off = within && ended.is_none();
+        (ended, cut_off)
     }
 }
 
@@ -466,6 +592,7 @@ mod tests {
                 Heard::Corrupted(Some(_)) => account.corrupted += 1,
                 Heard::Corrupted(None) => account.nobodys += 1,
                 Heard::Duplicate => account.duplicates += 1,
+                Heard::Status(..) => unreachable!("this is not HTTP"),
             });
             inbox.drain(..count);
         }

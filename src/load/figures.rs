@@ -6,6 +6,8 @@
 //! Invariant: whatever the number, what comes out is readable: never `NaN`, and `inf` only where a reply
 //! never came.
 
+use std::collections::BTreeMap;
+
 use super::report::{Failures, KernelFigures, Latency, Limit, Report, Slice};
 
 /// What stands where nothing was measured.
@@ -220,6 +222,13 @@ pub(crate) fn failures(failures: &Failures) -> Option<String> {
         .map(|(kind, number)| format!("{} {kind}", count(*number)))
         .collect();
     if kinds.is_empty() { None } else { Some(kinds.join(", ")) }
+}
+
+/// `404 x 12, 503 x 3`
+pub(crate) fn statuses(statuses: &BTreeMap<u16, u64>) -> String {
+    let each: Vec<String> =
+        statuses.iter().map(|(status, number)| format!("{status} x {}", count(*number))).collect();
+    each.join(", ")
 }
 
 /// The rows of the latency table that were measured.

@@ -32,6 +32,8 @@ mod example;
 pub mod figures;
 pub mod files;
 pub mod histogram;
+#[cfg(feature = "web")]
+pub mod http;
 mod listening;
 pub mod pacer;
 pub mod page;

@@ -666,6 +666,9 @@ fn who_did_what(page: &mut String, report: &Report) {
     if rows.is_empty() {
         rows.push(("Of any kind", "none".into()));
     }
+    if !report.statuses.is_empty() {
+        rows.push(("Statuses", figures::statuses(&report.statuses)));
+    }
     facts(page, "Failures", rows);
     page.push_str("</div>\n");
 }

@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+#[cfg(feature = "web")]
+use super::http::Asked;
 use super::script::{Expected, Said};
 use crate::endpoint::Endpoint;
 use crate::transport::tls::ClientTls;
@@ -47,6 +49,9 @@ pub struct Plan {
     pub seed: u64,
     /// Whom the clients of `tls://` believe, and what they say of themselves.
     pub tls: Option<ClientTls>,
+    /// What is asked of a target that speaks HTTP.
+    #[cfg(feature = "web")]
+    pub asked: Option<Asked>,
 }
 
 /// An open loop: messages are due when they are due, whatever the server does.
@@ -109,7 +114,19 @@ impl Plan {
             sources: Vec::new(),
             seed: 1,
             tls: None,
+            #[cfg(feature = "web")]
+            asked: None,
         }
+    }
+
+    /// The target, with what is asked of it.
+    pub fn name(&self) -> String {
+        #[cfg(feature = "web")]
+        if let Some(asked) = &self.asked {
+            let path = if asked.path == "/" { "" } else { &asked.path };
+            return format!("{}{path}", self.target);
+        }
+        self.target.to_string()
     }
 
     /// What can't be done, in one line that says what to do instead.

@@ -5,6 +5,8 @@
 //!
 //! Invariant: a figure that was not measured is `None` (null), never 0.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the schema below. It goes up when a field's meaning changes or a field goes away; new
@@ -57,6 +59,9 @@ pub struct Report {
     pub resumed: u64,
     /// What went wrong.
     pub failures: Failures,
+    /// HTTP: how often the statuses came that were not 200 to 299.
+    #[serde(default)]
+    pub statuses: BTreeMap<u16, u64>,
     /// How long things took.
     pub latency: Latencies,
     /// One mode, or two, or more.
@@ -144,6 +149,9 @@ pub struct Failures {
     pub lost: u64,
     /// The connection ended in the middle of a reply.
     pub short: u64,
+    /// HTTP: answered with another status than 200 to 299.
+    #[serde(default)]
+    pub status: u64,
     /// Connections that were refused, or could not be made.
     pub refused: u64,
     /// Connections that were reset.
@@ -156,13 +164,14 @@ pub struct Failures {
 
 impl Failures {
     /// Names and counts, in the order in which they are shown.
-    pub fn rows(&self) -> [(&'static str, u64); 9] {
+    pub fn rows(&self) -> [(&'static str, u64); 10] {
         [
             ("corrupted", self.corrupted),
             ("reordered", self.reordered),
             ("duplicated", self.duplicated),
             ("lost", self.lost),
             ("short", self.short),
+            ("of another status", self.status),
             ("refused", self.refused),
             ("reset", self.reset),
             ("timed out", self.timed_out),
@@ -177,12 +186,12 @@ impl Failures {
 
     /// Those that say that the server answered wrongly, not that it didn't answer.
     pub fn wrong(&self) -> u64 {
-        self.corrupted + self.reordered + self.duplicated + self.lost + self.short
+        self.corrupted + self.reordered + self.duplicated + self.lost + self.short + self.status
     }
 
     /// Messages that got no (right) answer: in a distribution of latencies they are infinite.
     pub fn unanswered(&self) -> u64 {
-        self.corrupted + self.lost + self.short + self.timed_out + self.unsent
+        self.corrupted + self.lost + self.short + self.status + self.timed_out + self.unsent
     }
 }
 

@@ -112,7 +112,7 @@ pub fn run(
     let mut report = Report {
         schema: SCHEMA,
         tool: concat!("switchboard ", env!("CARGO_PKG_VERSION")).into(),
-        target: plan.target.to_string(),
+        target: plan.name(),
         command: circumstances.command.clone(),
         started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
         machine: witness::machine(),
@@ -121,6 +121,11 @@ pub fn run(
         ..Report::default()
     };
     let script = Script::new(plan.seed, plan.target.framing(), plan.said.clone(), plan.expected.clone());
+    #[cfg(feature = "web")]
+    let script = match &plan.asked {
+        Some(asked) => script.asking(asked.clone(), plan.churn),
+        None => script,
+    };
     let (plan, script) = (Arc::new(plan.clone()), Arc::new(script));
     let failed = |mut report: Report, problem: String| {
         report.partial = true;
@@ -410,6 +415,7 @@ impl Director<'_> {
         report.bytes_out_per_s = per_s(account.bytes_out);
         report.connected = account.connected;
         report.failures = account.failures;
+        report.statuses = account.statuses.clone();
         report.latency.service = account.service.latency(infinite);
         report.latency.response = match self.plan.rate.is_some() || self.plan.churn {
             true => account.response.latency(infinite),

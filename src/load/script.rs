@@ -19,6 +19,8 @@
 
 use std::fmt::Write as _;
 
+#[cfg(feature = "web")]
+use super::http::Asked;
 use crate::protocol::Framing;
 
 /// The head of a numbered message.
@@ -144,6 +146,9 @@ pub struct Script {
     pool: Box<[u8]>,
     /// Replies say which they are.
     numbered: bool,
+    /// Messages are bodies of this, or it is all there is to them.
+    #[cfg(feature = "web")]
+    asked: Option<(Asked, Vec<u8>)>,
 }
 
 /// What tells a numbered message from the others: kept from when it is said to when its reply comes, so that it
@@ -190,7 +195,43 @@ impl Script {
         let pool = pool.collect();
         let long_enough = matches!(said, Said::Numbered { min, .. } if min >= HEAD_BYTES);
         let numbered = long_enough && expected == Expected::Echo;
-        Script { seed, framing, pool, said, expected, numbered }
+        Script {
+            seed,
+            framing,
+            pool,
+            said,
+            expected,
+            numbered,
+            #[cfg(feature = "web")]
+            asked: None,
+        }
+    }
+
+    /// Over HTTP: what is asked. `last`: each on a connection of its own.
+    #[cfg(feature = "web")]
+    pub fn asking(mut self, asked: Asked, last: bool) -> Script {
+        let head = asked.head(last);
+        self.asked = Some((asked, head));
+        self.numbered = false; // answers come in the order of the requests, and are not searched for
+        self
+    }
+
+    /// Whether answers to what is asked have no bodies.
+    #[cfg(feature = "web")]
+    pub(super) fn wants_no_body(&self) -> bool {
+        self.asked.as_ref().is_some_and(|(asked, _)| asked.wants_no_body())
+    }
+
+    /// The request around a message; whether the message is a part of it.
+    #[cfg(feature = "web")]
+    pub(super) fn ask(&self, len: usize, put: &mut impl FnMut(&[u8])) -> bool {
+        let Some((asked, head)) = &self.asked else { return true };
+        put(head);
+        match asked.has_body {
+            true => put(format!("Content-Length: {len}\r\n\r\n").as_bytes()),
+            false => put(b"\r\n"),
+        }
+        asked.has_body
     }
 
     /// What must come back.

@@ -94,6 +94,9 @@ fn rates(screen: &mut Screen, report: &Report) {
         Some(kinds) => screen.line("failures", &kinds, Ink::Bad),
         None => screen.line("failures", "no failures", Ink::Plain),
     }
+    if !report.statuses.is_empty() {
+        screen.line("statuses", &figures::statuses(&report.statuses), Ink::Bad);
+    }
 }
 
 fn latencies(screen: &mut Screen, report: &Report) {
