@@ -118,6 +118,8 @@ fn what_cannot_be_is_refused_in_one_line_before_anybody_is_called() {
         ("--churn --depth 2", "--churn"),
         ("--json", "--json"),
         ("--sing", "--sing"),
+        ("--method GET", "--method"),
+        ("--header A:b", "--header"),
         ("--ab", "--ab"),
         ("tcp://127.0.0.1:1", "--ab"),
     ] {
@@ -145,7 +147,9 @@ fn what_cannot_be_is_refused_in_one_line_before_anybody_is_called() {
 fn a_url_that_cannot_be_is_named() {
     let _machine = among_others();
     for (url, culprit) in [
-        ("http://127.0.0.1:80", "http"),
+        ("ws://127.0.0.1:80", "ws"),
+        ("http://", "http"),
+        ("http://127.0.0.1:x/", "port"),
         ("wss://127.0.0.1:80", "wss"),
         ("gopher://127.0.0.1:70", "gopher"),
         ("tcp+xml://127.0.0.1:70", "xml"),

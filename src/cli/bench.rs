@@ -55,6 +55,8 @@ Examples:
       The highest rate at which 99 % of the replies come within 2 ms.
   switchboard bench tcp+lines://127.0.0.1:7000 --payload 'GET key{rand:4}' --expect any --idle 5000
       Another protocol, line by line, with 5,000 silent connections beside.
+  switchboard bench http://127.0.0.1:8080/index.html --depth 16
+      Requests, 16 of them pipelined on each connection; a status that is no success counts as a failure.
   switchboard bench --ab tcp://127.0.0.1:8080 tcp://127.0.0.1:8081 --rounds 8
       Two servers turn about: is the second one faster, or is it noise?
 

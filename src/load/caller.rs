@@ -319,7 +319,9 @@ impl Caller {
     #[inline]
     fn talk(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
         let open_loop = self.plan.rate.is_some();
-        if !self.talking || index >= self.talkers.min(self.silent_from) {
+        // Nothing new is said any more; what a server has not served is said again.
+        let only_again = !self.talking;
+        if index >= self.talkers.min(self.silent_from) || (only_again && self.lines[index].again.is_empty()) {
             return;
         }
         let line = &mut self.lines[index];
@@ -333,7 +335,7 @@ impl Caller {
         let Some(peer) = line.peer else { return self.talk_in_datagrams(board, index, now_ns) };
         // Looked up once for all that is said now; `None`: it is about to close.
         let Some((_, mut outbox)) = board.outbox(peer) else { return };
-        while line.has_to_say(depth, open_loop) {
+        while line.has_to_say(depth, open_loop) && !(only_again && line.again.is_empty()) {
             let again = line.again.pop_front();
             let due_ns = again.unwrap_or_else(|| line.next_due(open_loop, churn, now_ns));
             let put = |part: &[u8]| outbox.put(part);
@@ -514,7 +516,7 @@ impl Handler for Caller {
         if own && renews {
             self.lines[index].peer = None;
             self.lines[index].stage = Stage::Down(0);
-            if self.talking {
+            if self.talking || !self.lines[index].again.is_empty() {
                 self.dial_line(board, index, now_ns);
             } else {
                 self.down.push_front(index);

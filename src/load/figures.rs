@@ -180,6 +180,7 @@ pub(crate) fn plan(report: &Report) -> String {
     let plan = &report.plan;
     let mut parts = vec![several(plan.connections.into(), "connection")];
     parts.push(format!("depth {}", plan.depth));
+    parts.extend(plan.method.as_deref().map(clean));
     parts.push(if plan.size_min_bytes == plan.size_max_bytes {
         size(plan.size_min_bytes)
     } else {

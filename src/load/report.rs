@@ -100,6 +100,9 @@ pub struct Machine {
 /// What was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanFigures {
+    /// HTTP: the method that is asked with.
+    #[serde(default)]
+    pub method: Option<String>,
     /// Connections that talk.
     pub connections: u32,
     /// Messages in flight on each, at most.

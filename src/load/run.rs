@@ -468,7 +468,16 @@ fn figures(plan: &Plan) -> PlanFigures {
         Said::Numbered { min, max } => (min, max),
         Said::Template(_) => (0, 0),
     };
+    #[cfg(feature = "web")]
+    let (method, has_body) = match &plan.asked {
+        Some(asked) => (Some(asked.method.clone()), asked.has_body),
+        None => (None, true),
+    };
+    #[cfg(not(feature = "web"))]
+    let (method, has_body) = (None, true);
+    let (min, max) = if has_body { (min, max) } else { (0, 0) };
     PlanFigures {
+        method,
         connections: plan.connections as u32,
         depth: plan.depth as u32,
         idle: plan.idle as u32,

@@ -1,0 +1,147 @@
+//! `switchboard bench` over HTTP: what counts as an answer, and what it says of servers that answer otherwise.
+#![cfg(all(feature = "cli", feature = "load", feature = "web"))]
+
+#[path = "support/bench.rs"]
+mod bench;
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use bench::{Bench, run_with};
+use support::Server;
+use switchboard::load::report::Failures;
+
+const HTTP: &str = "http://127.0.0.1:0";
+
+/// A server of our own, a thread for each connection: `answer` gets the number of the request on its connection, and is
+/// sent; where it says so, that was the last.
+fn crooked(answer: impl Fn(usize) -> (String, bool) + Copy + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let serve = move |stream: TcpStream| {
+        let mut requests = BufReader::new(stream.try_clone().expect("a descriptor is free")).lines();
+        let mut stream = stream;
+        for number in 0.. {
+            loop {
+                match requests.next() {
+                    Some(Ok(line)) if line.is_empty() => break,
+                    Some(Ok(_)) => {}
+                    _ => return,
+                }
+            }
+            let (text, last) = answer(number);
+            if stream.write_all(text.as_bytes()).is_err() || last {
+                break;
+            }
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        requests.for_each(drop); // an end, and no reset
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn an_echo_is_compared_byte_by_byte() {
+    let server = Server::start(&["serve", "echo", "--listen", HTTP]);
+    for words in ["--size 1..3000 --depth 4 --expect echo", "--payload {seq}/{rand:20} --expect echo --churn"]
+    {
+        let outcome = Bench::of(server.url(), words).run();
+        let report = outcome.ends_with(0);
+        assert!(report.replies > 100 && report.verified && report.statuses.is_empty(), "{report:?}");
+        assert_eq!(report.plan.method.as_deref(), Some("POST"));
+        assert_eq!(report.failures, Failures::default());
+    }
+    let reply = Server::start(&["serve", "reply", "--message", "hello", "--listen", HTTP]);
+    Bench::of(reply.url(), "--expect hello").run().ends_with(0);
+    Bench::of(reply.url(), "--method HEAD").run().ends_with(0);
+    for words in ["--expect hellO", "--expect hell", "--expect hello! --depth 3", "--size 5 --expect echo"] {
+        let outcome = Bench::of(reply.url(), words).run();
+        let report = outcome.ends_with(1);
+        assert_eq!(report.replies, 0, "{words}");
+        assert_eq!(report.failures.corrupted, report.failures.total(), "{words}");
+    }
+}
+
+#[test]
+fn another_status_is_no_success_and_is_counted_apart() {
+    let url = crooked(|number| {
+        let status = if number % 3 == 2 { "503 Service Unavailable" } else { "200 OK" };
+        (format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nhi"), false)
+    });
+    let outcome = Bench::of(&format!("{url}/a?b"), "--connections 1").run();
+    let report = outcome.ends_with(1);
+    assert_eq!(report.target, format!("{url}/a?b"));
+    assert_eq!(report.failures.status, report.failures.total());
+    assert_eq!(report.statuses.get(&503), Some(&report.failures.status));
+    assert!(report.failures.status > 10 && report.replies > report.failures.status, "{:?}", report.failures);
+}
+
+#[test]
+fn a_server_that_ends_its_connections_and_says_so_loses_nothing() {
+    let url = crooked(|number| match number {
+        4 => ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi".into(), true),
+        _ => ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".into(), false),
+    });
+    for words in ["--expect hi", "--expect hi --depth 3", "--expect hi --rate 300"] {
+        let outcome = Bench::of(&url, words).run();
+        let report = outcome.ends_with(0);
+        assert!(report.connected > 10, "{words}: {}", report.connected);
+        assert_eq!(report.failures, Failures::default(), "{words}");
+    }
+    // A body that only the end of the connection ends.
+    let old = crooked(|_| ("HTTP/1.0 200 OK\r\n\r\nall that comes".into(), true));
+    let outcome = Bench::of(&old, "").and(&["--expect", "all that comes"]).run();
+    assert!(outcome.ends_with(0).replies > 10);
+}
+
+#[test]
+fn what_is_no_answer_is_corrupted_and_what_is_cut_off_is_short() {
+    let garbage = crooked(|_| ("hello, world\r\n\r\n".into(), false));
+    let outcome = Bench::of(&garbage, "").run();
+    let failures = outcome.ends_with(1).failures;
+    assert!(failures.corrupted > 0 && failures.corrupted == failures.total(), "{failures:?}");
+    let short = crooked(|_| ("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhi".into(), true));
+    let outcome = Bench::of(&short, "").run();
+    let failures = outcome.ends_with(1).failures;
+    assert!(failures.short > 0 && failures.short == failures.total(), "{failures:?}");
+}
+
+#[test]
+fn fields_are_sent_and_those_that_frame_are_refused() {
+    let outcome =
+        |words: &[&str]| run_with(&[&["bench", "http://127.0.0.1:1", "--no-self-test"], words].concat());
+    for (words, culprit) in [
+        (&["--header", "no colon"][..], "--header"),
+        (&["--header", "Content-Length: 5"], "Content-Length"),
+        (&["--header", "Transfer-Encoding: chunked"], "Transfer-Encoding"),
+        (&["--header", "A: b\r\nC: d"], "--header"),
+        (&["--method", "GET /"], "--method"),
+        (&["--expect", "echo"], "--expect echo"),
+    ] {
+        let ended = outcome(words);
+        assert_eq!(ended.code, Some(2), "{words:?}");
+        assert!(ended.complaint().contains(culprit), "{words:?}: {}", ended.complaint());
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/p", listener.local_addr().expect("it is bound"));
+    let heard = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("somebody calls");
+        let lines = BufReader::new(stream.try_clone().expect("a descriptor is free")).lines();
+        let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let mut stream = stream;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("it listens");
+        head
+    });
+    let words =
+        ["--header", "Accept:  text/html", "--header", "Host: other", "--method", "PUT", "--size", "5"];
+    Bench::of(&url, "--connections 1 --timeout 100ms --duration 100ms").and(&words).run();
+    let head = heard.join().expect("it has heard");
+    assert_eq!(head, ["PUT /p HTTP/1.1", "Accept: text/html", "Host: other", "Content-Length: 5"]);
+}
