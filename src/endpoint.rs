@@ -2,7 +2,8 @@
 //!
 //! `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
 //! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. `http://HOST:PORT` and `https://` are HTTP over
-//! TCP and TLS (port 80 and 443 where none is said), `unix+http:PATH` is that over a Unix socket. IPv6 stands in brackets.
+//! TCP and TLS (port 80 and 443 where none is said), `unix+http:PATH` is that over a Unix socket; `ws://`, `wss://` and
+//! `unix+ws:` are WebSocket. IPv6 stands in brackets.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -72,12 +73,18 @@ impl fmt::Display for Endpoint {
             Framing::Prefixed => "+prefixed",
             #[cfg(feature = "web")]
             Framing::Http => "+http",
+            #[cfg(feature = "web")]
+            Framing::WebSocket => "+ws",
         };
         match self {
             #[cfg(feature = "web")]
             Endpoint::Tcp(address, Framing::Http) => write!(f, "http://{address}"),
             #[cfg(feature = "web")]
             Endpoint::Tls(address, Framing::Http, _) => write!(f, "https://{address}"),
+            #[cfg(feature = "web")]
+            Endpoint::Tcp(address, Framing::WebSocket) => write!(f, "ws://{address}"),
+            #[cfg(feature = "web")]
+            Endpoint::Tls(address, Framing::WebSocket, _) => write!(f, "wss://{address}"),
             Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
             Endpoint::Tls(address, ..) => write!(f, "tls{tail}://{address}"),
             Endpoint::Unix(path, _) => {
@@ -134,16 +141,17 @@ impl FromStr for Endpoint {
             "http" => Ok(Endpoint::Tcp(resolve(&with_port(rest, 80))?, Framing::Http)),
             #[cfg(feature = "web")]
             "https" => over_tls(scheme, &with_port(rest, 443), Framing::Http),
+            #[cfg(feature = "web")]
+            "ws" => Ok(Endpoint::Tcp(resolve(&with_port(rest, 80))?, Framing::WebSocket)),
+            #[cfg(feature = "web")]
+            "wss" => over_tls(scheme, &with_port(rest, 443), Framing::WebSocket),
             #[cfg(not(feature = "web"))]
-            "http" | "https" => {
+            "http" | "https" | "ws" | "wss" => {
                 bad(format!("{scheme}:// needs the feature `web`: use tcp://, udp:// or unix:"))
-            }
-            "ws" | "wss" => {
-                bad(format!("{scheme}:// is not there yet: use http://, tcp://, tls://, udp:// or unix:"))
             }
             _ => bad(format!(
                 "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, \
-                 https://HOST:PORT, udp://HOST:PORT or unix:PATH"
+                 https://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH"
             )),
         }
     }
@@ -176,6 +184,8 @@ fn framing(scheme: &str, transport: &str) -> Result<Framing, BadUrl> {
         "+prefixed" => Ok(Framing::Prefixed),
         #[cfg(feature = "web")]
         "+http" if transport == "unix" => Ok(Framing::Http),
+        #[cfg(feature = "web")]
+        "+ws" if transport == "unix" => Ok(Framing::WebSocket),
         other => Err(BadUrl(format!(
             "the framing {:?} is unknown: use {transport}, {transport}+lines or {transport}+prefixed",
             other.trim_start_matches('+'),
@@ -235,6 +245,8 @@ mod tests {
             ("http://[::1]", "http://[::1]:80"),
             ("http://[::1]:8080/", "http://[::1]:8080"),
             ("unix+http:/run/web.sock", "unix+http:/run/web.sock"),
+            ("ws://127.0.0.1", "ws://127.0.0.1:80"),
+            ("unix+ws:/run/web.sock", "unix+ws:/run/web.sock"),
         ] {
             assert_eq!(url.parse::<Endpoint>().unwrap().to_string(), shown);
         }
@@ -249,7 +261,6 @@ mod tests {
         for (url, hint) in [
             ("gopher://127.0.0.1:70", "\"gopher\""),
             ("tcp+xml://127.0.0.1:70", "\"xml\""),
-            ("ws://127.0.0.1:443", "not there yet"),
             ("tcp+http://127.0.0.1:80", "\"http\""),
             #[cfg(feature = "web")]
             ("http://", "write 127.0.0.1:8080"),

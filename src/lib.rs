@@ -61,7 +61,7 @@
 //! - `cli` (default): the `switchboard` program, signals, the log.
 //! - `load` (default): `switchboard bench` and `switchboard compare`, also as a library.
 //! - `tls` (default): `tls://`, for servers and the load generator.
-//! - `web` (default): HTTP/1.1 (`http://`, `https://`), the service of files, metrics.
+//! - `web` (default): HTTP/1.1 (`http://`, `https://`), WebSocket (`ws://`, `wss://`), the service of files, metrics.
 //! - `guard`: allow and deny lists. `socket-options`: backlog, keepalive, SO_REUSEPORT.
 //! - none of them: the core with raw bytes, lines and prefixed messages, on mio, slab and log alone.
 

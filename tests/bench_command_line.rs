@@ -213,11 +213,11 @@ fn a_refused_run_leaves_files_as_they_were() {
 }
 
 #[test]
-fn the_help_has_five_worked_examples() {
+fn the_help_has_six_worked_examples() {
     let ended = run_with(&["bench", "--help"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let examples = ended.stdout.lines().filter(|line| line.starts_with("  switchboard bench ")).count();
-    assert_eq!(examples, 5, "{}", ended.stdout);
+    assert_eq!(examples, 6, "{}", ended.stdout);
     for option in
         ["--connections", "--depth", "--rate", "--find-max", "--slo", "--json", "--html", "--strict"]
     {

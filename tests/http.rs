@@ -303,7 +303,7 @@ fn what_needs_http_says_so() {
         String::from_utf8(output.stderr).expect("it is text")
     };
     let said = wrong(&["echo", "--listen", TCP, "--metrics"]);
-    assert!(said.contains("--metrics is for http:// and https:// listeners"), "{said}");
+    assert!(said.contains("--metrics is for http://, https://"), "{said}");
     let said = wrong(&["web", "--listen", HTTP]);
     assert!(said.contains("--root DIR"), "{said}");
     let said = wrong(&["web", "--root", "/no/such", "--listen", HTTP]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// For each part: what of our own it may name, and which crates beyond the standard library.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
-    ("src/protocol", &[], &["httparse"]),
+    ("src/protocol", &[], &["httparse", "tungstenite"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
     ("src/transport", &["reactor"], &["log", "mio", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol"], &[]),
@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/service",
         &["guard", "protocol", "reactor", "transport"],
-        &["httpdate", "log", "mime_guess", "rustix"],
+        &["httpdate", "log", "mime_guess", "rustix", "tungstenite"],
     ),
     (
         "src/server",
@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/load",
         &["endpoint", "protocol", "reactor", "server", "service", "transport"],
-        &["base64", "hdrhistogram", "log", "mio", "nix", "serde", "serde_json"],
+        &["base64", "hdrhistogram", "httparse", "log", "mio", "nix", "serde", "serde_json"],
     ),
     (
         "src/cli",
@@ -62,6 +62,7 @@ const CRATES: &[&str] = &[
     "slab",
     "socket2",
     "toml",
+    "tungstenite",
     "x509_parser",
 ];
 

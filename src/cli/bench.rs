@@ -359,6 +359,12 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
 
 fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
     let target = &url.endpoint;
+    #[cfg(feature = "web")]
+    if target.framing() == Framing::WebSocket {
+        return Err(format!(
+            "{target}: WebSocket can't be measured yet: use http://, tcp://, tls://, udp:// or unix:"
+        ));
+    }
     let (min, max) = options.size.unwrap_or((64, 64));
     let said = match &options.payload {
         Some(template) => Said::Template(template.clone()),

@@ -53,7 +53,7 @@ pub(super) struct Options {
     service: ServiceName,
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
-    /// udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
+    /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
     /// tcp+lines://HOST:PORT; port 0 picks a free one. [default: tcp://127.0.0.1:8080; web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(super) listen: Vec<Endpoint>,
@@ -85,6 +85,12 @@ pub(super) struct Options {
     #[cfg(feature = "web")]
     #[arg(long)]
     pub(super) metrics: bool,
+
+    /// ws:// and wss://: let pages of this origin in, as https://example.com, beside those of our own host; may be
+    /// repeated. * lets in all.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) origin: Vec<String>,
 
     /// Connections at a time; at the limit, new ones wait in the backlog.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -261,6 +267,10 @@ impl Options {
         #[cfg(feature = "web")]
         if self.metrics {
             return vec!["--metrics"];
+        }
+        #[cfg(feature = "web")]
+        if !self.origin.is_empty() {
+            return vec!["--origin"];
         }
         Vec::new()
     }

@@ -17,6 +17,8 @@ use super::serve::Options;
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules};
+#[cfg(feature = "web")]
+use crate::protocol::Framing;
 use crate::reactor::Limits;
 use crate::server::place::Place;
 use crate::service::directory::Which;
@@ -198,7 +200,7 @@ fn nobody_uses(option: &str) -> Failure {
 
 fn nobody_is_asked(option: &str) -> Failure {
     Failure::Usage(format!(
-        "{option} is for http:// and https:// listeners, and there is none: listen on http://HOST:PORT, or leave it out"
+        "{option} is for http://, https://, ws:// and wss:// listeners, and there is none: listen on one, or leave it out"
     ))
 }
 
@@ -231,6 +233,10 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         metrics: options.metrics,
         #[cfg(not(feature = "web"))]
         metrics: false,
+        #[cfg(feature = "web")]
+        origins: options.origin.clone(),
+        #[cfg(not(feature = "web"))]
+        origins: Vec::new(),
         tls,
         options: ListenOptions {
             backlog: options.backlog,
@@ -240,7 +246,7 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         },
     };
     let which = options.which().map_err(Failure::Usage)?;
-    if options.is_web() && !is_http(&place.endpoint) {
+    if options.is_web() && !serves_requests(&place.endpoint) {
         return Err(Failure::Usage(format!(
             "the service web speaks HTTP: listen on http://HOST:PORT instead of {}",
             place.endpoint
@@ -251,11 +257,20 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
 
 fn is_http(endpoint: &Endpoint) -> bool {
     #[cfg(feature = "web")]
-    if endpoint.framing() == crate::protocol::Framing::Http {
+    if matches!(endpoint.framing(), Framing::Http | Framing::WebSocket) {
         return true;
     }
     let _ = endpoint;
     false
+}
+
+/// Where requests are answered by the service, and don't make WebSockets.
+fn serves_requests(endpoint: &Endpoint) -> bool {
+    #[cfg(feature = "web")]
+    if endpoint.framing() == Framing::WebSocket {
+        return false;
+    }
+    is_http(endpoint)
 }
 
 #[cfg(feature = "web")]

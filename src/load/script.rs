@@ -325,7 +325,7 @@ impl Script {
     pub(super) fn is_numbered_whole(&self, numbered: &Numbered, bytes: &[u8]) -> Option<usize> {
         let (prefix_len, tail_len) = match self.framing {
             #[cfg(feature = "web")]
-            Framing::Http => (0, 0),
+            Framing::Http | Framing::WebSocket => (0, 0),
             Framing::Raw => (0, 0),
             Framing::Lines => (0, 1),
             Framing::Prefixed => (4, 0),
@@ -367,7 +367,7 @@ impl Script {
         let payload_len = body.len() + numbers.map_or(0, |_| HEAD_BYTES);
         match self.framing {
             #[cfg(feature = "web")]
-            Framing::Http => {}
+            Framing::Http | Framing::WebSocket => {}
             Framing::Raw => {}
             Framing::Lines => pieces.tail = b"\n",
             Framing::Prefixed => {

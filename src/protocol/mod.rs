@@ -8,7 +8,8 @@
 //! - [`raw`]: whatever came in one read is a message;
 //! - [`lines`]: LF or CRLF ends a message;
 //! - [`prefixed`]: four bytes of length, big-endian, and then the message;
-//! - `http` (feature `web`): a request is a message with a head, and the first one sent back is its answer.
+//! - `http` (feature `web`): a request is a message with a head, and the first one sent back is its answer;
+//! - `websocket` (feature `web`): messages in both directions, once a request has asked for that.
 //!
 //! Imports nothing of ours.
 
@@ -17,6 +18,8 @@ pub mod http;
 pub mod lines;
 pub mod prefixed;
 pub mod raw;
+#[cfg(feature = "web")]
+pub mod websocket;
 
 use std::fmt;
 
@@ -82,6 +85,13 @@ pub enum Violation {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A frame that may not be.
+    WebSocket {
+        /// The close code that says so.
+        code: u16,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -93,6 +103,7 @@ impl fmt::Display for Violation {
             Violation::Truncated => f.write_str("the end of file in the middle of a message"),
             Violation::Overdue => f.write_str("the rest of a message did not come in time"),
             Violation::Http { status, problem } => write!(f, "{problem} ({status})"),
+            Violation::WebSocket { code, problem } => write!(f, "{problem} ({code})"),
         }
     }
 }
@@ -119,9 +130,12 @@ pub enum Framing {
     Lines,
     /// See [`prefixed`].
     Prefixed,
-    /// See [`http`].
+    /// See `http`.
     #[cfg(feature = "web")]
     Http,
+    /// See `websocket`. It begins as HTTP.
+    #[cfg(feature = "web")]
+    WebSocket,
 }
 
 /// One connection's protocol and where it stands in it. An enum, so that one loop serves all.
@@ -133,9 +147,12 @@ pub enum Protocol {
     Lines(lines::Lines),
     /// See [`prefixed`].
     Prefixed(prefixed::Prefixed),
-    /// See [`http`]. In a box: it knows more than the others.
+    /// See `http`. In a box: it knows more than the others.
     #[cfg(feature = "web")]
     Http(Box<http::Http>),
+    /// See `websocket`.
+    #[cfg(feature = "web")]
+    WebSocket(Box<websocket::WebSocket>),
 }
 
 impl Protocol {
@@ -148,7 +165,9 @@ impl Protocol {
             Framing::Lines => Protocol::Lines(lines::Lines::new(message_bytes_max)),
             Framing::Prefixed => Protocol::Prefixed(prefixed::Prefixed::new(message_bytes_max)),
             #[cfg(feature = "web")]
-            Framing::Http => Protocol::Http(Box::new(http::Http::new(message_bytes_max))),
+            Framing::Http | Framing::WebSocket => {
+                Protocol::Http(Box::new(http::Http::new(message_bytes_max)))
+            }
         }
     }
 
@@ -160,6 +179,8 @@ impl Protocol {
             Protocol::Prefixed(_) => Framing::Prefixed,
             #[cfg(feature = "web")]
             Protocol::Http(_) => Framing::Http,
+            #[cfg(feature = "web")]
+            Protocol::WebSocket(_) => Framing::WebSocket,
         }
     }
 
@@ -169,7 +190,7 @@ impl Protocol {
         const FRAMING_BYTES: usize = 16;
         match framing {
             #[cfg(feature = "web")]
-            Framing::Http => http::Http::inbox_bytes_max(message_bytes_max),
+            Framing::Http | Framing::WebSocket => http::Http::inbox_bytes_max(message_bytes_max),
             _ => message_bytes_max.saturating_add(FRAMING_BYTES),
         }
     }
@@ -180,7 +201,7 @@ impl Protocol {
         match framing {
             // In chunks, a body may take twice its length.
             #[cfg(feature = "web")]
-            Framing::Http => inbox_bytes_max.saturating_sub(framing_bytes) / 2,
+            Framing::Http | Framing::WebSocket => inbox_bytes_max.saturating_sub(framing_bytes) / 2,
             _ => inbox_bytes_max.saturating_sub(framing_bytes),
         }
     }
@@ -188,7 +209,7 @@ impl Protocol {
     /// What `bytes` begin with. Asked again with the same bytes and more behind them after
     /// [`Step::NeedMore`], it does not look again at what it has seen.
     ///
-    /// HTTP has more to say than messages: see `Http::decode`, which is asked instead.
+    /// HTTP and WebSocket have more to say than messages: their own `decode` is asked instead.
     ///
     /// # Errors
     /// Where no continuation could make `bytes` right.
@@ -199,7 +220,7 @@ impl Protocol {
             Protocol::Lines(lines) => lines.decode(bytes),
             Protocol::Prefixed(prefixed) => prefixed.decode(bytes),
             #[cfg(feature = "web")]
-            Protocol::Http(_) => Ok(Step::NeedMore),
+            Protocol::Http(_) | Protocol::WebSocket(_) => Ok(Step::NeedMore),
         }
     }
 
@@ -228,6 +249,14 @@ impl Protocol {
             (Protocol::Http(http), Violation::Overdue) => {
                 http.refuse(408, "the rest of the request did not come in time", sink);
             }
+            #[cfg(feature = "web")]
+            (Protocol::WebSocket(socket), Violation::WebSocket { code, problem }) => {
+                socket.close(code, problem, sink);
+            }
+            #[cfg(feature = "web")]
+            (Protocol::WebSocket(socket), Violation::Overdue) => {
+                socket.close(websocket::code::POLICY, "the rest of the message did not come in time", sink);
+            }
             _ => {}
         }
     }
@@ -243,6 +272,8 @@ impl Protocol {
             Protocol::Http(http) => {
                 http.say(message, sink);
             }
+            #[cfg(feature = "web")]
+            Protocol::WebSocket(socket) => socket.say(message, sink),
         }
     }
 }

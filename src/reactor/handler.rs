@@ -128,6 +128,17 @@ pub trait Handler: Sized {
         board.finish_because(peer, CloseReason::MessageTimeout);
     }
 
+    /// Nothing has moved for [`Limits::idle_after`]. Whoever has just asked the peer whether it is still there says true,
+    /// and it has as long again to show itself; else it is closed.
+    fn on_idle(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) -> bool {
+        false
+    }
+
+    /// The reactor comes to its end, and all that had come from the peer has been served: it is to be finished.
+    fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        board.finish_because(peer, CloseReason::Drained);
+    }
+
     /// A datagram came to the datagram socket with this index. It may be empty.
     fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _from: SocketAddr, _bytes: &[u8]) {}
 

@@ -463,7 +463,7 @@ impl<H: Handler> Reactor<H> {
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
-                board.finish_because(peer, CloseReason::Drained);
+                handler.on_stop(board, peer);
             } else if connection.reason == CloseReason::Truncated {
                 board.finish_because(peer, CloseReason::Truncated); // the rest is no message
             } else {
@@ -501,7 +501,13 @@ impl<H: Handler> Reactor<H> {
                 handler.on_overdue(board, peer);
                 continue; // it ends, and is settled with the flush
             }
-            if at <= now {
+            let is_asked = at <= now && reason == CloseReason::Idle && handler.on_idle(board, peer);
+            let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
+            if is_asked && connection.stage != Stage::Closed {
+                // It has as long again: from now, and not from when the question is delivered, which nobody looks at.
+                connection.took_at = now;
+                board.deadlines.arm(slot, now.after(connection.limits.idle_after));
+            } else if at <= now {
                 board.close_because(peer, reason);
                 continue;
             }

@@ -163,6 +163,7 @@ impl<S: Service> Server<S> {
                 guard: self.guard.clone(),
                 amplify: false,
                 metrics: false,
+                origins: Vec::new(),
                 tls: self.tls.clone(),
                 options: self.options.clone(),
             });

@@ -31,6 +31,8 @@ pub struct Place {
     pub amplify: bool,
     /// HTTP: `/metrics` and `/healthz` are answered, whatever the service.
     pub metrics: bool,
+    /// WebSocket: the origins whose pages are let in, beside those of our own host; `*` is any.
+    pub origins: Vec<String>,
     /// What it says of itself, where it speaks TLS.
     pub tls: Option<ServerTls>,
     /// Options of its socket.

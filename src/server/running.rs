@@ -89,6 +89,7 @@ impl<S: Service> Running<S> {
             guard: place.guard,
             amplify: place.amplify,
             metrics: place.metrics,
+            origins: place.origins,
         };
         let source = match bound {
             Bound::Stream(listener) => {
@@ -157,6 +158,8 @@ impl<S: Service> Running<S> {
         if let Some(there) = there {
             there.message_bytes_max = message_bytes_max;
             there.amplify = place.amplify;
+            there.metrics = place.metrics;
+            there.origins = place.origins;
             there.guard.replace_rules(place.guard);
         }
         if let Source::Listener(index) = source {

@@ -14,6 +14,8 @@ use std::time::Duration;
 use crate::guard::{Guard, Reason, Ticket};
 #[cfg(feature = "web")]
 use crate::protocol::http;
+#[cfg(feature = "web")]
+use crate::protocol::websocket::{self, WebSocket};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
 use crate::transport::proxied::{Introduced, Problem};
@@ -57,6 +59,8 @@ pub struct Place {
     pub amplify: bool,
     /// `GET /metrics` and `GET /healthz` are answered, whatever the service.
     pub metrics: bool,
+    /// WebSocket: the origins whose pages are let in, beside those of our own host; `*` is any.
+    pub origins: Vec<String>,
 }
 
 /// What the exchange keeps of each connection.
@@ -183,20 +187,102 @@ impl<S: Service> Exchange<S> {
     #[cfg(feature = "web")]
     #[cold]
     fn go_another_way(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
-        self.on_requests(board, from, inbox);
+        if let Some(Conversation { protocol: Protocol::Http(_), .. }) = board.state(from) {
+            self.on_requests(board, from, inbox);
+        }
+        // What was asked may have been this.
+        if let Some(Conversation { protocol: Protocol::WebSocket(_), .. }) = board.state(from) {
+            self.on_frames(board, from, inbox);
+        }
+    }
+
+    /// Frames, each when the one before has been served.
+    #[cfg(feature = "web")]
+    #[inline(never)]
+    fn on_frames(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+        let mut room = mem::take(&mut self.body);
+        while board.serving(from).is_some() {
+            let Some((conversation, mut outbox)) = board.outbox(from) else { break };
+            let Protocol::WebSocket(socket) = &mut conversation.protocol else { break };
+            match socket.decode(inbox.bytes(), &mut room, &mut outbox) {
+                Ok(websocket::Step::Message { message, consumed }) => {
+                    self.service.on_message(&mut Switchboard::new(board), from, message);
+                    inbox.consume(consumed);
+                }
+                Ok(websocket::Step::Frame(consumed)) => inbox.consume(consumed),
+                Ok(websocket::Step::NeedMore) => break,
+                Ok(websocket::Step::Closed) => {
+                    board.finish(from);
+                    break;
+                }
+                Err(violation) => {
+                    Self::refuse(board, from, violation);
+                    break;
+                }
+            }
+        }
+        self.keep(room);
+    }
+
+    /// Room for the next body or message that has to be put together.
+    #[cfg(feature = "web")]
+    fn keep(&mut self, room: Vec<u8>) {
+        /// More is given back.
+        const ROOM_BYTES_MAX: usize = 64 * 1024;
+        if room.capacity() <= ROOM_BYTES_MAX {
+            self.body = room;
+        }
+    }
+
+    /// A request where WebSockets are served.
+    #[cfg(feature = "web")]
+    fn upgrade(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, request: &http::Request<'_>) {
+        let Some(conversation) = board.state(from) else { return };
+        let Some(place) = self.listeners.get(conversation.listener()) else { return };
+        let key = match super::upgrade::accept_key(request, &place.origins) {
+            Ok(key) => key,
+            Err((status, problem)) => {
+                let mut response =
+                    http::Response::new(status).field("Content-Type", "text/plain; charset=utf-8");
+                if status == 426 {
+                    response = response.field("Upgrade", "websocket").field("Sec-WebSocket-Version", "13");
+                }
+                let text = format!("{problem}\n");
+                return Switchboard::new(board).respond(from, &response, text.as_bytes());
+            }
+        };
+        let message_bytes_max = place.message_bytes_max.min(1 << 30) as u32;
+        let Some((conversation, mut outbox)) = board.outbox(from) else { return };
+        for part in [
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+            &key,
+            "\r\n\r\n",
+        ] {
+            outbox.put(part.as_bytes());
+        }
+        conversation.protocol = Protocol::WebSocket(Box::new(WebSocket::new(message_bytes_max)));
+        self.service.on_open(&mut Switchboard::new(board), from);
+    }
+
+    /// Where WebSockets are served, the service hears of a peer when it has become one.
+    #[cfg(feature = "web")]
+    fn is_yet_to_upgrade(&self, conversation: &Conversation) -> bool {
+        matches!(conversation.protocol, Protocol::Http(_))
+            && self.listeners.get(conversation.listener()).is_some_and(|it| it.framing == Framing::WebSocket)
+    }
+
+    #[cfg(not(feature = "web"))]
+    fn is_yet_to_upgrade(&self, _conversation: &Conversation) -> bool {
+        false
     }
 
     /// Requests: one after the other, each when the one before has been answered.
     #[cfg(feature = "web")]
     #[inline(never)]
     fn on_requests(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
-        /// What is kept for the next body in chunks.
-        const BODY_BYTES_KEPT: usize = 64 * 1024;
         let mut body = mem::take(&mut self.body);
         self.serve_requests(board, from, inbox, &mut body);
-        if body.capacity() <= BODY_BYTES_KEPT {
-            self.body = body;
-        }
+        self.keep(body);
     }
 
     #[cfg(feature = "web")]
@@ -228,8 +314,15 @@ impl<S: Service> Exchange<S> {
             if draining && consumed == inbox.len() {
                 http.stop();
             }
-            let metrics = self.listeners.get(*listener as usize).is_some_and(|place| place.metrics);
-            if !(metrics && self.on_status(board, from, &request)) {
+            let (metrics, framing) = match self.listeners.get(*listener as usize) {
+                Some(place) => (place.metrics, place.framing),
+                None => (false, Framing::Http),
+            };
+            if metrics && self.on_status(board, from, &request) {
+                // It has been answered.
+            } else if framing == Framing::WebSocket {
+                self.upgrade(board, from, &request);
+            } else {
                 self.service.on_request(&mut Switchboard::new(board), from, &request);
             }
             inbox.consume(consumed);
@@ -386,7 +479,13 @@ impl<S: Service> Handler for Exchange<S> {
             let address = Switchboard::new(board).address(peer);
             log::debug!("{peer} open{}", address.map_or(String::new(), |address| format!(" from {address}")));
         }
-        self.service.on_open(&mut Switchboard::new(board), peer);
+        let is_yet_to_upgrade = match board.state(peer) {
+            Some(conversation) => self.is_yet_to_upgrade(conversation),
+            None => return,
+        };
+        if !is_yet_to_upgrade {
+            self.service.on_open(&mut Switchboard::new(board), peer);
+        }
     }
 
     #[inline(always)]
@@ -403,7 +502,7 @@ impl<S: Service> Handler for Exchange<S> {
                 return inbox.clear();
             }
             #[cfg(feature = "web")]
-            if let Protocol::Http(_) = protocol {
+            if let Protocol::Http(_) | Protocol::WebSocket(_) = protocol {
                 return self.go_another_way(board, from, inbox);
             }
             match protocol.decode(inbox.bytes()) {
@@ -430,10 +529,32 @@ impl<S: Service> Handler for Exchange<S> {
             Err(violation) => return Self::refuse(board, from, violation),
         }
         #[cfg(feature = "web")]
-        if let Some(Conversation { protocol: Protocol::Http(_), .. }) = board.state(from) {
+        if let Some(Conversation { protocol: Protocol::Http(_) | Protocol::WebSocket(_), .. }) =
+            board.state(from)
+        {
             return board.finish(from); // whatever it asked has been answered
         }
         self.service.on_finish(&mut Switchboard::new(board), from);
+    }
+
+    #[cfg(feature = "web")]
+    fn on_idle(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) -> bool {
+        match board.outbox(peer) {
+            Some((Conversation { protocol: Protocol::WebSocket(socket), .. }, mut outbox)) => {
+                socket.ask(&mut outbox)
+            }
+            _ => false,
+        }
+    }
+
+    #[cfg(feature = "web")]
+    fn on_stop(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
+        if let Some((Conversation { protocol: Protocol::WebSocket(socket), .. }, mut outbox)) =
+            board.outbox(peer)
+        {
+            socket.close(websocket::code::GOING_AWAY, "the server stops", &mut outbox);
+        }
+        board.finish_because(peer, CloseReason::Drained);
     }
 
     fn on_overdue(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
@@ -486,7 +607,9 @@ impl<S: Service> Handler for Exchange<S> {
         log::debug!("{peer} closed: {reason}");
         let mut switchboard = Switchboard::new(board);
         switchboard.gone = Some((peer, conversation.listener()));
-        self.service.on_close(&mut switchboard, peer, reason);
+        if !self.is_yet_to_upgrade(&conversation) {
+            self.service.on_close(&mut switchboard, peer, reason);
+        }
         self.release(conversation, board.now());
     }
 }

@@ -21,6 +21,8 @@ mod refusals;
 pub mod reply;
 pub mod source;
 #[cfg(feature = "web")]
+mod upgrade;
+#[cfg(feature = "web")]
 pub mod web;
 
 use std::mem;
@@ -31,6 +33,8 @@ use std::time::Duration;
 use crate::protocol::Protocol;
 #[cfg(feature = "web")]
 use crate::protocol::http::{Length, Progress, Request, Response};
+#[cfg(feature = "web")]
+use crate::protocol::websocket;
 use crate::protocol::{Framing, Message};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::tls::Secured;
@@ -265,6 +269,12 @@ impl<'a> Switchboard<'a> {
     /// Ends the conversation in good order: what waits is delivered, then our end of file.
     pub fn finish(&mut self, peer: Peer) {
         self.copy_returned(); // behind our end of file, it would be too late
+        #[cfg(feature = "web")]
+        if let Some((conversation, mut outbox)) = self.board.outbox(peer)
+            && let Protocol::WebSocket(socket) = conversation.protocol()
+        {
+            socket.close(websocket::code::NORMAL, "", &mut outbox);
+        }
         self.board.finish(peer);
     }
 
