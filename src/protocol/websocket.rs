@@ -261,7 +261,7 @@ impl WebSocket {
     }
 
     /// Says a message, in one frame.
-    #[inline]
+    #[inline(never)]
     pub fn say(&mut self, message: Message<'_>, sink: &mut impl Sink) {
         if self.closed {
             return;
