@@ -30,12 +30,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 #[cfg(feature = "web")]
-use crate::protocol::Protocol;
-#[cfg(feature = "web")]
 use crate::protocol::http::{Length, Progress, Request, Response};
 #[cfg(feature = "web")]
 use crate::protocol::websocket;
-use crate::protocol::{Framing, Message};
+use crate::protocol::{Framing, Message, Protocol};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
