@@ -113,6 +113,86 @@ fn what_is_no_answer_is_corrupted_and_what_is_cut_off_is_short() {
     assert!(failures.short > 0 && failures.short == failures.total(), "{failures:?}");
 }
 
+/// A server that speaks the handshake, and then answers each message with these bytes, if it answers at all.
+fn crooked_socket(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("ws://{}/", listener.local_addr().expect("it is bound"));
+    let serve = move |stream: TcpStream| {
+        let mut reader = BufReader::new(stream.try_clone().expect("a descriptor is free"));
+        let mut stream = stream;
+        let (mut key, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            key = line.strip_prefix("Sec-WebSocket-Key: ").map_or(key, |key| key.trim().to_owned());
+        }
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let hand = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let _ = stream.write_all(hand.as_bytes());
+        let mut bytes = [0; 4096];
+        while std::io::Read::read(&mut reader, &mut bytes).is_ok_and(|count| count > 0) {
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn over_websocket_an_echo_is_compared_byte_by_byte() {
+    let server = Server::start(&["serve", "echo", "--listen", "ws://127.0.0.1:0", "--idle-after", "200ms"]);
+    for words in [
+        "--size 1..3000 --depth 4 --idle 3",
+        "--payload {seq}/{rand:20} --churn",
+        "--rate 500 --header Origin:http://127.0.0.1",
+    ] {
+        // The idle ones are pinged meanwhile, and stay.
+        let words = words.replace("http://127.0.0.1", &server.url().replace("ws", "http"));
+        let outcome = Bench::of(&format!("{}/chat?room=1", server.url()), &words).run();
+        let report = outcome.is_fine();
+        assert!(report.replies > 100 && report.verified && report.plan.method.is_none(), "{report:?}");
+    }
+    let reply = Server::start(&["serve", "reply", "--message", "hello", "--listen", "ws://127.0.0.1:0"]);
+    Bench::of(reply.url(), "--expect hello").run().is_fine();
+    let failures = Bench::of(reply.url(), "").run().ends_with(1).failures;
+    assert!(failures.corrupted > 0 && failures.corrupted == failures.total(), "{failures:?}");
+    assert_eq!(reply.stop().summary().of("violation"), 0);
+}
+
+#[test]
+fn over_websocket_what_is_wrong_has_its_name() {
+    let another = crooked_socket(b"\x81\x05hellO");
+    let failures = Bench::of(&another, "--expect hello").run().ends_with(1).failures;
+    assert!(failures.corrupted > 0 && failures.corrupted == failures.total(), "{failures:?}");
+    let masked = crooked_socket(b"\x81\x80\0\0\0\0");
+    assert!(Bench::of(&masked, "").run().ends_with(1).failures.corrupted > 0);
+    let twice = crooked_socket(b"\x81\x05hello\x81\x05hello");
+    assert!(Bench::of(&twice, "--expect hello").run().ends_with(1).failures.duplicated > 0);
+    // Servers that speak HTTP alone.
+    let plain = Server::start(&["serve", "echo", "--listen", HTTP]);
+    let ended = run_with(&["bench", &plain.url().replace("http", "ws"), "--no-self-test"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.complaint().contains("does not become a WebSocket: it answers with status 200"),
+        "{ended:?}"
+    );
+    let origins = Server::start(&["serve", "echo", "--listen", "ws://127.0.0.1:0"]);
+    let ended =
+        run_with(&["bench", origins.url(), "--no-self-test", "--header", "Origin: http://evil.example"]);
+    assert!(ended.complaint().contains("status 403"), "{ended:?}");
+}
+
 #[test]
 fn fields_are_sent_and_those_that_frame_are_refused() {
     let outcome =

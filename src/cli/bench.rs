@@ -80,7 +80,7 @@ enum ArrivalsName {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// The server: tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT/PATH, https://..., udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
+    /// The server: tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT/PATH, https://..., ws://HOST:PORT/PATH, wss://..., udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing.
     #[arg(value_name = "URL", required = true, num_args = 1..=2)]
     urls: Vec<Url>,
 
@@ -167,7 +167,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<String>,
 
-    /// http://: a field of each request's head, as 'Accept: text/html'; may be repeated.
+    /// http://, ws://: a field of each request's head, as 'Accept: text/html'; may be repeated.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
     header: Vec<String>,
@@ -359,12 +359,6 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
 
 fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
     let target = &url.endpoint;
-    #[cfg(feature = "web")]
-    if target.framing() == Framing::WebSocket {
-        return Err(format!(
-            "{target}: WebSocket can't be measured yet: use http://, tcp://, tls://, udp:// or unix:"
-        ));
-    }
     let (min, max) = options.size.unwrap_or((64, 64));
     let said = match &options.payload {
         Some(template) => Said::Template(template.clone()),
@@ -428,10 +422,11 @@ impl std::str::FromStr for Url {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Url, BadUrl> {
-        let split = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+        let split =
+            text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https" | "ws" | "wss"));
         let Some((scheme, rest)) = split else {
             let endpoint: Endpoint = text.parse()?;
-            let asked = is_http(&endpoint).then(|| ("localhost".into(), "/".into()));
+            let asked = is_web(&endpoint).then(|| ("localhost".into(), "/".into()));
             return Ok(Url { endpoint, asked });
         };
         let (host, path) = match rest.find(['/', '?']) {
@@ -442,6 +437,15 @@ impl std::str::FromStr for Url {
         let endpoint = format!("{scheme}://{host}").parse()?;
         Ok(Url { endpoint, asked: Some((host.into(), path.into())) })
     }
+}
+
+/// Whether it begins with a request.
+fn is_web(target: &Endpoint) -> bool {
+    #[cfg(feature = "web")]
+    if target.framing() == Framing::WebSocket {
+        return true;
+    }
+    is_http(target)
 }
 
 fn is_http(target: &Endpoint) -> bool {
@@ -460,14 +464,17 @@ fn asked(options: &Options, url: &Url) -> Result<Option<Asked>, String> {
         return match (&options.method, options.header.is_empty()) {
             (None, true) => Ok(None),
             (Some(_), _) => Err("--method is for http:// and https://".into()),
-            (None, false) => Err("--header is for http:// and https://".into()),
+            (None, false) => Err("--header is for http://, https://, ws:// and wss://".into()),
         };
     };
-    let has_body = options.payload.is_some() || options.size.is_some();
+    if !is_http(&url.endpoint) && options.method.is_some() {
+        return Err("--method is for http:// and https://: a WebSocket begins with GET".into());
+    }
+    let has_body = !is_http(&url.endpoint) || options.payload.is_some() || options.size.is_some();
     let method = match (&options.method, has_body) {
         (Some(method), _) => method.clone(),
-        (None, true) => "POST".into(),
-        (None, false) => "GET".into(),
+        (None, true) if is_http(&url.endpoint) => "POST".into(),
+        (None, _) => "GET".into(),
     };
     if options.expect.as_deref() == Some("echo") && !has_body {
         return Err("--expect echo needs something to be sent: give --size or --payload".into());

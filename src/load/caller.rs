@@ -72,6 +72,7 @@ impl Line {
     fn has_to_say(&self, depth: usize, open_loop: bool) -> bool {
         self.dialogue.in_flight() < depth
             && !(open_loop && self.owed.is_empty() && self.again.is_empty())
+            && self.dialogue.is_ready()
             && !self.dialogue.is_over()
     }
 
@@ -434,6 +435,9 @@ impl Handler for Caller {
             self.ledger.account.resumed += u64::from(secured.resumed);
         }
         self.ledger.account.connect.record(took_ns);
+        if let Some(handshake) = self.script.handshake() {
+            return board.send(peer, handshake);
+        }
         self.talk(board, index, now_ns);
     }
 
@@ -444,6 +448,7 @@ impl Handler for Caller {
         let (line, ledger) = (&mut self.lines[index], &mut self.ledger);
         // Replies to messages that were sent together take the same time: they are counted together.
         let mut together: Option<(Flight, u64)> = None;
+        let was_ready = line.dialogue.is_ready();
         let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
             match (heard, &mut together) {
                 (Heard::Answer(flight), Some((first, count))) if first.is_beside(&flight) => *count += 1,
@@ -464,7 +469,18 @@ impl Handler for Caller {
             // It did not serve them, and said so (RFC 9112 section 9.6).
             line.again.extend(line.dialogue.withdraw());
         }
-        if is_over || (self.plan.churn && line.dialogue.in_flight() == 0) {
+        #[cfg(feature = "web")]
+        if line.dialogue.owes_a_pong()
+            && let Some((_, mut outbox)) = board.outbox(from)
+        {
+            line.dialogue.say_pong(|part| outbox.put(part));
+        }
+        if let Some(status) = line.dialogue.refused() {
+            self.fatal.get_or_insert_with(|| {
+                format!("{} does not become a WebSocket: it answers with status {status}", self.plan.name())
+            });
+        }
+        if is_over || (self.plan.churn && was_ready && line.dialogue.in_flight() == 0) {
             return match self.plan.target {
                 Endpoint::Tls(..) => board.finish(from), // without a close_notify, we would have been cut off
                 _ => board.close(from),

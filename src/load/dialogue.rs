@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 #[cfg(feature = "web")]
 use super::http::{Answers, Event};
 use super::script::{Expected, HEAD_BYTES, Numbered, Other, Rendered, Script};
+#[cfg(feature = "web")]
+use super::websocket::{self, Frames};
 use crate::protocol::{Framing, Protocol, Step};
 
 /// A message that is on its way. Times are in nanoseconds since the run began.
@@ -85,6 +87,20 @@ pub struct Dialogue {
     /// Only where HTTP is spoken.
     #[cfg(feature = "web")]
     http: Option<Box<Hearing>>,
+    /// Only where WebSocket is spoken.
+    #[cfg(feature = "web")]
+    socket: Option<Box<Framed>>,
+}
+
+/// The message that is coming in, over WebSocket.
+#[cfg(feature = "web")]
+#[derive(Default)]
+struct Framed {
+    frames: Frames,
+    at: usize,
+    wrong: bool,
+    /// The status of a server that does not shake hands.
+    refused: Option<u16>,
 }
 
 /// The answer that is coming in, over HTTP.
@@ -138,6 +154,8 @@ impl Dialogue {
             protocol: Protocol::new(framing, 1 << 30),
             #[cfg(feature = "web")]
             http: (framing == Framing::Http).then(Box::default),
+            #[cfg(feature = "web")]
+            socket: (framing == Framing::WebSocket).then(Box::default),
         }
     }
 
@@ -165,6 +183,11 @@ impl Dialogue {
         }
         let message = script.message(self.connection, sequence, rendered);
         #[cfg(feature = "web")]
+        if let Some(socket) = &mut self.socket {
+            let mask = ((sequence as u32).wrapping_mul(0x9e37_79b9) | 0x0101_0101).to_be_bytes();
+            return socket.frames.say(message.len(), message.parts(), mask, &mut put);
+        }
+        #[cfg(feature = "web")]
         if !script.ask(message.len(), &mut put) {
             return;
         }
@@ -184,6 +207,10 @@ impl Dialogue {
         #[cfg(feature = "web")]
         if self.http.is_some() {
             return self.hear_answers(script, rendered, bytes, report);
+        }
+        #[cfg(feature = "web")]
+        if self.socket.is_some() {
+            return self.hear_frames(script, rendered, bytes, report);
         }
         let framed = script.framing() != Framing::Raw;
         if script.expects_anything(framed) {
@@ -440,8 +467,96 @@ impl Dialogue {
         }
     }
 
+    /// Over WebSocket, messages come in the order in which they were said.
+    #[cfg(feature = "web")]
+    fn hear_frames(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        bytes: &[u8],
+        mut report: impl FnMut(Heard),
+    ) -> usize {
+        let Some(Framed { frames, at, wrong, refused }) = self.socket.as_deref_mut() else {
+            return bytes.len();
+        };
+        let mut taken = 0;
+        loop {
+            let sequence = self.in_flight.front().map(|front| front.flight.sequence);
+            let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
+            let looks = *script.expected() != Expected::Anything;
+            let event = frames.hear(&bytes[taken..], |part| {
+                let right = expected.as_ref().is_some_and(|expected| {
+                    *at + part.len() <= expected.len() && expected.matching(*at, part) == part.len()
+                });
+                *wrong |= looks && !right;
+                *at += part.len();
+            });
+            match event {
+                websocket::Event::More(count) => return taken + count,
+                websocket::Event::Open(count) => taken += count,
+                websocket::Event::Message(count) => {
+                    taken += count;
+                    let short = looks && expected.is_some_and(|expected| *at != expected.len());
+                    let right = !(std::mem::take(wrong) || short);
+                    *at = 0;
+                    match self.in_flight.pop_front().map(|sent| sent.flight) {
+                        None => report(Heard::Duplicate),
+                        Some(flight) if right => report(Heard::Answer(flight)),
+                        Some(flight) => report(Heard::Corrupted(Some(flight))),
+                    }
+                }
+                websocket::Event::Refused(status) => {
+                    *refused = Some(status);
+                    return bytes.len();
+                }
+                websocket::Event::Closed => return bytes.len(),
+                websocket::Event::Garbage => {
+                    report(Heard::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// Whether something can be said: the server has agreed to talk, where it has to.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        #[cfg(feature = "web")]
+        if let Some(socket) = &self.socket {
+            return socket.frames.is_open();
+        }
+        true
+    }
+
+    /// The status with which the server has answered the handshake, where it did not agree.
+    pub fn refused(&self) -> Option<u16> {
+        #[cfg(feature = "web")]
+        if let Some(socket) = &self.socket {
+            return socket.refused;
+        }
+        None
+    }
+
+    /// Says what the connection itself owes, and not the run: the answer to a ping.
+    #[cfg(feature = "web")]
+    pub fn say_pong(&mut self, mut put: impl FnMut(&[u8])) {
+        if let Some(socket) = &mut self.socket {
+            socket.frames.say_pong(&mut put);
+        }
+    }
+
+    /// Whether a ping waits for its answer.
+    #[cfg(feature = "web")]
+    pub fn owes_a_pong(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.frames.pong.is_some())
+    }
+
     /// The server has said that nothing comes behind what has come: a new connection is needed.
     pub fn is_over(&self) -> bool {
+        #[cfg(feature = "web")]
+        if let Some(socket) = &self.socket {
+            return socket.frames.is_over();
+        }
         #[cfg(feature = "web")]
         if let Some(hearing) = &self.http {
             return hearing.broken || (hearing.answers.is_last() && !hearing.answers.is_within());
@@ -449,9 +564,14 @@ impl Dialogue {
         false
     }
 
-    /// Messages behind the last answer, which the server has not served: they may be said again.
+    /// Messages behind the last answer, which the server has not served: they may be said again. (Over WebSocket, nobody
+    /// knows whether it has.)
     pub fn withdraw(&mut self) -> impl Iterator<Item = u64> + '_ {
-        self.in_flight.drain(..).map(|sent| sent.flight.due_ns)
+        #[cfg(feature = "web")]
+        let count = if self.http.is_some() { self.in_flight.len() } else { 0 };
+        #[cfg(not(feature = "web"))]
+        let count = 0;
+        self.in_flight.drain(..count).map(|sent| sent.flight.due_ns)
     }
 
     /// A datagram came: a message of its own.
@@ -517,6 +637,9 @@ impl Dialogue {
     /// The answer that the connection's end ends; and whether one was cut off, whose message then counts as short.
     #[cfg(feature = "web")]
     fn end_answers(&mut self) -> (Option<Heard>, bool) {
+        if let Some(socket) = self.socket.as_deref_mut() {
+            return (None, std::mem::take(socket).frames.is_within());
+        }
         let Some(hearing) = self.http.as_deref_mut() else { return (None, false) };
         let Hearing { mut answers, wrong, .. } = std::mem::take(hearing);
         let within = answers.is_within();

@@ -48,4 +48,6 @@ pub mod shape;
 pub mod summary;
 pub mod timeline;
 pub mod verdict;
+#[cfg(feature = "web")]
+pub mod websocket;
 pub mod witness;

@@ -19,8 +19,12 @@ use super::script::{Expected, Said, Script};
 use super::shape::shape;
 use super::timeline::{SLICE_NS, Timeline};
 use super::verdict::{self, Probe};
+#[cfg(feature = "web")]
+use super::websocket;
 use super::witness::{self, ServerSource, Testimony, Witness};
 use crate::endpoint::Endpoint;
+#[cfg(feature = "web")]
+use crate::protocol::Framing;
 
 /// How often the machine is sampled and the observer told.
 const TICK: Duration = Duration::from_millis(100);
@@ -123,6 +127,9 @@ pub fn run(
     let script = Script::new(plan.seed, plan.target.framing(), plan.said.clone(), plan.expected.clone());
     #[cfg(feature = "web")]
     let script = match &plan.asked {
+        Some(asked) if plan.target.framing() == Framing::WebSocket => {
+            script.shaking_hands(websocket::handshake(&asked.path, &asked.host, &asked.fields))
+        }
         Some(asked) => script.asking(asked.clone(), plan.churn),
         None => script,
     };
@@ -470,7 +477,8 @@ fn figures(plan: &Plan) -> PlanFigures {
     };
     #[cfg(feature = "web")]
     let (method, has_body) = match &plan.asked {
-        Some(asked) => (Some(asked.method.clone()), asked.has_body),
+        Some(asked) if plan.target.framing() == Framing::Http => (Some(asked.method.clone()), asked.has_body),
+        Some(_) => (None, true),
         None => (None, true),
     };
     #[cfg(not(feature = "web"))]

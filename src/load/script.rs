@@ -149,6 +149,9 @@ pub struct Script {
     /// Messages are bodies of this, or it is all there is to them.
     #[cfg(feature = "web")]
     asked: Option<(Asked, Vec<u8>)>,
+    /// Said first on each connection, and answered before anything else is.
+    #[cfg(feature = "web")]
+    handshake: Option<Vec<u8>>,
 }
 
 /// What tells a numbered message from the others: kept from when it is said to when its reply comes, so that it
@@ -204,7 +207,26 @@ impl Script {
             numbered,
             #[cfg(feature = "web")]
             asked: None,
+            #[cfg(feature = "web")]
+            handshake: None,
         }
+    }
+
+    /// Over WebSocket: what each connection begins with.
+    #[cfg(feature = "web")]
+    pub fn shaking_hands(mut self, handshake: Vec<u8>) -> Script {
+        self.handshake = Some(handshake);
+        self.numbered = false; // messages come in order, and are not searched for
+        self
+    }
+
+    /// What a connection begins with.
+    pub fn handshake(&self) -> Option<&[u8]> {
+        #[cfg(feature = "web")]
+        if let Some(handshake) = &self.handshake {
+            return Some(handshake);
+        }
+        None
     }
 
     /// Over HTTP: what is asked. `last`: each on a connection of its own.
