@@ -157,6 +157,46 @@ pub(super) fn kind(name: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Where the kernel has no openat2, the other way finds the same, and no more.
+    #[test]
+    fn both_ways_to_a_file_stay_below_the_root() {
+        use std::os::unix::fs::symlink;
+        let base = std::env::temp_dir().join(format!("switchboard-files-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        fs::create_dir_all(base.join("www/sub")).expect("it is ours");
+        for (name, text) in [("secret", "no"), ("www/a", "a"), ("www/sub/b", "b")] {
+            fs::write(base.join(name), text).expect("it is ours");
+        }
+        for (to, from) in [
+            ("sub/b", "within"),
+            ("../secret", "out"),
+            ("/etc", "absolute"),
+            ("nowhere", "dangling"),
+            ("loop", "loop"),
+            ("sub/../../secret", "round"),
+        ] {
+            symlink(to, base.join("www").join(from)).expect("it is ours");
+        }
+        let root = Root::open(&base.join("www")).expect("it is a directory");
+        let read = |opened: io::Result<OwnedFd>| io::read_to_string(File::from(opened.ok()?)).ok();
+        for (path, text) in [
+            ("a", Some("a")),
+            ("sub/b", Some("b")),
+            ("within", Some("b")),
+            ("out", None),
+            ("absolute/passwd", None),
+            ("dangling", None),
+            ("loop", None),
+            ("round", None),
+            ("nothing", None),
+            ("a/b", None),
+        ] {
+            assert_eq!(read(root.open_below(path)).as_deref(), text, "{path}");
+            assert_eq!(read(root.open_compared(path)).as_deref(), text, "{path}, compared");
+        }
+        fs::remove_dir_all(&base).expect("it is ours");
+    }
+
     #[test]
     fn a_coding_is_taken_where_it_is_named_with_a_weight() {
         for (value, taken) in [
