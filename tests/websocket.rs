@@ -184,6 +184,32 @@ fn a_stop_closes_with_going_away() {
 }
 
 #[test]
+fn a_stop_does_not_send_everybody_away_at_once() {
+    const CLIENTS: usize = 300;
+    need_descriptors(CLIENTS as u64 + 100);
+    let server = Server::start(&["serve", "echo", "--listen", WS]);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| call(&server)).collect();
+    // They are served until it is their turn: what had come is answered in any case.
+    server.pause();
+    for client in &mut clients {
+        client.say(frame(0x81, b"before"));
+    }
+    let begun = Instant::now();
+    server.signal(Signal::SIGTERM);
+    server.go_on();
+    for client in &mut clients {
+        client.hear([&[0x81, 6][..], b"before"].concat());
+    }
+    for client in &mut clients {
+        hear_close(client, 1001);
+    }
+    // Ten in each hundredth of a second; timers are never early.
+    assert!(begun.elapsed() >= Duration::from_millis(290), "after {:?}", begun.elapsed());
+    drop(clients);
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
 fn a_service_that_speaks_first_waits_for_the_handshake() {
     let server = Server::start(&["serve", "source", "--listen", WS]);
     let mut socket = tungstenite(&server);

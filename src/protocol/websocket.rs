@@ -50,7 +50,9 @@ pub struct WebSocket {
     /// The last ping that has not been answered.
     ping: Option<Box<[u8]>>,
     /// We have pinged, and heard nothing since.
-    pub(super) is_asked: bool,
+    is_asked: bool,
+    /// It is to be closed soon, because the server stops.
+    pub is_leaving: bool,
     closed: bool,
 }
 
@@ -90,7 +92,14 @@ const NOT_TEXT: Violation = Violation::WebSocket { code: code::NOT_TEXT, problem
 impl WebSocket {
     /// Behind the handshake. Messages have at most so many bytes.
     pub fn new(message_bytes_max: u32) -> WebSocket {
-        WebSocket { message_bytes_max, begun: None, ping: None, is_asked: false, closed: false }
+        WebSocket {
+            message_bytes_max,
+            begun: None,
+            ping: None,
+            is_asked: false,
+            is_leaving: false,
+            closed: false,
+        }
     }
 
     /// What `bytes` begin with. A message is unmasked into `room`; what is to be said at once goes to `sink`.

@@ -134,9 +134,11 @@ pub trait Handler: Sized {
         false
     }
 
-    /// The reactor comes to its end, and all that had come from the peer has been served: it is to be finished.
-    fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+    /// The reactor comes to its end, and all that had come from the peer has been served: it is to be finished. Whoever
+    /// says false does that later, and the peer is served until then.
+    fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) -> bool {
         board.finish_because(peer, CloseReason::Drained);
+        true
     }
 
     /// A datagram came to the datagram socket with this index. It may be empty.

@@ -463,7 +463,13 @@ impl<H: Handler> Reactor<H> {
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
-                handler.on_stop(board, peer);
+                if !handler.on_stop(board, peer) {
+                    let connection = &mut board.connections[peer.slot as usize];
+                    match connection.peer_finished {
+                        true => board.finish_because(peer, CloseReason::Drained),
+                        false => connection.reading = Half::Open,
+                    }
+                }
             } else if connection.reason == CloseReason::Truncated {
                 board.finish_because(peer, CloseReason::Truncated); // the rest is no message
             } else {

@@ -269,6 +269,8 @@ impl<S: Service> Running<S> {
     /// done in time, or at the second signal, is cut off.
     fn stop(mut self, outside: &mut Outside) -> io::Result<()> {
         outside.stopping();
+        #[cfg(feature = "web")]
+        self.reactor.handler().set_leave_within(self.drain_for / 2);
         self.reactor.drain();
         log::info!("stopping: {} connections to finish", self.connections());
         self.until_empty(outside)?;

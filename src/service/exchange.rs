@@ -5,6 +5,8 @@
 //!
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
+#[cfg(feature = "web")]
+use std::collections::VecDeque;
 use std::io;
 #[cfg(feature = "web")]
 use std::mem;
@@ -44,7 +46,24 @@ pub struct Exchange<S> {
     /// How many records of the log were dropped, for who asks for the metrics.
     #[cfg(feature = "web")]
     records_dropped: fn() -> u64,
+    /// WebSockets that are to be closed because the server stops, and the time for that.
+    #[cfg(feature = "web")]
+    leaving: VecDeque<Peer>,
+    #[cfg(feature = "web")]
+    leave_within: Duration,
 }
+
+/// Timers with this scope are the exchange's own, and no service's.
+#[cfg(feature = "web")]
+const OWN_SCOPE: u64 = u64::MAX;
+
+/// WebSockets are closed in groups, so often ...
+#[cfg(feature = "web")]
+const LEAVE_EVERY: Duration = Duration::from_millis(10);
+
+/// ... and of at least so many: 1,000 a second can come back to whoever takes our place.
+#[cfg(feature = "web")]
+const LEAVE_TOGETHER_MIN: usize = 10;
 
 /// What is spoken at a listener or a datagram socket, and with whom.
 #[derive(Debug, Default)]
@@ -129,6 +148,38 @@ impl<S: Service> Exchange<S> {
             body: Vec::new(),
             #[cfg(feature = "web")]
             records_dropped: || 0,
+            #[cfg(feature = "web")]
+            leaving: VecDeque::new(),
+            #[cfg(feature = "web")]
+            leave_within: Duration::from_secs(5),
+        }
+    }
+
+    /// The time in which WebSockets are closed when the server stops, where there are many of them: clients come back at
+    /// once when they are told to go, and are not to do so all together.
+    #[cfg(feature = "web")]
+    pub fn set_leave_within(&mut self, time: Duration) {
+        self.leave_within = time;
+    }
+
+    /// Closes the next group of those that are to leave.
+    #[cfg(feature = "web")]
+    fn close_some(&mut self, board: &mut Board<Stream, Conversation>) {
+        let groups = (self.leave_within.as_nanos() / LEAVE_EVERY.as_nanos()).max(1);
+        let count =
+            (self.leaving.len() / usize::try_from(groups).unwrap_or(usize::MAX) + 1).max(LEAVE_TOGETHER_MIN);
+        for peer in self.leaving.drain(..count.min(self.leaving.len())) {
+            if let Some((Conversation { protocol: Protocol::WebSocket(socket), .. }, mut outbox)) =
+                board.outbox(peer)
+            {
+                socket.close(websocket::code::GOING_AWAY, "the server stops", &mut outbox);
+            }
+            board.finish_because(peer, CloseReason::Drained);
+        }
+        // What is left has as much less time.
+        self.leave_within = self.leave_within.saturating_sub(LEAVE_EVERY);
+        if !self.leaving.is_empty() {
+            board.set_timer(LEAVE_EVERY, u128::from(OWN_SCOPE) << 64);
         }
     }
 
@@ -548,13 +599,18 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     #[cfg(feature = "web")]
-    fn on_stop(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
-        if let Some((Conversation { protocol: Protocol::WebSocket(socket), .. }, mut outbox)) =
-            board.outbox(peer)
-        {
-            socket.close(websocket::code::GOING_AWAY, "the server stops", &mut outbox);
+    fn on_stop(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) -> bool {
+        let Some(Conversation { protocol: Protocol::WebSocket(socket), .. }) = board.state(peer) else {
+            board.finish_because(peer, CloseReason::Drained);
+            return true;
+        };
+        if !mem::replace(&mut socket.is_leaving, true) {
+            self.leaving.push_back(peer);
+            if self.leaving.len() == 1 {
+                board.set_timer(Duration::ZERO, u128::from(OWN_SCOPE) << 64);
+            }
         }
-        board.finish_because(peer, CloseReason::Drained);
+        false
     }
 
     fn on_overdue(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) {
@@ -591,6 +647,10 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, key: u128) {
+        #[cfg(feature = "web")]
+        if (key >> 64) as u64 == OWN_SCOPE {
+            return self.close_some(board);
+        }
         let mut switchboard = Switchboard::new(board);
         switchboard.scope = (key >> 64) as u64;
         self.service.on_timer(&mut switchboard, key as u64);
