@@ -170,6 +170,32 @@ fn who_is_silent_is_asked_and_who_does_not_answer_is_closed() {
 }
 
 #[test]
+fn an_http_listener_has_both() {
+    let server = Server::start(&["serve", "echo", "--listen", "http://127.0.0.1:0"]);
+    let mut client = server.call();
+    assert_eq!(client.post("/", b"by request").text(), "by request");
+    let answer = shake_hands(&mut client, "Origin: https://evil.example\r\n");
+    assert_eq!(answer.status, 403);
+    assert_eq!(shake_hands(&mut client, "Origin: http://localhost\r\n").status, 101);
+    client.say(frame(0x82, b"by message"));
+    client.hear([&[0x82, 10][..], b"by message"].concat());
+
+    let source = Server::start(&["serve", "source", "--listen", "http://127.0.0.1:0"]);
+    let mut socket = source.call();
+    assert_eq!(shake_hands(&mut socket, "").status, 101);
+    socket.hear([0x81, 126]);
+
+    // The service of files takes none: the request is one for a file.
+    let directory = Directory::new();
+    std::fs::write(directory.path("index.html"), "a file").expect("it is ours");
+    let root = directory.path("");
+    let root = root.to_str().expect("it is text");
+    let web = Server::start(&["serve", "web", "--root", root, "--listen", "http://127.0.0.1:0"]);
+    let answer = shake_hands(&mut web.call(), "");
+    assert_eq!((answer.status, answer.text()), (200, "a file"));
+}
+
+#[test]
 fn a_stop_closes_with_going_away() {
     let server = Server::start(&["serve", "echo", "--listen", WS]);
     let (mut client, mut by_hand) = (tungstenite(&server), call(&server));

@@ -86,7 +86,7 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) metrics: bool,
 
-    /// ws:// and wss://: let pages of this origin in, as https://example.com, beside those of our own host; may be
+    /// WebSocket: let pages of this origin in, as https://example.com, beside those of our own host; may be
     /// repeated. * lets in all.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "ORIGIN")]

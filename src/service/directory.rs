@@ -162,6 +162,18 @@ impl Service for Directory {
         with!(self, entry, board, |service| service.on_request(board, from, request));
     }
 
+    #[cfg(feature = "web")]
+    fn takes_websocket(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) -> bool {
+        let Some(entry) = self.of(board, from) else { return false };
+        with!(self, entry, board, |service| service.takes_websocket(board, from, request))
+    }
+
+    #[cfg(feature = "web")]
+    fn on_upgrade(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        let Some(entry) = self.of(board, peer) else { return };
+        with!(self, entry, board, |service| service.on_upgrade(board, peer));
+    }
+
     fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
         let entry = self.sockets[from.socket];
         with!(self, entry, board, |service| service.on_datagram(board, from, bytes));

@@ -285,7 +285,19 @@ impl<S: Service> Exchange<S> {
         }
     }
 
-    /// A request where WebSockets are served.
+    /// A request that asks for a WebSocket, of a service that takes them.
+    #[cfg(feature = "web")]
+    fn is_to_upgrade(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        request: &http::Request<'_>,
+    ) -> bool {
+        request.lists("upgrade", "websocket")
+            && self.service.takes_websocket(&mut Switchboard::new(board), from, request)
+    }
+
+    /// A request for a WebSocket.
     #[cfg(feature = "web")]
     fn upgrade(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, request: &http::Request<'_>) {
         let Some(conversation) = board.state(from) else { return };
@@ -312,7 +324,7 @@ impl<S: Service> Exchange<S> {
             outbox.put(part.as_bytes());
         }
         conversation.protocol = Protocol::WebSocket(Box::new(WebSocket::new(message_bytes_max)));
-        self.service.on_open(&mut Switchboard::new(board), from);
+        self.service.on_upgrade(&mut Switchboard::new(board), from);
     }
 
     /// Where WebSockets are served, the service hears of a peer when it has become one.
@@ -371,7 +383,7 @@ impl<S: Service> Exchange<S> {
             };
             if metrics && self.on_status(board, from, &request) {
                 // It has been answered.
-            } else if framing == Framing::WebSocket {
+            } else if framing == Framing::WebSocket || self.is_to_upgrade(board, from, &request) {
                 self.upgrade(board, from, &request);
             } else {
                 self.service.on_request(&mut Switchboard::new(board), from, &request);

@@ -56,6 +56,19 @@ pub trait Service {
         self.on_message(board, from, Message::from_bytes(request.body));
     }
 
+    /// A client of an `http://` listener asks to become a WebSocket, with this request. Whoever says false has it served
+    /// as any other.
+    #[cfg(feature = "web")]
+    fn takes_websocket(&mut self, _board: &mut Switchboard<'_>, _from: Peer, _request: &Request<'_>) -> bool {
+        true
+    }
+
+    /// It has become one: its messages come, and it can be spoken to at any time.
+    #[cfg(feature = "web")]
+    fn on_upgrade(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        self.on_open(board, peer);
+    }
+
     /// A datagram came. It may be empty.
     fn on_datagram(&mut self, _board: &mut Switchboard<'_>, _from: Origin, _bytes: &[u8]) {}
 

@@ -244,6 +244,11 @@ impl Service for Web {
         }
     }
 
+    /// A file is no conversation.
+    fn takes_websocket(&mut self, _board: &mut Switchboard<'_>, _from: Peer, _request: &Request<'_>) -> bool {
+        false
+    }
+
     /// Whoever does not speak HTTP can't ask for anything.
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, _message: Message<'_>) {
         if board.framing(from) != Some(Framing::Http) {
