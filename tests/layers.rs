@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/load",
         &["endpoint", "protocol", "reactor", "server", "service", "transport"],
-        &["base64", "hdrhistogram", "httparse", "log", "mio", "nix", "serde", "serde_json"],
+        &["base64", "hdrhistogram", "httparse", "log", "mio", "nix", "serde", "serde_json", "tungstenite"],
     ),
     (
         "src/cli",
