@@ -58,22 +58,26 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(if access { level.max(LevelFilter::Info) } else { level });
 }
 
-/// Has what is logged with the target `access` be written to the end of this file, and nothing but its text, whatever the
-/// level. Called again, as after the file was renamed, it opens it anew.
+/// The file of an access log, to be appended to.
 ///
 /// # Errors
 /// Where it can't be opened.
-pub fn set_access_log(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let Some(logger) = LOGGER.get() else { return Ok(()) };
+pub fn open_access_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Has what is logged with the target `access` be written to this file from now on, and nothing but its text, whatever the
+/// level. A queue that is full costs this record like any other: then the file that was there goes on.
+pub fn set_access_log(file: File) {
+    let Some(logger) = LOGGER.get() else { return };
     let queue = logger.queue.get_or_init(start_writing);
     if queue.try_send(Entry::AccessTo(file)).is_err() {
         DROPPED.fetch_add(1, Ordering::Relaxed);
-        return Err(io::Error::other("the log is full"));
+        log::error!("the log is full: the access log stays where it is");
+        return;
     }
     ACCESS.store(true, Ordering::Relaxed);
     log::set_max_level(log::max_level().max(LevelFilter::Info));
-    Ok(())
 }
 
 /// The target of the access log.

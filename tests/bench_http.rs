@@ -99,6 +99,30 @@ fn a_server_that_ends_its_connections_and_says_so_loses_nothing() {
     let old = crooked(|_| ("HTTP/1.0 200 OK\r\n\r\nall that comes".into(), true));
     let outcome = Bench::of(&old, "").and(&["--expect", "all that comes"]).run();
     assert!(outcome.ends_with(0).replies > 10);
+    for wrong in ["all that come", "all that comes, and more"] {
+        let failures = Bench::of(&old, "").and(&["--expect", wrong]).run().ends_with(1).failures;
+        assert!(failures.corrupted > 0 && failures.corrupted == failures.total(), "{wrong}: {failures:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_given_up_is_not_taken_for_the_next_one() {
+    let url = crooked(|number| {
+        if number == 3 {
+            thread::sleep(std::time::Duration::from_millis(300));
+        }
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".into(), false)
+    });
+    for (depth, words) in [(1, "--rate 15"), (2, "--depth 2")] {
+        let outcome = Bench::of(&url, &format!("--connections 1 --timeout 100ms {words}")).run();
+        let (failures, connected) = (outcome.report().failures, outcome.report().connected);
+        assert!(failures.timed_out > 0 && failures.timed_out == failures.total(), "{words}: {failures:?}");
+        // Each connection gives up what it has in flight, at most, and is then replaced.
+        assert!(
+            connected > 1 && connected * depth >= failures.timed_out,
+            "{words}: {connected}, {failures:?}"
+        );
+    }
 }
 
 #[test]

@@ -304,6 +304,12 @@ fn what_needs_http_says_so() {
     };
     let said = wrong(&["echo", "--listen", TCP, "--metrics"]);
     assert!(said.contains("--metrics is for http://, https://"), "{said}");
+    for option in ["--root=/tmp", "--listing", "--access-log=/tmp/access.log"] {
+        let said = wrong(&["echo", option]);
+        assert!(said.contains("is for the service web, which nobody asks for"), "{said}");
+    }
+    let said = wrong(&["web", "--root", "/tmp", "--access-log", "/no/such/log", "--listen", HTTP]);
+    assert!(said.contains("--access-log /no/such/log: cannot open it: No such file"), "{said}");
     let said = wrong(&["web", "--listen", HTTP]);
     assert!(said.contains("--root DIR"), "{said}");
     let said = wrong(&["web", "--root", "/no/such", "--listen", HTTP]);

@@ -357,6 +357,15 @@ fn a_file_of_settings_has_sites_and_a_reload_changes_them() {
     server.signal(Signal::SIGHUP);
     server.logs("not reloaded");
     assert_eq!(server.call().get("/").text(), INDEX);
+    // What can fail comes first: a log that can't be opened leaves the listener as it is, too.
+    let wrong = format!(
+        "access-log = \"/no/such/log\"\n[[listener]]\nurl = \"{HTTP}\"\nservice = \"web\"\nroot = {:?}\n",
+        directory.path("www").to_str().expect("it is text")
+    );
+    fs::write(&config, wrong).expect("it is ours");
+    server.signal(Signal::SIGHUP);
+    server.logs("not reloaded, everything stays as it is: --access-log /no/such/log");
+    assert_eq!(server.call().get("/sub/").status, 200, "it is still listed");
 }
 
 #[test]

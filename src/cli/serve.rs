@@ -3,6 +3,7 @@
 //! SIGHUP reads everything anew, the file and whatever else is named, and changes what is different: what is wrong
 //! changes nothing, and nobody is dropped whom the new settings allow.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(super) struct Options {
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
     /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
-    /// tcp+lines://HOST:PORT; port 0 picks a free one. [default: tcp://127.0.0.1:8080; web: http://127.0.0.1:8080]
+    /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(super) listen: Vec<Endpoint>,
 
@@ -262,6 +263,21 @@ impl Options {
         false
     }
 
+    /// The options that are given, and that mean something to the service web alone.
+    pub(super) fn only_for_web(&self) -> Option<&'static str> {
+        #[cfg(feature = "web")]
+        {
+            let given = [
+                ("--root", self.root.is_some()),
+                ("--listing", self.listing),
+                ("--access-log", self.access_log.is_some()),
+            ];
+            given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+        }
+        #[cfg(not(feature = "web"))]
+        None
+    }
+
     /// The options that are given, and that mean something to http:// and https:// listeners alone.
     pub(super) fn only_for_http(&self) -> Vec<&'static str> {
         #[cfg(feature = "web")]
@@ -280,7 +296,7 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     // What is to be logged is known when all has been read; what is worth a word until then is said.
     crate::logging::start(LevelFilter::Info).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
-    set_log(&settings)?;
+    set_log(&settings, access_log(&settings)?);
     // One service for all is compiled into the loop; with a file, there may be others after a reload.
     match settings.listeners[0].which.clone() {
         _ if settings.from_file => serve(Directory::default(), settings, line),
@@ -293,15 +309,21 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     }
 }
 
+/// The access log's file. Apart from [`set_log`], because it can fail, and what can fail comes before what changes something.
+fn access_log(settings: &Settings) -> Result<Option<File>, Failure> {
+    let Some(path) = &settings.access_log else { return Ok(None) };
+    let opened = crate::logging::open_access_log(path);
+    opened
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("--access-log {}: cannot open it: {error}", path.display())))
+}
+
 /// What is logged, and where.
-fn set_log(settings: &Settings) -> Result<(), Failure> {
+fn set_log(settings: &Settings, access_log: Option<File>) {
     crate::logging::set_level(settings.log_level);
-    if let Some(path) = &settings.access_log {
-        crate::logging::set_access_log(path).map_err(|error| {
-            Failure::Runtime(format!("--access-log {}: cannot open it: {error}", path.display()))
-        })?;
+    if let Some(file) = access_log {
+        crate::logging::set_access_log(file);
     }
-    Ok(())
 }
 
 /// Which service a listener has.
@@ -361,11 +383,12 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     drop(inherited);
     let reload = |running: &mut Running<_>| {
         let outcome = Settings::read(line).and_then(|settings| {
+            let access_log = access_log(&settings)?;
             let places = open.iter().map(|(_, wanted)| wanted.place.endpoint.clone()).collect();
             let what = change(running, &mut open, settings.listeners_at(places)).map_err(failed)?;
             running.set_limits(limits(&settings));
             running.set_drain_for(settings.drain_for);
-            set_log(&settings)?;
+            set_log(&settings, access_log);
             Ok(what)
         });
         match outcome {

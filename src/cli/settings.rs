@@ -133,6 +133,13 @@ impl Settings {
         {
             return Err(at(nobody_is_asked(option)));
         }
+        if !listeners.iter().any(|listener| listener.which.name() == "web")
+            && let Some(option) = process.only_for_web()
+        {
+            return Err(at(Failure::Usage(format!(
+                "{option} is for the service web, which nobody asks for: write serve web, or leave it out"
+            ))));
+        }
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(

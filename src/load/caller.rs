@@ -373,7 +373,11 @@ impl Caller {
             });
             match self.lines[index].peer {
                 // There is one message per connection: it is done with.
-                Some(peer) if missed_some && self.plan.churn => board.close(peer),
+                Some(peer) if missed_some && (self.plan.churn || self.lines[index].dialogue.is_over()) => {
+                    let line = &mut self.lines[index];
+                    line.again.extend(line.dialogue.withdraw());
+                    board.close(peer);
+                }
                 _ if missed_some => self.talk(board, index, now_ns),
                 _ => {}
             }
@@ -526,7 +530,9 @@ impl Handler for Caller {
             self.ledger.tally.failures += 1;
         }
         let ledger = &mut self.ledger;
-        if let Some(heard) = self.lines[index].dialogue.end(|missed| ledger.miss(missed)) {
+        let dialogue = &mut self.lines[index].dialogue;
+        let ended = dialogue.end(&self.script, &mut self.rendered, |missed| ledger.miss(missed));
+        if let Some(heard) = ended {
             ledger.hear(heard, now_ns);
         }
         if own && renews {

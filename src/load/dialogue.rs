@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 
 #[cfg(feature = "web")]
 use super::http::{Answers, Event};
+#[cfg(feature = "web")]
+use super::script::Pieces;
 use super::script::{Expected, HEAD_BYTES, Numbered, Other, Rendered, Script};
 #[cfg(feature = "web")]
 use super::websocket::{self, Frames};
@@ -92,13 +94,38 @@ pub struct Dialogue {
     socket: Option<Box<Framed>>,
 }
 
+/// A body that comes in pieces, beside the one that is expected.
+#[cfg(feature = "web")]
+#[derive(Default)]
+struct Compared {
+    /// So much of it has come.
+    at: usize,
+    wrong: bool,
+}
+
+#[cfg(feature = "web")]
+impl Compared {
+    fn take(&mut self, part: &[u8], expected: Option<&Pieces<'_>>) {
+        let right = expected.is_some_and(|expected| {
+            self.at + part.len() <= expected.len() && expected.matching(self.at, part) == part.len()
+        });
+        self.wrong |= !right;
+        self.at += part.len();
+    }
+
+    /// It is whole: whether it was right. The next one begins.
+    fn conclude(&mut self, expected: Option<&Pieces<'_>>) -> bool {
+        let Compared { at, wrong } = std::mem::take(self);
+        !wrong && expected.is_some_and(|expected| at == expected.len())
+    }
+}
+
 /// The message that is coming in, over WebSocket.
 #[cfg(feature = "web")]
 #[derive(Default)]
 struct Framed {
     frames: Frames,
-    at: usize,
-    wrong: bool,
+    body: Compared,
     /// The status of a server that does not shake hands.
     refused: Option<u16>,
 }
@@ -108,9 +135,7 @@ struct Framed {
 #[derive(Default)]
 struct Hearing {
     answers: Answers,
-    /// So much of its body has come, and has been right so far.
-    at: usize,
-    wrong: bool,
+    body: Compared,
     /// What came was no answer: nothing more can be told.
     broken: bool,
 }
@@ -422,16 +447,12 @@ impl Dialogue {
         let Some(hearing) = self.http.as_deref_mut() else { return bytes.len() };
         let mut taken = 0;
         while taken < bytes.len() && !hearing.broken {
-            let Hearing { answers, at, wrong, broken } = &mut *hearing;
+            let Hearing { answers, body, broken } = &mut *hearing;
             let sequence = self.in_flight.front().map(|front| front.flight.sequence);
             let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
             let looks = *script.expected() != Expected::Anything;
             let event = answers.hear(&bytes[taken..], script.wants_no_body(), |part| {
-                let right = expected.as_ref().is_some_and(|expected| {
-                    *at + part.len() <= expected.len() && expected.matching(*at, part) == part.len()
-                });
-                *wrong |= looks && !right;
-                *at += part.len();
+                body.take(part, expected.as_ref());
             });
             let (count, status) = match event {
                 Event::More(count) => {
@@ -447,10 +468,7 @@ impl Dialogue {
                 }
             };
             taken += count;
-            let short =
-                looks && !script.wants_no_body() && expected.is_some_and(|expected| *at != expected.len());
-            let right = !(std::mem::take(wrong) || short);
-            *at = 0;
+            let right = body.conclude(expected.as_ref()) || !looks || script.wants_no_body();
             match self.in_flight.pop_front().map(|sent| sent.flight) {
                 None => {
                     *broken = true; // nobody has asked
@@ -476,7 +494,7 @@ impl Dialogue {
         bytes: &[u8],
         mut report: impl FnMut(Heard),
     ) -> usize {
-        let Some(Framed { frames, at, wrong, refused }) = self.socket.as_deref_mut() else {
+        let Some(Framed { frames, body, refused }) = self.socket.as_deref_mut() else {
             return bytes.len();
         };
         let mut taken = 0;
@@ -484,21 +502,13 @@ impl Dialogue {
             let sequence = self.in_flight.front().map(|front| front.flight.sequence);
             let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
             let looks = *script.expected() != Expected::Anything;
-            let event = frames.hear(&bytes[taken..], |part| {
-                let right = expected.as_ref().is_some_and(|expected| {
-                    *at + part.len() <= expected.len() && expected.matching(*at, part) == part.len()
-                });
-                *wrong |= looks && !right;
-                *at += part.len();
-            });
+            let event = frames.hear(&bytes[taken..], |part| body.take(part, expected.as_ref()));
             match event {
                 websocket::Event::More(count) => return taken + count,
                 websocket::Event::Open(count) => taken += count,
                 websocket::Event::Message(count) => {
                     taken += count;
-                    let short = looks && expected.is_some_and(|expected| *at != expected.len());
-                    let right = !(std::mem::take(wrong) || short);
-                    *at = 0;
+                    let right = body.conclude(expected.as_ref()) || !looks;
                     match self.in_flight.pop_front().map(|sent| sent.flight) {
                         None => report(Heard::Duplicate),
                         Some(flight) if right => report(Heard::Answer(flight)),
@@ -564,6 +574,20 @@ impl Dialogue {
         false
     }
 
+    /// A reply that is given up may yet come. Where replies don't say which they are, it would be taken for the next one's:
+    /// so nothing more is heard on this connection.
+    fn lose_step(&mut self) {
+        #[cfg(feature = "web")]
+        {
+            if let Some(hearing) = &mut self.http {
+                hearing.broken = true;
+            }
+            if let Some(socket) = &mut self.socket {
+                socket.frames.abandon();
+            }
+        }
+    }
+
     /// Messages behind the last answer, which the server has not served: they may be said again. (Over WebSocket, nobody
     /// knows whether it has.)
     pub fn withdraw(&mut self) -> impl Iterator<Item = u64> + '_ {
@@ -610,6 +634,7 @@ impl Dialogue {
                 self.given_up.pop_front();
             }
             self.given_up.push_back(flight.sequence);
+            self.lose_step();
             report(if flight.sequence < self.high { Missed::Lost(flight) } else { Missed::TimedOut(flight) });
         }
     }
@@ -617,11 +642,13 @@ impl Dialogue {
     /// The connection has ended. The next one begins anew, with other numbers.
     ///
     /// Where that ends an answer, it is returned.
-    pub fn end(&mut self, mut report: impl FnMut(Missed)) -> Option<Heard> {
-        #[cfg(feature = "web")]
-        let (ended, within) = self.end_answers();
-        #[cfg(not(feature = "web"))]
-        let (ended, within) = (None, false);
+    pub fn end(
+        &mut self,
+        script: &Script,
+        rendered: &mut Rendered,
+        mut report: impl FnMut(Missed),
+    ) -> Option<Heard> {
+        let (ended, within) = self.end_answers(script, rendered);
         let half = self.reading.take().filter(|reading| reading.at > 0);
         for (index, Sent { flight, .. }) in self.in_flight.drain(..).enumerate() {
             match half {
@@ -636,23 +663,30 @@ impl Dialogue {
 
     /// The answer that the connection's end ends; and whether one was cut off, whose message then counts as short.
     #[cfg(feature = "web")]
-    fn end_answers(&mut self) -> (Option<Heard>, bool) {
+    fn end_answers(&mut self, script: &Script, rendered: &mut Rendered) -> (Option<Heard>, bool) {
         if let Some(socket) = self.socket.as_deref_mut() {
             return (None, std::mem::take(socket).frames.is_within());
         }
         let Some(hearing) = self.http.as_deref_mut() else { return (None, false) };
-        let Hearing { mut answers, wrong, .. } = std::mem::take(hearing);
+        let Hearing { mut answers, mut body, .. } = std::mem::take(hearing);
         let within = answers.is_within();
         let ended = answers.end().and_then(|status| {
             let flight = self.in_flight.pop_front()?.flight;
+            let expected = script.reply(self.connection, flight.sequence, rendered);
+            let right = body.conclude(Some(&expected)) || *script.expected() == Expected::Anything;
             Some(match (200..300).contains(&status) {
                 false => Heard::Status(flight, status),
-                true if wrong => Heard::Corrupted(Some(flight)),
-                true => Heard::Answer(flight),
+                true if right => Heard::Answer(flight),
+                true => Heard::Corrupted(Some(flight)),
             })
         });
         let cut_off = within && ended.is_none();
         (ended, cut_off)
+    }
+
+    #[cfg(not(feature = "web"))]
+    fn end_answers(&mut self, _script: &Script, _rendered: &mut Rendered) -> (Option<Heard>, bool) {
+        (None, false)
     }
 }
 
@@ -727,7 +761,7 @@ mod tests {
         if timeout {
             dialogue.give_up(u64::MAX, &mut missed);
         }
-        dialogue.end(&mut missed);
+        dialogue.end(script, &mut rendered, &mut missed);
         account
     }
 

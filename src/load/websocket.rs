@@ -85,6 +85,11 @@ impl Frames {
         self.within
     }
 
+    /// Nothing that comes is heard any more.
+    pub fn abandon(&mut self) {
+        self.is_over = true;
+    }
+
     /// A text message of these parts, in one frame.
     pub fn say<'a>(
         &mut self,

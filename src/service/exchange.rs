@@ -40,7 +40,7 @@ pub struct Exchange<S> {
     refusals: Refusals,
     #[cfg(feature = "web")]
     clock: Clock,
-    /// The body of a request that came in chunks, while it is served.
+    /// Room for what is put together to be served: a body that came in chunks, a message without its mask.
     #[cfg(feature = "web")]
     body: Vec<u8>,
     /// How many records of the log were dropped, for who asks for the metrics.

@@ -6,7 +6,7 @@
 //!
 //! - [`exchange`]: how bytes become calls of a service;
 //! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each;
-//! - `web`: files (feature `web`);
+//! - `web`: files; `upgrade`: how a request makes a WebSocket; `metrics`; `clock` (feature `web`);
 //! - [`directory`]: several of them in one process.
 
 #[cfg(feature = "web")]
