@@ -205,15 +205,21 @@ fn over_websocket_what_is_wrong_has_its_name() {
     assert!(Bench::of(&twice, "--expect hello").run().ends_with(1).failures.duplicated > 0);
     // Servers that speak HTTP alone.
     let plain = crooked(|_| ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into(), false));
-    let ended = run_with(&["bench", &plain.replace("http", "ws"), "--no-self-test"]);
+    let ended = run_with(&["bench", &plain.replace("http", "ws"), "--no-self-test", "--quiet"]);
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.complaint().contains("does not become a WebSocket: it answers with status 200"),
         "{ended:?}"
     );
     let origins = Server::start(&["serve", "echo", "--listen", "ws://127.0.0.1:0"]);
-    let ended =
-        run_with(&["bench", origins.url(), "--no-self-test", "--header", "Origin: http://evil.example"]);
+    let ended = run_with(&[
+        "bench",
+        origins.url(),
+        "--no-self-test",
+        "--quiet",
+        "--header",
+        "Origin: http://evil.example",
+    ]);
     assert!(ended.complaint().contains("status 403"), "{ended:?}");
 }
 
