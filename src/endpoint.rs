@@ -43,6 +43,17 @@ impl Endpoint {
         self
     }
 
+    /// The same where this is spoken; datagrams stay what they are.
+    pub fn with_framing(mut self, new: Framing) -> Endpoint {
+        match &mut self {
+            Endpoint::Tcp(_, framing) | Endpoint::Tls(_, framing, _) | Endpoint::Unix(_, framing) => {
+                *framing = new;
+            }
+            Endpoint::Udp(_) => {}
+        }
+        self
+    }
+
     /// Whether one socket would do for both: they differ in what is spoken alone.
     pub fn same_socket(&self, other: &Endpoint) -> bool {
         match (self, other) {

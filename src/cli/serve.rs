@@ -23,6 +23,8 @@ use crate::server::place::Bound;
 use crate::server::running::{Running, Source as Place};
 use crate::server::succession;
 use crate::service::Service;
+#[cfg(feature = "web")]
+use crate::service::chat::{Chat, Rules as ChatRules, SlowReaders};
 use crate::service::directory::{Directory, Which};
 #[cfg(feature = "web")]
 use crate::service::web::{Site, Web};
@@ -42,9 +44,23 @@ enum ServiceName {
     Discard,
     /// Numbered lines without end, as fast as the peer takes them.
     Source,
+    /// Rooms of people: over lines with any terminal, over HTTP with a page, over WebSocket in JSON.
+    #[cfg(feature = "web")]
+    Chat,
     /// The files below a directory, over HTTP (see --root).
     #[cfg(feature = "web")]
     Web,
+}
+
+#[cfg(feature = "web")]
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SlowReadersName {
+    /// It is closed, when more waits for it than --outbox-bytes-max.
+    Close,
+    /// The oldest of the messages that wait for it, beyond 256, are dropped.
+    DropOldest,
+    /// The newest are.
+    DropNewest,
 }
 
 #[derive(Debug, Args)]
@@ -55,7 +71,7 @@ pub(super) struct Options {
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
     /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
-    /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; web: http://127.0.0.1:8080]
+    /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; chat and web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(super) listen: Vec<Endpoint>,
 
@@ -81,6 +97,22 @@ pub(super) struct Options {
     #[cfg(feature = "web")]
     #[arg(long, value_name = "FILE")]
     pub(super) access_log: Option<PathBuf>,
+
+    /// Chat: what happens to a member that does not read as fast as others speak. It is told how much it has missed.
+    /// [default: drop-oldest]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "POLICY", value_enum)]
+    slow_readers: Option<SlowReadersName>,
+
+    /// Chat: what one member may ask and say: so many messages a second, and so many at once. [default: 10/30]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
+    messages_per_member: Option<Rate>,
+
+    /// Chat: the most rooms at a time. [default: 1000]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rooms_max: Option<u32>,
 
     /// http:// and https://: answer /metrics (for Prometheus) and /healthz there, whatever the service.
     #[cfg(feature = "web")]
@@ -241,6 +273,8 @@ impl Options {
             ServiceName::Discard => Which::Discard,
             ServiceName::Source => Which::Source,
             #[cfg(feature = "web")]
+            ServiceName::Chat => Which::Chat { rules: self.chat_rules() },
+            #[cfg(feature = "web")]
             ServiceName::Web => Which::Web { site: self.site()? },
         })
     }
@@ -254,28 +288,47 @@ impl Options {
         }
     }
 
-    /// Whether requests are what the service is about.
-    pub(super) fn is_web(&self) -> bool {
-        #[cfg(feature = "web")]
-        if let ServiceName::Web = self.service {
-            return true;
+    #[cfg(feature = "web")]
+    fn chat_rules(&self) -> ChatRules {
+        let usual = ChatRules::default();
+        let slow_readers = self.slow_readers.map_or(usual.slow_readers, |policy| match policy {
+            SlowReadersName::Close => SlowReaders::Close,
+            SlowReadersName::DropOldest => SlowReaders::DropOldest,
+            SlowReadersName::DropNewest => SlowReaders::DropNewest,
+        });
+        ChatRules {
+            slow_readers,
+            rate: self.messages_per_member.unwrap_or(usual.rate),
+            rooms_max: self.rooms_max.map_or(usual.rooms_max, |rooms| rooms as usize),
         }
-        false
     }
 
-    /// The options that are given, and that mean something to the service web alone.
-    pub(super) fn only_for_web(&self) -> Option<&'static str> {
+    /// Where it listens where nobody says otherwise.
+    pub(super) fn everyday(&self) -> &'static str {
+        match self.service {
+            #[cfg(feature = "web")]
+            ServiceName::Chat | ServiceName::Web => "http://127.0.0.1:8080",
+            _ => "tcp://127.0.0.1:8080",
+        }
+    }
+
+    /// The options that are given and mean something to one service alone, with that one's name.
+    pub(super) fn only_for_one_service(&self) -> Vec<(&'static str, &'static str)> {
         #[cfg(feature = "web")]
         {
-            let given = [
-                ("--root", self.root.is_some()),
-                ("--listing", self.listing),
-                ("--access-log", self.access_log.is_some()),
+            let options = [
+                (self.root.is_some(), "--root", "web"),
+                (self.listing, "--listing", "web"),
+                (self.access_log.is_some(), "--access-log", "web"),
+                (self.slow_readers.is_some(), "--slow-readers", "chat"),
+                (self.messages_per_member.is_some(), "--messages-per-member", "chat"),
+                (self.rooms_max.is_some(), "--rooms-max", "chat"),
             ];
-            given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+            let given = options.into_iter().filter(|(given, ..)| *given);
+            given.map(|(_, option, service)| (option, service)).collect()
         }
         #[cfg(not(feature = "web"))]
-        None
+        Vec::new()
     }
 
     /// The options that are given, and that mean something to http:// and https:// listeners alone.
@@ -304,6 +357,8 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         Which::Reply { answer } => serve(Reply::new(answer), settings, line),
         Which::Discard => serve(Discard, settings, line),
         Which::Source => serve(Source::default(), settings, line),
+        #[cfg(feature = "web")]
+        Which::Chat { rules } => serve(Chat::new(rules), settings, line),
         #[cfg(feature = "web")]
         Which::Web { site } => serve(Web::new(site), settings, line),
     }
@@ -351,7 +406,7 @@ macro_rules! assign_the_only_one {
 }
 assign_the_only_one!(Echo, Reply, Discard, Source);
 #[cfg(feature = "web")]
-assign_the_only_one!(Web);
+assign_the_only_one!(Chat, Web);
 
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Runtime(error.to_string());

@@ -17,7 +17,6 @@ use super::serve::Options;
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules};
-#[cfg(feature = "web")]
 use crate::protocol::Framing;
 use crate::reactor::Limits;
 use crate::server::place::Place;
@@ -27,9 +26,6 @@ use crate::transport::ListenOptions;
 use crate::transport::tls::SelfSigned;
 use crate::transport::tls::ServerTls;
 
-/// Where it listens where nobody says otherwise.
-const EVERYDAY: &str = "tcp://127.0.0.1:8080";
-const EVERYDAY_WEB: &str = "http://127.0.0.1:8080";
 const BY_DEFAULT: &str = "by default";
 
 /// See the module's text.
@@ -110,6 +106,14 @@ impl Settings {
             {
                 return Err(at(nobody_is_asked(option)));
             }
+            let service = options.which().map_err(Failure::Usage).map_err(at)?.name();
+            if let Some((option, its)) = options
+                .only_for_one_service()
+                .into_iter()
+                .find(|option| option.1 != service && !process.only_for_one_service().contains(option))
+            {
+                return Err(at(for_another(option, its)));
+            }
             for endpoint in options.listen.clone() {
                 listeners.push(wanted(&options, endpoint, &table.place).map_err(at)?);
             }
@@ -133,12 +137,10 @@ impl Settings {
         {
             return Err(at(nobody_is_asked(option)));
         }
-        if !listeners.iter().any(|listener| listener.which.name() == "web")
-            && let Some(option) = process.only_for_web()
-        {
-            return Err(at(Failure::Usage(format!(
-                "{option} is for the service web, which nobody asks for: write serve web, or leave it out"
-            ))));
+        for (option, service) in process.only_for_one_service() {
+            if !listeners.iter().any(|listener| listener.which.name() == service) {
+                return Err(at(for_another(option, service)));
+            }
         }
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
@@ -164,9 +166,10 @@ impl Settings {
     pub(super) fn listeners_at(&self, places: Vec<Endpoint>) -> Vec<Wanted> {
         match &self.listeners[..] {
             [everyday] if everyday.said == BY_DEFAULT && !places.is_empty() => {
-                let at = |endpoint| Wanted {
-                    place: Place { endpoint, ..everyday.place.clone() },
-                    ..everyday.clone()
+                let framing = everyday.place.endpoint.framing();
+                let at = |place: Endpoint| {
+                    let endpoint = place.with_framing(framing);
+                    Wanted { place: Place { endpoint, ..everyday.place.clone() }, ..everyday.clone() }
                 };
                 places.into_iter().map(at).collect()
             }
@@ -211,6 +214,12 @@ fn nobody_is_asked(option: &str) -> Failure {
     ))
 }
 
+fn for_another(option: &str, service: &str) -> Failure {
+    Failure::Usage(format!(
+        "{option} is for the service {service}, which nobody asks for: write serve {service}, or leave it out"
+    ))
+}
+
 fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
     let options =
         command.clone().try_get_matches_from(words).and_then(|matches| Options::from_arg_matches(&matches));
@@ -219,13 +228,29 @@ fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, F
 
 fn places(options: &Options) -> Vec<Endpoint> {
     match options.listen.is_empty() {
-        true if options.is_web() => vec![EVERYDAY_WEB.parse().expect("it is ours, and right")],
-        true => vec![EVERYDAY.parse().expect("it is ours, and right")],
+        true => vec![options.everyday().parse().expect("it is ours, and right")],
         false => options.listen.clone(),
     }
 }
 
+/// What a service speaks at this endpoint.
+fn spoken(endpoint: Endpoint, service: &str) -> Result<Endpoint, Failure> {
+    match (service, &endpoint) {
+        ("web", _) if !serves_requests(&endpoint) => Err(Failure::Usage(format!(
+            "the service web speaks HTTP: listen on http://HOST:PORT instead of {endpoint}"
+        ))),
+        ("chat", Endpoint::Udp(_)) => Err(Failure::Usage(format!(
+            "the service chat is for streams: listen on http://HOST:PORT or tcp://HOST:PORT instead of {endpoint}"
+        ))),
+        // What is said in a chat has an end.
+        ("chat", _) if endpoint.framing() == Framing::Raw => Ok(endpoint.with_framing(Framing::Lines)),
+        _ => Ok(endpoint),
+    }
+}
+
 fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, Failure> {
+    let which = options.which().map_err(Failure::Usage)?;
+    let endpoint = spoken(endpoint, which.name())?;
     let tls = match endpoint {
         Endpoint::Tls(..) => Some(certificate(options, &endpoint)?),
         _ => None,
@@ -252,13 +277,6 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
             unix_mode: options.unix_mode,
         },
     };
-    let which = options.which().map_err(Failure::Usage)?;
-    if options.is_web() && !serves_requests(&place.endpoint) {
-        return Err(Failure::Usage(format!(
-            "the service web speaks HTTP: listen on http://HOST:PORT instead of {}",
-            place.endpoint
-        )));
-    }
     Ok(Wanted { place, which, said: said.into() })
 }
 

@@ -261,6 +261,18 @@ impl Protocol {
         }
     }
 
+    /// Whether what is encoded for this framing can be said now.
+    #[inline]
+    pub fn says(&self, framing: Framing) -> bool {
+        match self {
+            #[cfg(feature = "web")]
+            Protocol::WebSocket(socket) => framing == Framing::WebSocket && !socket.is_closed(),
+            #[cfg(feature = "web")]
+            Protocol::Http(_) => false,
+            protocol => protocol.framing() == framing,
+        }
+    }
+
     /// Appends the message, framed.
     #[inline(always)]
     pub fn encode(&mut self, message: Message<'_>, sink: &mut impl Sink) {
@@ -275,6 +287,40 @@ impl Protocol {
             #[cfg(feature = "web")]
             Protocol::WebSocket(socket) => socket.say(message, sink),
         }
+    }
+}
+
+/// A message as everybody is sent it who speaks this framing: encoded once, however many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    framing: Framing,
+    bytes: Box<[u8]>,
+}
+
+impl Encoded {
+    /// `None` for HTTP, where what is said is an answer to one alone.
+    pub fn new(framing: Framing, message: Message<'_>) -> Option<Encoded> {
+        let mut bytes = Vec::with_capacity(message.bytes().len() + 16);
+        match framing {
+            Framing::Raw => bytes.put(message.bytes()),
+            Framing::Lines => lines::encode(message, &mut bytes),
+            Framing::Prefixed => prefixed::encode(message, &mut bytes),
+            #[cfg(feature = "web")]
+            Framing::Http => return None,
+            #[cfg(feature = "web")]
+            Framing::WebSocket => websocket::encode(message, &mut bytes),
+        }
+        Some(Encoded { framing, bytes: bytes.into() })
+    }
+
+    /// What it is encoded for.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// The message with its framing.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

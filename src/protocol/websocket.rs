@@ -275,12 +275,12 @@ impl WebSocket {
         if self.closed {
             return;
         }
-        let data = match message {
-            Message::Text(_) => Data::Text,
-            Message::Binary(_) => Data::Binary,
-        };
-        put_head(OpCode::Data(data), message.bytes().len(), sink);
-        sink.put(message.bytes());
+        encode(message, sink);
+    }
+
+    /// Whether nothing more is said.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Asks whether the peer is still there; false where it has been asked, and not been heard since.
@@ -302,6 +302,16 @@ impl WebSocket {
         sink.put(&code.to_be_bytes());
         sink.put(reason.as_bytes());
     }
+}
+
+/// Appends a message in one frame: to whomever, it is the same, because what a server sends is not masked.
+pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
+    let data = match message {
+        Message::Text(_) => Data::Text,
+        Message::Binary(_) => Data::Binary,
+    };
+    put_head(OpCode::Data(data), message.bytes().len(), sink);
+    sink.put(message.bytes());
 }
 
 fn put_head(opcode: OpCode, len: usize, sink: &mut impl Sink) {

@@ -23,6 +23,14 @@ pub struct Peer {
     pub(super) generation: u32,
 }
 
+#[cfg(test)]
+impl Peer {
+    /// A name of nobody, for tests of what keeps names.
+    pub(crate) fn of_nobody(slot: u32) -> Peer {
+        Peer { slot, generation: 1 }
+    }
+}
+
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "#{}.{}", self.slot, self.generation)

@@ -12,6 +12,8 @@ use crate::protocol::Message;
 use crate::protocol::http::Request;
 use crate::reactor::{CloseReason, Peer};
 
+#[cfg(feature = "web")]
+use super::chat::{self, Chat};
 use super::discard::Discard;
 use super::echo::Echo;
 use super::reply::Reply;
@@ -34,6 +36,12 @@ pub enum Which {
     Discard,
     /// See [`Source`].
     Source,
+    /// See [`Chat`].
+    #[cfg(feature = "web")]
+    Chat {
+        /// How it goes.
+        rules: chat::Rules,
+    },
     /// See [`Web`].
     #[cfg(feature = "web")]
     Web {
@@ -51,6 +59,8 @@ impl Which {
             Which::Discard => "discard",
             Which::Source => "source",
             #[cfg(feature = "web")]
+            Which::Chat { .. } => "chat",
+            #[cfg(feature = "web")]
             Which::Web { .. } => "web",
         }
     }
@@ -63,6 +73,8 @@ enum Entry {
     Discard(Discard),
     Source(Source),
     #[cfg(feature = "web")]
+    Chat(Box<Chat>),
+    #[cfg(feature = "web")]
     Web(Box<Web>),
 }
 
@@ -73,6 +85,8 @@ impl Entry {
             Which::Reply { answer } => Entry::Reply(Reply::new(answer.as_str())),
             Which::Discard => Entry::Discard(Discard),
             Which::Source => Entry::Source(Source::default()),
+            #[cfg(feature = "web")]
+            Which::Chat { rules } => Entry::Chat(Box::new(Chat::new(*rules))),
             #[cfg(feature = "web")]
             Which::Web { site } => Entry::Web(Box::new(Web::new(site.clone()))),
         }
@@ -131,6 +145,8 @@ macro_rules! with {
             Entry::Discard($service) => $act,
             Entry::Source($service) => $act,
             #[cfg(feature = "web")]
+            Entry::Chat($service) => $act,
+            #[cfg(feature = "web")]
             Entry::Web($service) => $act,
         }
     }};
@@ -166,6 +182,26 @@ impl Service for Directory {
     fn takes_websocket(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) -> bool {
         let Some(entry) = self.of(board, from) else { return false };
         with!(self, entry, board, |service| service.takes_websocket(board, from, request))
+    }
+
+    #[cfg(feature = "web")]
+    fn subprotocol(
+        &mut self,
+        board: &mut Switchboard<'_>,
+        from: Peer,
+        request: &Request<'_>,
+    ) -> Option<&'static str> {
+        let entry = self.of(board, from)?;
+        with!(self, entry, board, |service| service.subprotocol(board, from, request))
+    }
+
+    #[cfg(feature = "web")]
+    fn on_metrics(&self, text: &mut String) {
+        for (_, entry) in &self.entries {
+            if let Entry::Chat(chat) = entry {
+                chat.on_metrics(text);
+            }
+        }
     }
 
     #[cfg(feature = "web")]

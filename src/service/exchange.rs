@@ -315,10 +315,17 @@ impl<S: Service> Exchange<S> {
             }
         };
         let message_bytes_max = place.message_bytes_max.min(1 << 30) as u32;
+        let subprotocol = self.service.subprotocol(&mut Switchboard::new(board), from, request);
         let Some((conversation, mut outbox)) = board.outbox(from) else { return };
+        let (field, name) = match subprotocol {
+            Some(name) => ("\r\nSec-WebSocket-Protocol: ", name),
+            None => ("", ""),
+        };
         for part in [
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
             &key,
+            field,
+            name,
             "\r\n\r\n",
         ] {
             outbox.put(part.as_bytes());
@@ -417,8 +424,12 @@ impl<S: Service> Exchange<S> {
         request: &http::Request<'_>,
     ) -> bool {
         let text = match request.path() {
-            "/healthz" => "ok\n".into(),
-            "/metrics" => super::metrics::text(board, &self.refused(), (self.records_dropped)()),
+            "/healthz" => String::from("ok\n"),
+            "/metrics" => {
+                let mut text = super::metrics::text(board, &self.refused(), (self.records_dropped)());
+                self.service.on_metrics(&mut text);
+                text
+            }
             _ => return false,
         };
         let mut board = Switchboard::new(board);

@@ -6,9 +6,11 @@
 //!
 //! - [`exchange`]: how bytes become calls of a service;
 //! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each;
-//! - `web`: files; `upgrade`: how a request makes a WebSocket; `metrics`; `clock` (feature `web`);
+//! - `chat`: rooms; `relay`: a world; `web`: files; `upgrade`: how a request makes a WebSocket; `metrics`; `clock` (feature `web`);
 //! - [`directory`]: several of them in one process.
 
+#[cfg(feature = "web")]
+pub mod chat;
 #[cfg(feature = "web")]
 pub mod clock;
 pub mod directory;
@@ -17,6 +19,8 @@ pub mod echo;
 pub mod exchange;
 #[cfg(feature = "web")]
 mod metrics;
+#[cfg(feature = "web")]
+mod page;
 mod refusals;
 pub mod reply;
 pub mod source;
@@ -33,7 +37,7 @@ use std::time::Duration;
 use crate::protocol::http::{Length, Progress, Request, Response};
 #[cfg(feature = "web")]
 use crate::protocol::websocket;
-use crate::protocol::{Framing, Message, Protocol};
+use crate::protocol::{Encoded, Framing, Message, Protocol};
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
@@ -63,6 +67,18 @@ pub trait Service {
         true
     }
 
+    /// Which of the subprotocols that it asks for is spoken, if it asks for some (`Sec-WebSocket-Protocol`, RFC 6455 section 1.9;
+    /// [`Request::lists`]). What was not asked for must not be answered.
+    #[cfg(feature = "web")]
+    fn subprotocol(
+        &mut self,
+        _board: &mut Switchboard<'_>,
+        _from: Peer,
+        _request: &Request<'_>,
+    ) -> Option<&'static str> {
+        None
+    }
+
     /// It has become one: its messages come, and it can be spoken to at any time.
     #[cfg(feature = "web")]
     fn on_upgrade(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
@@ -87,6 +103,10 @@ pub trait Service {
 
     /// The connection is gone. Its name means nobody from now on.
     fn on_close(&mut self, _board: &mut Switchboard<'_>, _peer: Peer, _reason: CloseReason) {}
+
+    /// Somebody wants to know how it goes: what the service counts is appended, as Prometheus reads it (`--metrics`).
+    #[cfg(feature = "web")]
+    fn on_metrics(&self, _text: &mut String) {}
 }
 
 /// Who sent a datagram, and to which of our sockets: where an answer goes.
@@ -167,6 +187,36 @@ impl<'a> Switchboard<'a> {
                 self.follow(to, progress);
             }
             protocol => protocol.encode(message, &mut outbox),
+        }
+    }
+
+    /// Sends a message that has been encoded already, as one that goes to many. A peer that speaks something else is sent
+    /// nothing.
+    #[inline]
+    pub fn send_encoded(&mut self, to: Peer, encoded: &Encoded) {
+        if !matches!(self.whole, Whole::No) {
+            self.returns(to, &[]);
+        }
+        if let Some((conversation, mut outbox)) = self.board.outbox(to)
+            && conversation.protocol().says(encoded.framing())
+        {
+            outbox.put(encoded.bytes());
+        }
+    }
+
+    /// Sends a message to all of these, encoded once for each framing that they speak. The loop writes each outbox once in
+    /// a turn, whatever was put into it.
+    pub fn broadcast(&mut self, to: impl IntoIterator<Item = Peer>, message: Message<'_>) {
+        let mut known: Vec<Encoded> = Vec::new();
+        for peer in to {
+            let Some(framing) = self.framing(peer) else { continue };
+            if !known.iter().any(|encoded| encoded.framing() == framing) {
+                known.extend(Encoded::new(framing, message));
+            }
+            match known.iter().find(|encoded| encoded.framing() == framing) {
+                Some(encoded) => self.send_encoded(peer, encoded),
+                None => self.send(peer, message), // over HTTP, as the answer to what he asks
+            }
         }
     }
 

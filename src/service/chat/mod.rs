@@ -1,0 +1,506 @@
+//! Chat: rooms of people, some at a terminal and some at a browser, all in the same ones.
+//!
+//! Over lines (`tcp://`, `tls://`, `unix:`) `nc` is a client: a caller is in the room `lobby` at once, as a guest, and
+//! `/help` tells the rest. Over HTTP there is a page, and over WebSocket what the page speaks: JSON, one object in a text
+//! message, described in the [guide](crate::guide::chat).
+//!
+//! - [`words`]: what is asked and told, as lines and as JSON;
+//! - [`room`]: who is where, and what waits for whom.
+//!
+//! The road of one message: it is parsed, checked, numbered, encoded once for each protocol, and appended to the outbox of
+//! each member; the loop writes each outbox once, at the end of the turn. That is one system call for each member and
+//! turn, however much was said in it, and that is what a crowded room costs; the rest is copies of a hundred bytes.
+//!
+//! **A member who does not read** costs the others nothing, and memory up to a bound; [`SlowReaders`] says what happens.
+//!
+//! Invariant: a member sits where his room says that he sits.
+
+mod room;
+mod words;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::guard::Rate;
+use crate::protocol::http::Request;
+use crate::protocol::{Encoded, Framing, Message};
+use crate::reactor::{CloseReason, Moment, Peer};
+
+use super::clock::Clock;
+use super::page::{self, Asset};
+use super::{Service, Switchboard};
+use room::{Post, Room, Seat};
+use words::{About, Ask, Event, Trouble, fold};
+
+pub use words::{NICK_CHARS_MAX, ROOM_CHARS_MAX, TEXT_BYTES_MAX, TOPIC_BYTES_MAX};
+
+/// The room where callers at a terminal find themselves. It is always there.
+pub const LOBBY: &str = "lobby";
+
+/// The WebSocket subprotocol, for clients that ask for one (RFC 6455 section 1.9).
+pub const SUBPROTOCOL: &str = "switchboard.chat.v1";
+
+/// The page: HTML, style and one script.
+const PAGE: &[Asset] = &[
+    Asset { path: "/", kind: "text/html; charset=utf-8", text: include_str!("page/index.html") },
+    Asset { path: "/chat.css", kind: "text/css; charset=utf-8", text: include_str!("page/chat.css") },
+    Asset { path: "/chat.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/chat.js") },
+];
+
+/// The most names in a list of members, and rooms in a list of rooms.
+const LISTED_MAX: usize = 1000;
+
+/// What happens to a member for whom more is said than he reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlowReaders {
+    /// He is closed, when more waits than an outbox may hold.
+    Close,
+    /// 256 messages wait for him beyond what is on its way; for each one more, the oldest is dropped.
+    #[default]
+    DropOldest,
+    /// The same, but the one that comes is dropped.
+    DropNewest,
+}
+
+/// How a chat goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// See there.
+    pub slow_readers: SlowReaders,
+    /// How often one member may ask or say something.
+    pub rate: Rate,
+    /// The most rooms at a time.
+    pub rooms_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules { slow_readers: SlowReaders::default(), rate: Rate { per_s: 10, burst: 30 }, rooms_max: 1000 }
+    }
+}
+
+/// What rooms need of the board, so that they can be tested without one.
+trait Broadcasts {
+    fn congested(&self, peer: Peer) -> bool;
+    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded);
+}
+
+impl Broadcasts for Switchboard<'_> {
+    #[inline]
+    fn congested(&self, peer: Peer) -> bool {
+        Switchboard::congested(self, peer)
+    }
+
+    #[inline]
+    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded) {
+        Switchboard::send_encoded(self, peer, encoded);
+    }
+}
+
+/// A room by its folded name.
+type RoomKey = Rc<str>;
+
+/// Somebody who can be spoken to.
+#[derive(Debug)]
+struct Member {
+    /// How he was called last.
+    nick: Option<Rc<str>>,
+    framing: Framing,
+    /// Where he is, and on which seat.
+    place: Option<(RoomKey, usize)>,
+    /// When his bucket is empty: the leaky bucket as a meter (GCRA), as in `reactor::pace`.
+    empty_at: Moment,
+}
+
+/// See the module's text.
+pub struct Chat {
+    rules: Rules,
+    members: HashMap<Peer, Member>,
+    rooms: HashMap<RoomKey, Room>,
+    /// Guests so far.
+    guests: u64,
+    clock: Clock,
+    counts: Counts,
+}
+
+/// For the metrics.
+#[derive(Debug, Default)]
+struct Counts {
+    said: u64,
+    dropped: u64,
+    refused: u64,
+}
+
+impl Chat {
+    /// With an empty lobby.
+    pub fn new(rules: Rules) -> Chat {
+        let lobby = (RoomKey::from(LOBBY), Room::new(LOBBY));
+        Chat {
+            rules,
+            members: HashMap::new(),
+            rooms: HashMap::from([lobby]),
+            guests: 0,
+            clock: Clock::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Somebody is there, in no room yet.
+    fn welcome(&mut self, board: &mut Switchboard<'_>, peer: Peer) -> Option<Framing> {
+        let framing = board.framing(peer)?;
+        let member = Member { nick: None, framing, place: None, empty_at: Moment::default() };
+        self.members.insert(peer, member);
+        Some(framing)
+    }
+
+    /// Says it to one alone. It is an answer, so there is room for it: he would not have been heard otherwise.
+    fn answer(&self, board: &mut Switchboard<'_>, to: Peer, event: &Event<'_>) {
+        let Some(member) = self.members.get(&to) else { return };
+        let text = match member.framing {
+            Framing::WebSocket => event.json(),
+            _ => event.line(),
+        };
+        board.send(to, Message::Text(&text));
+    }
+
+    /// His room's key, and his seat in it.
+    fn place(&self, peer: Peer) -> Result<(RoomKey, usize), Trouble> {
+        let place = self.members.get(&peer).and_then(|member| member.place.clone());
+        place.ok_or(Trouble::NotJoined)
+    }
+
+    /// Seconds since 1970.
+    fn time(&mut self, board: &Switchboard<'_>) -> u64 {
+        let time = self.clock.time(board.now());
+        time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    /// Whether he asks more often than he may; if not, it is counted.
+    fn is_too_fast(&mut self, peer: Peer, now: Moment) -> bool {
+        let Some(member) = self.members.get_mut(&peer) else { return false };
+        let Rate { per_s, burst } = self.rules.rate;
+        let one = Duration::from_secs(1) / per_s;
+        let full_at = member.empty_at.max(now).after(one);
+        let is_too_fast = full_at.since(now) > one * burst;
+        if !is_too_fast {
+            member.empty_at = full_at;
+        }
+        is_too_fast
+    }
+
+    fn serve(
+        &mut self,
+        board: &mut Switchboard<'_>,
+        from: Peer,
+        message: Message<'_>,
+    ) -> Result<(), Trouble> {
+        if self.is_too_fast(from, board.now()) {
+            return Err(Trouble::TooFast(self.rules.rate));
+        }
+        let Some(Member { framing, .. }) = self.members.get(&from) else { return Ok(()) };
+        let ask = match (framing, message) {
+            (Framing::WebSocket, Message::Text(text)) => Some(words::parse_json(text)?),
+            (Framing::WebSocket, Message::Binary(_)) => return Err(Trouble::NotText),
+            // Elsewhere, whether it is text is for us to tell.
+            _ => {
+                let text = std::str::from_utf8(message.bytes()).map_err(|_| Trouble::NotText)?;
+                words::parse_line(text)?
+            }
+        };
+        let Some(ask) = ask else { return Ok(()) };
+        match ask {
+            Ask::Join { room, nick } => self.join(board, from, &room, nick.as_deref()),
+            Ask::Leave => {
+                let (key, _) = self.place(from)?;
+                self.leave(board, from);
+                self.answer(board, from, &Event::Left { room: &self.rooms[&key].name });
+                Ok(())
+            }
+            Ask::Say { text } => self.say(board, from, &text),
+            Ask::Tell { to, text } => self.tell(board, from, &to, &text),
+            Ask::Topic { text } => self.topic(board, from, text.as_deref()),
+            Ask::Nick { nick } => self.rename(board, from, &nick),
+            Ask::Who => {
+                let room = &self.rooms[&self.place(from)?.0];
+                let (count, members) = (room.seats.len(), nicks(room));
+                self.answer(board, from, &Event::Members { room: &room.name, count, members });
+                Ok(())
+            }
+            Ask::Rooms => {
+                let rooms = self.rooms.values().filter(|room| room.is_alive());
+                let mut rooms: Vec<About<'_>> = rooms.map(About::from).collect();
+                let count = rooms.len();
+                rooms.sort_by(|one, other| other.count.cmp(&one.count).then(one.room.cmp(other.room)));
+                rooms.truncate(LISTED_MAX);
+                self.answer(board, from, &Event::Rooms { count, rooms });
+                Ok(())
+            }
+            Ask::Help => {
+                board.send(from, Message::Text(words::HELP));
+                Ok(())
+            }
+            Ask::Quit => {
+                board.finish(from);
+                Ok(())
+            }
+        }
+    }
+
+    /// Into a room. Where that can't be, he stays where he is.
+    fn join(
+        &mut self,
+        board: &mut Switchboard<'_>,
+        peer: Peer,
+        name: &str,
+        nick: Option<&str>,
+    ) -> Result<(), Trouble> {
+        words::check_room(name)?;
+        let key = RoomKey::from(fold(name));
+        if let Some(nick) = nick {
+            words::check_nick(nick)?;
+        }
+        if let Ok((there, _)) = self.place(peer)
+            && there == key
+        {
+            return nick.map_or(Ok(()), |nick| self.rename(board, peer, nick));
+        }
+        let own = self.members.get(&peer).and_then(|member| member.nick.clone());
+        let nick: Rc<str> = match (nick, own) {
+            (Some(nick), _) => nick.into(),
+            (None, Some(own)) => own,
+            (None, None) => self.guest(&key),
+        };
+        if self.rooms.get(&key).is_some_and(|room| room.named(&nick).is_some()) {
+            return Err(Trouble::NickTaken(nick.to_string()));
+        }
+        self.make_room(name, &key)?;
+        self.leave(board, peer);
+
+        let at = self.time(board);
+        let Some(member) = self.members.get_mut(&peer) else { return Ok(()) };
+        let room = self.rooms.get_mut(&key).expect("it was just made, if it was not there");
+        let seat = room.enter(Seat::new(peer, Rc::clone(&nick), member.framing));
+        member.nick = Some(Rc::clone(&nick));
+        member.place = Some((Rc::clone(&key), seat));
+        let came = Rc::new(Post::new(&Event::Came { seq: room.number(), at, nick: &nick }));
+
+        let room = &self.rooms[&key];
+        let (topic, count, members) = (&room.topic[..], room.seats.len(), nicks(room));
+        let joined = Event::Joined { room: &room.name, nick: &nick, topic, count, members, seq: room.seq };
+        self.answer(board, peer, &joined);
+        let policy = self.rules.slow_readers;
+        if let Some(room) = self.rooms.get_mut(&key) {
+            self.counts.dropped += room.recall(board, seat, policy);
+            self.counts.dropped += room.tell(board, &came, policy, Some(peer));
+        }
+        Ok(())
+    }
+
+    /// A name for who has none, that nobody has in this room.
+    fn guest(&mut self, key: &RoomKey) -> Rc<str> {
+        loop {
+            self.guests += 1;
+            let nick = format!("guest{}", self.guests);
+            if self.rooms.get(key).is_none_or(|room| room.named(&nick).is_none()) {
+                return nick.into();
+            }
+        }
+    }
+
+    /// A room with this name. Where there are too many, one goes where nobody has been for longest.
+    fn make_room(&mut self, name: &str, key: &RoomKey) -> Result<(), Trouble> {
+        if self.rooms.contains_key(key) {
+            return Ok(());
+        }
+        if self.rooms.len() >= self.rules.rooms_max {
+            let empty = self.rooms.iter().filter(|(_, room)| !room.is_alive());
+            let oldest = empty.min_by_key(|(_, room)| room.empty_since).map(|(key, _)| Rc::clone(key));
+            let oldest = oldest.ok_or(Trouble::RoomsFull(self.rules.rooms_max))?;
+            self.rooms.remove(&oldest);
+        }
+        self.rooms.insert(Rc::clone(key), Room::new(name));
+        Ok(())
+    }
+
+    /// Out of his room, if he is in one.
+    fn leave(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        let at = self.time(board);
+        let Some((key, seat)) = self.members.get_mut(&peer).and_then(|member| member.place.take()) else {
+            return;
+        };
+        let room = self.rooms.get_mut(&key).expect("a room with members stays");
+        let nick = Rc::clone(&room.seats[seat].nick);
+        if let Some(moved) = room.leave(seat, board.now())
+            && let Some(Member { place: Some((_, its)), .. }) = self.members.get_mut(&moved)
+        {
+            *its = seat;
+        }
+        // At a stop everybody leaves: to tell each of all others would be a flood, and news to nobody.
+        if !board.draining() {
+            let went = Rc::new(Post::new(&Event::Went { seq: room.number(), at, nick: &nick }));
+            self.counts.dropped += room.tell(board, &went, self.rules.slow_readers, None);
+        }
+    }
+
+    fn say(&mut self, board: &mut Switchboard<'_>, from: Peer, text: &str) -> Result<(), Trouble> {
+        check_words(text, TEXT_BYTES_MAX)?;
+        let (key, seat) = self.place(from)?;
+        let at = self.time(board);
+        let room = self.rooms.get_mut(&key).expect("a room with members stays");
+        let seq = room.number();
+        let nick = Rc::clone(&room.seats[seat].nick);
+        let post = Rc::new(Post::new(&Event::Said { seq, at, nick: &nick, text }));
+        // Who types at a terminal sees it there; a program is told that it has been said, and as what number.
+        let but = (!room.seats[seat].is_program()).then_some(from);
+        self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, but);
+        room.remember(post);
+        self.counts.said += 1;
+        Ok(())
+    }
+
+    /// To one alone.
+    fn tell(&mut self, board: &mut Switchboard<'_>, from: Peer, to: &str, text: &str) -> Result<(), Trouble> {
+        words::check_nick(to)?;
+        check_words(text, TEXT_BYTES_MAX)?;
+        let (key, seat) = self.place(from)?;
+        let at = self.time(board);
+        let room = self.rooms.get_mut(&key).expect("a room with members stays");
+        let nobody = || Trouble::Nobody(to.to_owned());
+        let target = room.named(to).ok_or_else(nobody)?;
+        let (_, target) =
+            self.members.get(&target).and_then(|member| member.place.clone()).ok_or_else(nobody)?;
+        let (nick, to) = (Rc::clone(&room.seats[seat].nick), Rc::clone(&room.seats[target].nick));
+        let post = Rc::new(Post::new(&Event::Told { at, nick: &nick, to: &to, text }));
+        let policy = self.rules.slow_readers;
+        self.counts.dropped += room.seats[target].deliver(board, &post, policy);
+        if target != seat && room.seats[seat].is_program() {
+            self.counts.dropped += room.seats[seat].deliver(board, &post, policy);
+        }
+        self.counts.said += 1;
+        Ok(())
+    }
+
+    fn topic(&mut self, board: &mut Switchboard<'_>, from: Peer, text: Option<&str>) -> Result<(), Trouble> {
+        let (key, seat) = self.place(from)?;
+        let at = self.time(board);
+        let room = self.rooms.get_mut(&key).expect("a room with members stays");
+        let Some(text) = text else {
+            let event = Event::Topic { seq: room.seq, at, nick: "", text: &self.rooms[&key].topic };
+            self.answer(board, from, &event);
+            return Ok(());
+        };
+        words::check_text(text, TOPIC_BYTES_MAX)?;
+        room.topic = text.to_owned();
+        let nick = Rc::clone(&room.seats[seat].nick);
+        let post = Rc::new(Post::new(&Event::Topic { seq: room.number(), at, nick: &nick, text }));
+        self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, None);
+        Ok(())
+    }
+
+    fn rename(&mut self, board: &mut Switchboard<'_>, peer: Peer, nick: &str) -> Result<(), Trouble> {
+        words::check_nick(nick)?;
+        let at = self.time(board);
+        let Some(member) = self.members.get_mut(&peer) else { return Ok(()) };
+        if let Some((key, seat)) = &member.place {
+            let room = self.rooms.get_mut(key).expect("a room with members stays");
+            if room.named(nick).is_some_and(|other| other != peer) {
+                return Err(Trouble::NickTaken(nick.to_owned()));
+            }
+            let was = Rc::clone(&room.seats[*seat].nick);
+            if *was == *nick {
+                return Ok(());
+            }
+            room.rename(*seat, nick.into());
+            let post = Rc::new(Post::new(&Event::Renamed { seq: room.number(), at, nick: &was, to: nick }));
+            self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, None);
+        }
+        member.nick = Some(nick.into());
+        Ok(())
+    }
+}
+
+impl<'a> From<&'a Room> for About<'a> {
+    fn from(room: &'a Room) -> About<'a> {
+        About { room: &room.name, count: room.seats.len(), topic: &room.topic }
+    }
+}
+
+fn check_words(text: &str, most: usize) -> Result<(), Trouble> {
+    match text.is_empty() {
+        true => Err(Trouble::NotUnderstood("nothing is said".into())),
+        false => words::check_text(text, most),
+    }
+}
+
+fn nicks(room: &Room) -> Vec<&str> {
+    room.seats.iter().take(LISTED_MAX).map(|seat| &*seat.nick).collect()
+}
+
+impl Service for Chat {
+    fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        match self.welcome(board, peer) {
+            Some(Framing::Lines | Framing::Prefixed) => {
+                board.send(peer, Message::Text("* welcome to the chat: /help tells how it goes"));
+                if let Err(trouble) = self.join(board, peer, LOBBY, None) {
+                    self.answer(board, peer, &Event::from(&trouble));
+                }
+            }
+            Some(Framing::WebSocket) => {} // it asks to be let in, and says its name
+            _ => {
+                self.members.remove(&peer); // a browser that wants the page
+            }
+        }
+    }
+
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
+        if let Err(trouble) = self.serve(board, from, message) {
+            self.counts.refused += 1;
+            self.answer(board, from, &Event::from(&trouble));
+        }
+    }
+
+    fn on_request(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) {
+        page::serve(board, from, request, PAGE);
+    }
+
+    fn subprotocol(
+        &mut self,
+        _board: &mut Switchboard<'_>,
+        _from: Peer,
+        request: &Request<'_>,
+    ) -> Option<&'static str> {
+        request.lists("sec-websocket-protocol", SUBPROTOCOL).then_some(SUBPROTOCOL)
+    }
+
+    fn on_drain(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
+        if let Ok((key, seat)) = self.place(peer)
+            && let Some(room) = self.rooms.get_mut(&key)
+        {
+            room.seats[seat].refill(board);
+        }
+    }
+
+    fn on_close(&mut self, board: &mut Switchboard<'_>, peer: Peer, _reason: CloseReason) {
+        self.leave(board, peer);
+        self.members.remove(&peer);
+    }
+
+    fn on_metrics(&self, text: &mut String) {
+        let rooms = self.rooms.values().filter(|room| room.is_alive()).count();
+        let gauges = [("members", self.members.len()), ("rooms", rooms)];
+        let counts = [
+            ("messages", self.counts.said),
+            ("dropped", self.counts.dropped),
+            ("refused", self.counts.refused),
+        ];
+        for (name, value) in gauges {
+            *text += &format!("# TYPE switchboard_chat_{name} gauge\nswitchboard_chat_{name} {value}\n");
+        }
+        for (name, value) in counts {
+            *text += &format!(
+                "# TYPE switchboard_chat_{name}_total counter\nswitchboard_chat_{name}_total {value}\n"
+            );
+        }
+    }
+}

@@ -1,0 +1,292 @@
+// The chat's page: one WebSocket, and what comes over it as text. Nothing from others is ever markup: whatever is
+// shown goes through textContent.
+'use strict';
+
+const $ = (id) => document.getElementById(id);
+const SHOWN_MAX = 1000; // older entries leave the page
+const BACKOFF_MS = { first: 500, most: 15000 };
+
+let socket = null;
+let me = '', room = '';
+let tries = 0, retry = null; // since the connection was lost
+let wanted = false; // we are in a room, or want to be again
+let next = null, gapTold = false; // the next number that the room is told, and whether we know that some are missing
+let unread = 0;
+const seen = new Set(); // what is on the page, so that history is not shown twice
+const members = new Set();
+
+// --- the connection
+
+function connect() {
+  clearTimeout(retry);
+  retry = null;
+  show('connecting ...');
+  const url = new URL('ws', location.href);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  url.hash = '';
+  const mine = socket = new WebSocket(url, 'switchboard.chat.v1');
+  mine.onopen = () => ask({ type: 'join', room, nick: me });
+  mine.onmessage = (event) => mine === socket && hear(JSON.parse(event.data));
+  mine.onclose = () => mine === socket && lost();
+}
+
+function lost() {
+  socket = null;
+  next = null;
+  if (!wanted) return show('not connected');
+  // Everybody was cut off at the same moment: a random part, so that not everybody comes back at the same one.
+  const wait = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** tries++) * (0.5 + Math.random() / 2);
+  show(`connection lost, trying again in ${Math.ceil(wait / 1000)} s`);
+  retry = setTimeout(connect, wait);
+}
+
+function ask(what) {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  socket.send(JSON.stringify(what));
+  return true;
+}
+
+addEventListener('online', () => retry && connect());
+
+function show(state) {
+  $('state').textContent = state;
+  $('state').className = state === 'connected' ? 'on' : '';
+}
+
+// --- what we hear
+
+const heard = {
+  joined(event) {
+    tries = 0;
+    wanted = true;
+    me = event.nick;
+    if (event.room !== room) {
+      $('log').replaceChildren();
+      seen.clear();
+    }
+    room = event.room;
+    next = event.seq + 1;
+    gapTold = false;
+    try { localStorage.setItem('nick', me); } catch { /* private windows may have none */ }
+    history.replaceState(null, '', '#' + encodeURIComponent(room));
+    members.clear();
+    event.members.forEach((nick) => members.add(nick));
+    $('title').textContent = room;
+    $('topic').textContent = event.topic;
+    $('door').hidden = true;
+    $('room').hidden = false;
+    $('refusal').textContent = '';
+    show('connected');
+    people();
+    title();
+    $('text').focus();
+  },
+  said: (event) => entry(event, event.nick === me ? 'mine' : '', event.nick, event.text),
+  told(event) {
+    entry(event, 'told', event.nick === me ? `to ${event.to}` : `${event.nick}, to you`, event.text);
+  },
+  came(event) {
+    members.add(event.nick);
+    people();
+    news(event, `${event.nick} came in`);
+  },
+  went(event) {
+    members.delete(event.nick);
+    people();
+    news(event, `${event.nick} left`);
+  },
+  renamed(event) {
+    if (event.nick === me) {
+      me = event.to;
+      try { localStorage.setItem('nick', me); } catch { /* as above */ }
+    }
+    members.delete(event.nick);
+    members.add(event.to);
+    people();
+    news(event, `${event.nick} is now ${event.to}`);
+  },
+  topic(event) {
+    $('topic').textContent = event.text;
+    if (event.nick) news(event, `${event.nick} set the topic: ${event.text}`);
+  },
+  members(event) {
+    members.clear();
+    event.members.forEach((nick) => members.add(nick));
+    people();
+    news(event, `${event.count} here: ${event.members.join(', ')}`);
+  },
+  rooms: (event) => news(event, 'rooms: ' + event.rooms.map((it) => `${it.room} (${it.count})`).join(', ')),
+  left() {
+    wanted = false;
+    leave('');
+  },
+  gap(event) {
+    gapTold = true;
+    news(event, `${event.missed} messages were missed here`, 'gap');
+  },
+  error(event) {
+    if ($('room').hidden) return leave(event.text);
+    if (event.code === 'nick_taken' && next === null) {
+      // We are back, and our name is not free: perhaps we have it ourselves still, on the connection that was lost.
+      me = me.replace(/(-\d+)?$/, (number) => `-${number ? 1 - number : 2}`).slice(-24);
+      return void ask({ type: 'join', room, nick: me });
+    }
+    $('problem').textContent = event.text;
+  },
+};
+
+function hear(event) {
+  if (event.seq && event.type !== 'joined') {
+    if (next !== null && event.seq > next && !gapTold) news(event, `${event.seq - next} messages were missed here`, 'gap');
+    if (event.seq >= next) {
+      next = event.seq + 1;
+      gapTold = false;
+    }
+    const key = [event.seq, event.at, event.nick, event.text].join(' ');
+    if (seen.has(key)) return;
+    seen.add(key);
+  }
+  heard[event.type]?.(event);
+}
+
+// --- what is shown
+
+function news(event, text, kind = 'news') {
+  entry(event, kind === 'news' ? kind : `news ${kind}`, '', text);
+}
+
+function entry(event, kind, nick, text) {
+  const item = document.createElement('li');
+  item.className = kind;
+  const time = item.appendChild(document.createElement('time'));
+  const at = event.at ? new Date(event.at * 1000) : new Date();
+  time.dateTime = at.toISOString();
+  time.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  const words = item.appendChild(document.createElement('span'));
+  if (nick) {
+    const name = words.appendChild(document.createElement('bdi'));
+    name.className = 'nick';
+    name.textContent = nick;
+  }
+  const body = words.appendChild(document.createElement('bdi'));
+  body.className = 'text';
+  body.textContent = text;
+
+  const said = $('said');
+  const atEnd = said.scrollTop + said.clientHeight >= said.scrollHeight - 40;
+  const away = document.hidden || !document.hasFocus() || !atEnd;
+  if (away && !/mine|news/.test(kind)) {
+    if (unread++ === 0) {
+      $('log').querySelector('.unread')?.classList.remove('unread');
+      item.classList.add('unread');
+    }
+  }
+  $('log').append(item);
+  while ($('log').children.length > SHOWN_MAX) $('log').firstChild.remove();
+  if (atEnd || kind === 'mine') said.scrollTop = said.scrollHeight;
+  title();
+}
+
+function title() {
+  document.title = (unread ? `(${unread}) ` : '') + (room || 'Chat');
+  $('newer').hidden = unread === 0 || document.hidden;
+  $('newer').textContent = unread === 1 ? '1 new message' : `${unread} new messages`;
+}
+
+function caughtUp() {
+  unread = 0;
+  title();
+}
+
+$('said').addEventListener('scroll', () => {
+  const said = $('said');
+  if (!document.hidden && said.scrollTop + said.clientHeight >= said.scrollHeight - 40) caughtUp();
+});
+$('newer').addEventListener('click', () => {
+  $('said').scrollTop = $('said').scrollHeight;
+  caughtUp();
+  $('text').focus();
+});
+addEventListener('focus', () => {
+  const said = $('said');
+  if (said.scrollTop + said.clientHeight >= said.scrollHeight - 40) caughtUp();
+});
+
+function people() {
+  $('count').textContent = members.size;
+  const list = [...members].sort((one, other) => one.localeCompare(other)).map((nick) => {
+    const item = document.createElement('li');
+    if (nick === me) {
+      item.className = 'me';
+      item.textContent = `${nick} (you)`;
+    } else {
+      const button = item.appendChild(document.createElement('button'));
+      button.type = 'button';
+      button.textContent = nick;
+      button.title = `Write to ${nick} alone`;
+      button.onclick = () => {
+        $('text').value = `/msg ${nick} `;
+        $('text').focus();
+      };
+    }
+    return item;
+  });
+  $('members').replaceChildren(...list);
+}
+
+// --- what we say
+
+/** A line as the terminal's users write it, as JSON. */
+function parse(line) {
+  if (!line.startsWith('/') || line.startsWith('//')) return { type: 'say', text: line.replace(/^\/\//, '/') };
+  const [, command, rest] = line.match(/^\/(\S*)\s*(.*)$/s);
+  const [, to, text] = rest.match(/^(\S*)\s*(.*)$/s);
+  switch (command) {
+    case 'nick': return { type: 'nick', nick: rest };
+    case 'join': return { type: 'join', room: rest };
+    case 'msg': return { type: 'tell', to, text };
+    case 'topic': return { type: 'topic', text: rest };
+    case 'who': case 'rooms': case 'leave': return { type: command };
+    default: return null;
+  }
+}
+
+$('speak').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const line = $('text').value.trim();
+  if (!line) return;
+  $('problem').textContent = '';
+  const what = parse(line);
+  if (!what) {
+    $('problem').textContent = '/nick NAME, /join ROOM, /leave, /who, /rooms, /msg NAME TEXT, /topic TEXT';
+  } else if (ask(what)) {
+    $('text').value = '';
+    caughtUp();
+  } else {
+    $('problem').textContent = 'It was not sent: there is no connection. It stays here until there is one.';
+  }
+});
+
+$('enter').addEventListener('submit', (event) => {
+  event.preventDefault();
+  me = $('name').value.trim();
+  room = $('where').value.trim();
+  if (!ask({ type: 'join', room, nick: me })) connect();
+});
+
+function leave(why) {
+  wanted = false;
+  next = null;
+  $('room').hidden = true;
+  $('door').hidden = false;
+  $('refusal').textContent = why;
+  $('log').replaceChildren();
+  seen.clear();
+  $('name').focus();
+  $('name').select();
+}
+
+$('people').open = matchMedia('(min-width: 40.01rem)').matches;
+try { $('name').value = localStorage.getItem('nick') ?? ''; } catch { /* as above */ }
+try { $('where').value = decodeURIComponent(location.hash.slice(1)) || 'lobby'; } catch { $('where').value = 'lobby'; }
+$('name').focus();

@@ -1,0 +1,467 @@
+//! The chat from outside: terminals and programs in the same rooms, and every way to be a bad guest.
+#![cfg(all(feature = "cli", feature = "load", feature = "web"))]
+
+mod support;
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use support::*;
+use tungstenite::{Message, WebSocket};
+
+const WS: &str = "ws://127.0.0.1:0";
+
+/// A chat where terminals call at the first listener, and programs at the second.
+fn chat(options: &[&str]) -> Server {
+    let arguments = [&["serve", "chat", "--listen", TCP, "--listen", WS][..], options].concat();
+    Server::start(&arguments)
+}
+
+/// Somebody at a terminal.
+struct Caller(Client);
+
+impl Caller {
+    fn of(server: &Server) -> Caller {
+        let mut caller = Caller(server.call());
+        caller.hear("* welcome to the chat: /help tells how it goes");
+        caller
+    }
+
+    /// One who is called that.
+    fn named(server: &Server, nick: &str) -> Caller {
+        let mut caller = Caller::of(server);
+        caller.say(&format!("/nick {nick}"));
+        caller.hear_until(&format!("is now {nick}"));
+        caller
+    }
+
+    fn say(&mut self, line: &str) {
+        self.0.say(format!("{line}\n"));
+    }
+
+    fn hear_line(&mut self) -> String {
+        let mut line = Vec::new();
+        loop {
+            match self.0.hear_exactly(1)[0] {
+                b'\n' => return String::from_utf8(line).expect("lines are text"),
+                byte => line.push(byte),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn hear(&mut self, expected: &str) {
+        assert_eq!(self.hear_line(), expected);
+    }
+
+    /// A line that contains this, whatever comes before it.
+    fn hear_until(&mut self, text: &str) -> String {
+        loop {
+            let line = self.hear_line();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+/// A program.
+struct Program(WebSocket<TcpStream>);
+
+impl Program {
+    fn of(server: &Server) -> Program {
+        let stream = TcpStream::connect(server.address(1)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let (socket, _) = tungstenite::client(&server.urls()[1], stream).expect("they shake hands");
+        Program(socket)
+    }
+
+    /// One who is in this room.
+    fn joined(server: &Server, room: &str, nick: &str) -> Program {
+        let mut program = Program::of(server);
+        program.say(json!({"type": "join", "room": room, "nick": nick}));
+        program.hear("joined");
+        program
+    }
+
+    fn say(&mut self, what: Value) {
+        self.0.send(Message::text(what.to_string())).expect("it takes it");
+    }
+
+    fn hear_next(&mut self) -> Value {
+        loop {
+            match self.0.read().expect("a message") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("it is JSON"),
+                Message::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The next event, which is of this type.
+    #[track_caller]
+    fn hear(&mut self, kind: &str) -> Value {
+        let event = self.hear_next();
+        assert_eq!(event["type"], kind, "{event}");
+        event
+    }
+
+    /// What was said, and whether nobody has left before that.
+    fn hear_said(&mut self) -> bool {
+        let mut nobody_left = true;
+        loop {
+            match self.hear_next()["type"].as_str() {
+                Some("said") => return nobody_left,
+                Some("went") => nobody_left = false,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn hear_error(&mut self, code: &str) {
+        let event = self.hear("error");
+        assert_eq!(event["code"], code, "{event}");
+    }
+}
+
+#[test]
+fn a_terminal_and_a_program_are_in_the_same_room() {
+    let server = chat(&[]);
+    assert!(server.url().starts_with("tcp+lines://"), "what is said has an end: {}", server.url());
+    let mut alice = Caller::of(&server);
+    alice.hear("* you are guest1, in lobby");
+    alice.hear("* 1 here: guest1");
+    alice.say("/nick alice");
+    alice.hear("* guest1 is now alice");
+    alice.say("/topic tea and cake");
+    alice.hear("* alice set the topic: tea and cake");
+    alice.say("is anybody here?");
+
+    let mut bob = Program::of(&server);
+    bob.say(json!({"type": "join", "room": "Lobby", "nick": "bob"}));
+    let joined = bob.hear("joined");
+    assert_eq!(joined["topic"], "tea and cake");
+    assert_eq!(joined["members"], json!(["alice", "bob"]));
+    assert_eq!(
+        (&joined["room"], &joined["nick"], &joined["count"]),
+        (&json!("lobby"), &json!("bob"), &json!(2))
+    );
+    let before = bob.hear("said");
+    assert_eq!((&before["nick"], &before["text"]), (&json!("alice"), &json!("is anybody here?")));
+    assert!(before["seq"].as_u64() < joined["seq"].as_u64(), "it is history");
+    alice.hear("* bob came in");
+
+    bob.say(json!({"type": "say", "text": "I am: <b>\"bob\"</b>"}));
+    alice.hear("bob: I am: <b>\"bob\"</b>");
+    let own = bob.hear("said");
+    assert_eq!(own["seq"].as_u64(), joined["seq"].as_u64().map(|seq| seq + 1));
+    assert!(own["at"].as_u64() > Some(1_700_000_000));
+    alice.say("welcome");
+    assert_eq!(bob.hear("said")["text"], "welcome");
+
+    let mut carol = Caller::named(&server, "Carol");
+    assert_eq!(bob.hear("came")["nick"], "guest2");
+    assert_eq!(bob.hear("renamed")["to"], "Carol");
+    carol.say("/msg BOB just between us");
+    let told = bob.hear("told");
+    assert_eq!(
+        (&told["nick"], &told["to"], &told["text"]),
+        (&json!("Carol"), &json!("bob"), &json!("just between us"))
+    );
+    bob.say(json!({"type": "tell", "to": "carol", "text": "yes"}));
+    carol.hear("bob to Carol: yes");
+    bob.hear("told");
+    bob.say(json!({"type": "who"}));
+    assert_eq!(bob.hear("members")["members"], json!(["alice", "bob", "Carol"]));
+    carol.say("/who");
+    carol.hear("* 3 here: alice, bob, Carol");
+
+    carol.say("/join garden");
+    carol.hear("* you are Carol, in garden");
+    assert_eq!(bob.hear("went")["nick"], "Carol");
+    carol.hear_until("1 here");
+    carol.say("/rooms");
+    carol.hear("* 2 rooms");
+    carol.hear("* lobby (2) tea and cake");
+    carol.hear("* garden (1) ");
+    alice.hear("* guest2 came in");
+    alice.hear("* guest2 is now Carol");
+    alice.hear("* Carol left");
+    alice.say("/quit");
+    alice.0.hear_end();
+    assert_eq!(bob.hear("went")["nick"], "alice");
+    server.stop();
+}
+
+#[test]
+fn a_bad_guest_is_told_and_nobody_else_hears_of_it() {
+    let server = chat(&["--rooms-max", "3"]);
+    let mut bystander = Program::joined(&server, "lobby", "bystander");
+    let mut program = Program::of(&server);
+    let long = |count: usize| "x".repeat(count);
+    for (what, code) in [
+        (json!({"type": "say", "text": "hello"}), "not_joined"),
+        (json!({"type": "join", "room": "lobby", "nick": "BYSTANDER"}), "nick_taken"),
+        (json!({"type": "join", "room": "lobby", "nick": long(4096)}), "too_long"),
+        (json!({"type": "join", "room": long(4096), "nick": "x"}), "too_long"),
+        (json!({"type": "join", "room": "lobby", "nick": "a b"}), "not_printable"),
+        (json!({"type": "join", "room": "lobby", "nick": "a\u{202e}b"}), "not_printable"),
+        (json!({"type": "join", "room": "../etc", "nick": "x"}), "not_printable"),
+        (json!({"type": "join", "room": 5, "nick": "x"}), "not_understood"),
+        (json!({"type": "dance"}), "not_understood"),
+        (json!({"type": "help"}), "not_understood"),
+        (json!([1, 2]), "not_understood"),
+        (json!({"type": "who"}), "not_joined"),
+    ] {
+        program.say(what);
+        program.hear_error(code);
+    }
+    program.0.send(Message::text("hello")).expect("it takes it");
+    program.hear_error("not_understood");
+    program.0.send(Message::binary(vec![0xff, 0])).expect("it takes it");
+    program.hear_error("not_text");
+    program.say(json!({"type": "join", "room": "one", "nick": "x"}));
+    program.hear("joined");
+    for (what, code) in [
+        (json!({"type": "say", "text": "\u{1b}[2J"}), "not_printable"),
+        (json!({"type": "say", "text": "hello\n* bystander left"}), "not_printable"),
+        (json!({"type": "say", "text": ""}), "not_understood"),
+        (json!({"type": "say", "text": long(4001)}), "too_long"),
+        (json!({"type": "topic", "text": long(401)}), "too_long"),
+        (json!({"type": "tell", "to": "bystander", "text": "in another room"}), "nobody"),
+        (json!({"type": "nick", "nick": ""}), "not_printable"),
+    ] {
+        program.say(what);
+        program.hear_error(code);
+    }
+
+    // Three rooms are the most, the lobby among them; but one that has been left makes place.
+    let _other = Program::joined(&server, "two", "y");
+    let mut third = Program::of(&server);
+    third.say(json!({"type": "join", "room": "three", "nick": "z"}));
+    third.hear_error("rooms_full");
+    program.say(json!({"type": "leave"}));
+    program.hear("left");
+    third.say(json!({"type": "join", "room": "three", "nick": "z"}));
+    third.hear("joined");
+
+    let mut terminal = Caller::of(&server);
+    terminal.hear_until("2 here");
+    bystander.hear("came");
+    for (line, problem) in [
+        (&b"\xff\xfe\n"[..], "error: what you say is to be text, in UTF-8"),
+        (b"/dance\n", "error: that is not understood: there is no such command, see /help"),
+        (b"/nick\n", "error: that is not understood: /nick NAME, see /help"),
+        (b"\x1b[A\n", "error: a text has no control characters"),
+        (b"/nick bystander\n", "error: bystander is taken in this room: choose another name"),
+    ] {
+        terminal.0.say(line);
+        terminal.hear(problem);
+    }
+    terminal.0.say(format!("/nick {}\n", long(4096)));
+    terminal.hear("error: a nickname has at most 24 characters");
+    terminal.say("/help");
+    terminal.hear_until("//TEXT");
+    // Of all that, the others have heard nothing.
+    terminal.say("good day");
+    assert_eq!(bystander.hear("said")["text"], "good day");
+    server.stop();
+}
+
+#[test]
+fn who_asks_too_often_is_told_and_not_served() {
+    let server = chat(&["--messages-per-member", "1/5"]);
+    let mut listener = Program::joined(&server, "lobby", "listener");
+    let mut talker = Program::joined(&server, "lobby", "talker");
+    listener.hear("came");
+    for number in 0..20 {
+        talker.say(json!({"type": "say", "text": number.to_string()}));
+    }
+    let answers: Vec<Value> = (0..20).map(|_| talker.hear_next()).collect();
+    let said = answers.iter().filter(|answer| answer["type"] == "said").count();
+    let refused = answers.iter().filter(|answer| answer["code"] == "too_fast").count();
+    // The join was one of the five; a slow machine gives a few more.
+    assert!(said >= 4 && refused >= 1 && said + refused == 20, "{said} said, {refused} refused");
+    for number in 0..4 {
+        assert_eq!(listener.hear("said")["text"], number.to_string());
+    }
+    server.stop();
+}
+
+/// One talks, one listens, and one does not read for a while.
+fn somebody_reads_slowly(policy: &str) -> (Server, Program, u64, [Program; 2]) {
+    let server = chat(&[
+        "--slow-readers",
+        policy,
+        "--messages-per-member",
+        "1000000",
+        "--outbox-bytes-max",
+        "256KiB",
+        "--metrics",
+        "--listen",
+        "http://127.0.0.1:0",
+    ]);
+    let slow = Program::joined(&server, "lobby", "slow");
+    let mut listener = Program::joined(&server, "lobby", "listener");
+    let mut talker = Program::joined(&server, "lobby", "talker");
+    listener.hear("came");
+    let text = "x".repeat(3000);
+    let mut said = 0;
+    // The kernel takes some megabytes; the queue and the outbox less than one.
+    for round in 0.. {
+        assert!(round < 200, "nobody drops anything");
+        for _ in 0..50 {
+            talker.say(json!({"type": "say", "text": text}));
+            said += 1;
+            let _ = talker.hear_said();
+            if !listener.hear_said() {
+                return (server, slow, said, [listener, talker]);
+            }
+        }
+        if dropped(&server) > 300 {
+            break;
+        }
+    }
+    talker.say(json!({"type": "say", "text": "the end"}));
+    assert_eq!(listener.hear("said")["text"], "the end");
+    (server, slow, said + 1, [listener, talker])
+}
+
+fn dropped(server: &Server) -> u64 {
+    let answer = server.call_at(2).get("/metrics");
+    let text = String::from_utf8(answer.body).expect("it is text");
+    let line = text.lines().find(|line| line.starts_with("switchboard_chat_dropped_total"));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("it is counted")
+}
+
+/// What the slow one reads at last: everything, or how much is missing, where it is missing.
+fn read_it_all(slow: &mut Program, last: u64) -> (u64, Vec<(u64, u64)>) {
+    let (mut next, mut missed, mut gaps) = (0, 0, Vec::new());
+    loop {
+        let event = slow.hear_next();
+        match event["seq"].as_u64() {
+            Some(seq) => {
+                let told: u64 = if next == 0 { 0 } else { seq - next };
+                assert_eq!(told, missed, "before {seq}");
+                (next, missed) = (seq + 1, 0);
+                if seq == last {
+                    return (gaps.iter().map(|(_, count)| count).sum(), gaps);
+                }
+            }
+            None => {
+                missed = event["missed"].as_u64().expect("it is a gap");
+                gaps.push((next, missed));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_oldest_are_dropped_for_who_reads_slowly_and_the_gap_is_told() {
+    let (server, mut slow, said, _others) = somebody_reads_slowly("drop-oldest");
+    // `slow`, `listener` and `talker` came: numbers 1 to 3.
+    let (missed, gaps) = read_it_all(&mut slow, 3 + said);
+    assert_eq!(missed, dropped(&server));
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    slow.say(json!({"type": "say", "text": "I am back"}));
+    assert_eq!(slow.hear("said")["text"], "I am back");
+    server.stop();
+}
+
+#[test]
+fn the_newest_are_dropped_for_who_reads_slowly_and_the_gap_is_told() {
+    let (server, mut slow, said, _others) = somebody_reads_slowly("drop-newest");
+    // What comes last was dropped, too: the next thing that is said shows it.
+    let (mut seen, mut missed) = (0, 0);
+    while seen + missed < 3 + said {
+        let event = slow.hear_next();
+        match event["seq"].as_u64() {
+            Some(seq) => seen = seen.max(seq),
+            None => missed += event["missed"].as_u64().expect("it is a gap"),
+        }
+    }
+    assert_eq!((missed, seen + missed), (dropped(&server), 3 + said));
+    slow.say(json!({"type": "say", "text": "I am back"}));
+    assert_eq!(slow.hear("said")["seq"], 4 + said);
+    server.stop();
+}
+
+#[test]
+fn who_reads_slowly_is_closed_where_that_is_the_policy() {
+    let (server, _slow, said, _others) = somebody_reads_slowly("close");
+    assert!(said > 0);
+    assert_eq!(dropped(&server), 0);
+    server.stop();
+}
+
+#[test]
+fn the_page_is_served_and_its_socket_speaks_the_subprotocol() {
+    let server = Server::start(&["serve", "chat", "--listen", "http://127.0.0.1:0"]);
+    let mut browser = server.call();
+    for (path, kind, part) in [
+        ("/", "text/html; charset=utf-8", "<!doctype html>"),
+        ("/chat.css", "text/css; charset=utf-8", "prefers-color-scheme"),
+        ("/chat.js", "text/javascript; charset=utf-8", "switchboard.chat.v1"),
+    ] {
+        let answer = browser.get(path);
+        assert_eq!((answer.status, answer.field("content-type")), (200, Some(kind)), "{path}");
+        assert!(
+            answer
+                .field("content-security-policy")
+                .is_some_and(|policy| policy.contains("default-src 'none'"))
+        );
+        assert!(String::from_utf8_lossy(&answer.body).contains(part), "{path}");
+    }
+    assert_eq!(browser.get("/healthz").status, 200);
+    assert_eq!(browser.get("/etc/passwd").status, 404);
+    browser.say("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!(browser.hear_answer("POST").status, 405);
+    for (asked, answered) in [
+        ("switchboard.chat.v1", Some("switchboard.chat.v1")),
+        ("other, switchboard.chat.v1", Some("switchboard.chat.v1")),
+        ("other", None),
+    ] {
+        let mut client = server.call();
+        client.say(format!(
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Protocol: {asked}\r\n\r\n"
+        ));
+        let answer = client.hear_answer("GET");
+        assert_eq!((answer.status, answer.field("sec-websocket-protocol")), (101, answered), "{asked}");
+    }
+    server.stop();
+}
+
+#[test]
+fn lines_over_unix_sockets_and_prefixed_messages_are_in_it_too() {
+    let directory = Directory::new();
+    let unix = directory.url("unix", "chat");
+    let server = Server::start(&["serve", "chat", "--listen", &unix, "--listen", PREFIXED]);
+    let mut alice = Caller::of(&server);
+    alice.hear_until("1 here");
+    let mut prefixed = server.call_at(1);
+    alice.hear("* guest2 came in");
+    prefixed.say([&12u32.to_be_bytes()[..], b"good morning"].concat());
+    alice.hear("guest2: good morning");
+    alice.say("and to you");
+    let heard = prefixed.hear_exactly(4);
+    assert_eq!(heard, 46u32.to_be_bytes(), "the length of the welcome");
+    server.stop();
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused() {
+    for (arguments, problem) in [
+        (&["serve", "chat", "--listen", UDP][..], "the service chat is for streams"),
+        (&["serve", "echo", "--rooms-max", "5"], "--rooms-max is for the service chat"),
+        (&["serve", "chat", "--slow-readers", "punish"], "punish"),
+        (&["serve", "chat", "--messages-per-member", "0"], "--messages-per-member"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(problem) && text.trim_end().lines().count() == 1, "{text}");
+    }
+}
