@@ -161,7 +161,7 @@ function entry(event, kind, nick, text) {
   const time = item.appendChild(document.createElement('time'));
   const at = event.at ? new Date(event.at * 1000) : new Date();
   time.dateTime = at.toISOString();
-  time.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  time.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
   const words = item.appendChild(document.createElement('span'));
   if (nick) {
     const name = words.appendChild(document.createElement('bdi'));
@@ -257,8 +257,11 @@ $('speak').addEventListener('submit', (event) => {
   if (!line) return;
   $('problem').textContent = '';
   const what = parse(line);
-  if (!what) {
-    $('problem').textContent = '/nick NAME, /join ROOM, /leave, /who, /rooms, /msg NAME TEXT, /topic TEXT';
+  if (line === '/help') {
+    $('text').value = '';
+    news({}, '/nick NAME, /join ROOM, /leave, /who, /rooms, /msg NAME TEXT, /topic TEXT; //TEXT says a text that begins with /');
+  } else if (!what) {
+    $('problem').textContent = 'There is no such command: /help tells which there are.';
   } else if (ask(what)) {
     $('text').value = '';
     caughtUp();

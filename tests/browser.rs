@@ -1,0 +1,149 @@
+//! The pages, in a real browser, beside clients at a terminal: what their users see.
+//!
+//! What the windows showed is in `target/tmp/*.png` afterwards, to be looked at.
+#![cfg(all(feature = "cli", feature = "load", feature = "web"))]
+
+#[path = "support/browser.rs"]
+mod browser;
+mod support;
+
+use browser::{Browser, Window};
+use support::*;
+
+const DESKTOP: (u32, u32) = (1000, 640);
+const PHONE: (u32, u32) = (390, 780);
+
+/// Enters a room by the keyboard alone.
+fn come_in(browser: &mut Browser, window: &Window, name: &str) {
+    browser.wait(window, "document.activeElement.id === 'name'");
+    browser.eval(window, "document.activeElement.select()");
+    browser.write(window, name);
+    browser.press(window, "Enter");
+}
+
+fn say(browser: &mut Browser, window: &Window, text: &str) {
+    browser.wait(window, "document.activeElement.id === 'text'");
+    browser.write(window, text);
+    browser.press(window, "Enter");
+}
+
+/// That some entry of the log is this.
+fn sees(browser: &mut Browser, window: &Window, nick: &str, text: &str) {
+    let (nick, text) = (serde_json::to_string(nick), serde_json::to_string(text));
+    let (nick, text) = (nick.expect("a string"), text.expect("a string"));
+    browser.wait(
+        window,
+        &format!(
+            "[...document.querySelectorAll('#log li')].some((item) => \
+             (item.querySelector('.nick')?.textContent ?? '') === {nick} && \
+             item.querySelector('.text').textContent === {text})"
+        ),
+    );
+}
+
+fn hears(terminal: &mut Client, text: &str) {
+    let mut heard = String::new();
+    while !heard.contains(text) {
+        heard.push(terminal.hear_exactly(1)[0] as char);
+    }
+}
+
+#[test]
+fn a_chat_of_two_windows_and_a_terminal() {
+    let Some(mut browser) = Browser::start("the chat's page") else { return };
+    let server = Server::start(&[
+        "serve",
+        "chat",
+        "--listen",
+        "http://127.0.0.1:0",
+        "--listen",
+        TCP,
+        "--drain-for",
+        "2s",
+    ]);
+    let mut carol = server.call_at(1);
+    carol.say("/nick carol\n");
+    hears(&mut carol, "now carol\n");
+
+    let alice = browser.open(server.url(), DESKTOP);
+    come_in(&mut browser, &alice, "alice");
+    browser.wait(&alice, "document.getElementById('state').textContent === 'connected'");
+    hears(&mut carol, "* alice came in\n");
+
+    // A name that is taken, and another one; on a phone.
+    let bob = browser.open(server.url(), PHONE);
+    come_in(&mut browser, &bob, "Alice");
+    browser.wait(&bob, "document.getElementById('refusal').textContent.includes('taken')");
+    browser.screenshot(&bob, "chat-name-taken");
+    come_in(&mut browser, &bob, "bob");
+    hears(&mut carol, "* bob came in\n");
+    sees(&mut browser, &alice, "", "bob came in");
+    browser.wait(&alice, "document.getElementById('count').textContent === '3'");
+    browser.wait(&bob, "document.getElementById('people').open === false");
+
+    // Both ways, and whatever they say, it is text.
+    say(&mut browser, &alice, "hello from a window");
+    sees(&mut browser, &bob, "alice", "hello from a window");
+    hears(&mut carol, "alice: hello from a window\n");
+    carol.say("hello from a terminal\n");
+    sees(&mut browser, &alice, "carol", "hello from a terminal");
+    let markup = "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">";
+    say(&mut browser, &bob, markup);
+    sees(&mut browser, &alice, "bob", markup);
+    browser.wait(
+        &alice,
+        "document.querySelector('#log script, #log img') === null && !document.title.includes('broken')",
+    );
+    say(&mut browser, &bob, "/msg alice only you");
+    sees(&mut browser, &alice, "bob, to you", "only you");
+    sees(&mut browser, &bob, "to alice", "only you");
+    say(&mut browser, &alice, "/topic tea & cake");
+    browser.wait(&bob, "document.getElementById('topic').textContent === 'tea & cake'");
+    say(&mut browser, &alice, "/nonsense");
+    browser.wait(&alice, "document.getElementById('problem').textContent.includes('/help')");
+    browser.eval(&alice, "document.activeElement.value = ''");
+    say(&mut browser, &alice, "/help");
+    browser
+        .wait(&alice, "document.querySelector('#log li:last-child').textContent.includes('/msg NAME TEXT')");
+
+    // More than fits: who looks at what was said before is told how much is new, and not moved.
+    for number in 0..25 {
+        carol.say(format!("line {number}\n"));
+    }
+    sees(&mut browser, &bob, "carol", "line 24");
+    browser.eval(&bob, "document.getElementById('said').scrollTop = 0");
+    carol.say("are you there?\n");
+    browser.wait(&bob, "document.getElementById('newer').textContent === '1 new message' && document.title.startsWith('(1)')");
+    browser.wait(&bob, "document.getElementById('said').scrollTop === 0");
+    browser.screenshot(&bob, "chat-phone-unread");
+    browser.eval(&bob, "document.getElementById('newer').click()");
+    browser.wait(&bob, "document.getElementById('newer').hidden && !document.title.startsWith('(')");
+    // Nothing is wider than the phone.
+    browser.wait(&bob, "document.documentElement.scrollWidth <= innerWidth");
+    browser.screenshot(&bob, "chat-phone");
+    browser.set_scheme(&bob, "dark");
+    browser.screenshot(&bob, "chat-phone-dark");
+    browser.screenshot(&alice, "chat");
+    browser.set_scheme(&alice, "dark");
+    browser.screenshot(&alice, "chat-dark");
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+
+    // The server goes and comes back; the windows come back by themselves.
+    let (page, terminals) = (server.url().to_owned(), server.urls()[1].clone());
+    server.stop();
+    browser.wait(&alice, "document.getElementById('state').textContent.includes('trying again')");
+    say(&mut browser, &alice, "is anybody there?");
+    browser.wait(&alice, "document.getElementById('problem').textContent.includes('not sent')");
+    browser.wait(&alice, "document.getElementById('text').value === 'is anybody there?'");
+    browser.screenshot(&alice, "chat-connection-lost");
+    let server = Server::start(&["serve", "chat", "--listen", &page, "--listen", &terminals]);
+    for window in [&alice, &bob] {
+        browser.wait(window, "document.getElementById('state').textContent === 'connected'");
+    }
+    browser.wait(&alice, "document.getElementById('count').textContent === '2'");
+    browser.press(&alice, "Enter");
+    sees(&mut browser, &bob, "alice", "is anybody there?");
+    sees(&mut browser, &bob, "carol", "line 24"); // what was there is there
+    server.stop();
+}
