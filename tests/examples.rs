@@ -152,6 +152,11 @@ promises! {
         names_an_address_that_it_cannot_have
         keeps_notes_and_shows_them_as_text
         answers_in_order_and_refuses_what_is_no_request;
+
+    chat, "13_chat":
+        names_an_address_that_it_cannot_have
+        brings_its_guests_together
+        serves_its_page_to_browsers;
 }
 
 fn names_an_address_that_it_cannot_have(example: &str) {
@@ -811,6 +816,44 @@ fn answers_in_order_and_refuses_what_is_no_request(example: &str) {
     stream.read_to_string(&mut answers).expect("answers, and the end");
     let statuses: Vec<&str> = answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
     assert_eq!(statuses, ["404 Not Found", "200 OK", "400 Bad Request"]);
+}
+
+#[cfg(feature = "web")]
+fn brings_its_guests_together(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let mut alice = rung.call();
+    let mut bob = rung.call();
+    alice.hear("* guest2 is here; /nick NAME changes a name\n");
+    alice.say("/nick alice\n");
+    for guest in [&mut alice, &mut bob] {
+        guest.hear("* guest1 is now alice\n");
+    }
+    bob.say("hello \u{1b}[2Jall\n");
+    for guest in [&mut alice, &mut bob] {
+        guest.hear("guest2: hello [2Jall\n");
+    }
+    drop(bob);
+    alice.hear("* guest2 left\n");
+    assert_eq!(rung.stop(), Some(0));
+}
+
+#[cfg(feature = "web")]
+fn serves_its_page_to_browsers(example: &str) {
+    let rung = Rung::start_with(example, &["http://127.0.0.1:0"]);
+    let mut browser = rung.call();
+    browser.say("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    while !browser.hear_line().contains("new WebSocket") {}
+    let connect = || {
+        let stream = std::net::TcpStream::connect(rung.address()).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        tungstenite::client(format!("ws://{}/", rung.address()), stream).expect("they shake hands").0
+    };
+    let (mut alice, mut bob) = (connect(), connect());
+    bob.send(tungstenite::Message::text("hello")).expect("it takes it");
+    let _ = alice.read().expect("bob is here");
+    for guest in [&mut alice, &mut bob] {
+        assert_eq!(guest.read().expect("a message"), tungstenite::Message::text("guest2: hello"));
+    }
 }
 
 fn start_with_a_crowd(example: &str) -> Option<Rung> {

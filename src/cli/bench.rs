@@ -21,6 +21,8 @@ use crate::endpoint::{BadUrl, Endpoint};
 use crate::load::ceiling::ceiling;
 use crate::load::compare::{self, Figure, Side};
 #[cfg(feature = "web")]
+use crate::load::fan_out;
+#[cfg(feature = "web")]
 use crate::load::http::Asked;
 use crate::load::plan::{Arrivals, Plan, Rate, WarmUp};
 use crate::load::report::{Limit, Report, Round};
@@ -172,6 +174,27 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
     header: Vec<String>,
 
+    /// ws://: all connections are members of this room, and some speak: what counts is what each member is told, and when.
+    /// By default as `serve chat` has it: start that with --messages-per-member 1000000.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "ROOM", conflicts_with_all = ["ab", "churn", "expect", "find_max", "idle", "payload", "rounds", "verify"])]
+    fan_out: Option<String>,
+
+    /// --fan-out: how many of the members speak, each --depth messages at a time, or all together at --rate.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "fan_out", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    senders: u32,
+
+    /// --fan-out: what each member says first, with {room}, {conn} and {process} filled in; '' is nothing.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "TEXT", default_value = fan_out::JOIN, requires = "fan_out")]
+    join: String,
+
+    /// --fan-out: how something is said, with {text} filled in.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "TEXT", default_value = fan_out::SAY, requires = "fan_out")]
+    say: String,
+
     /// Addresses to connect from; may be repeated. [default: 127.0.0.2 and on, when the ports of 127.0.0.1 run out]
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<IpAddr>,
@@ -313,6 +336,8 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
     for url in &options.urls {
         self::plan(&options, url).and_then(|plan| plan.check()).map_err(Failure::Usage)?;
     }
+    #[cfg(feature = "web")]
+    let room = room(&options, &plan).map_err(Failure::Usage)?;
     check_files(&options)?;
     enough_descriptors(&plan)?;
 
@@ -340,6 +365,13 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
         probe: options.rounds.is_none() && !options.ab && plan.duration >= Duration::from_secs(1),
     };
     let panel = Panel::new(options.quiet);
+    #[cfg(feature = "web")]
+    if let Some(room) = room {
+        let mut session = Session { options, circumstances, interrupted, panel };
+        let outcome = session.fan_out(&plan, &room);
+        drop(spawned);
+        return session.finish(outcome);
+    }
     if !options.no_self_test {
         panel.say("self-test: what could the generator do?");
         circumstances.ceiling_per_s = ceiling(&plan, &interrupted);
@@ -407,6 +439,28 @@ fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
         asked: asked(options, url)?,
         ..Plan::new(target.clone())
     })
+}
+
+/// The room of `--fan-out`.
+#[cfg(feature = "web")]
+fn room(options: &Options, plan: &Plan) -> Result<Option<fan_out::Room>, String> {
+    let Some(name) = &options.fan_out else { return Ok(None) };
+    if plan.target.framing() != Framing::WebSocket {
+        return Err(format!("--fan-out is for ws:// and wss://, not for {}", plan.target));
+    }
+    let (min, max) = options.size.unwrap_or((100, 100));
+    if min != max {
+        return Err(format!("--size {min}..{max}: with --fan-out, all texts are of one size"));
+    }
+    let room = fan_out::Room {
+        name: name.clone(),
+        senders: options.senders as usize,
+        join: options.join.clone(),
+        say: options.say.clone(),
+        text_bytes: max,
+    };
+    room.check(plan)?;
+    Ok(Some(room))
 }
 
 /// A target, and what is asked there.
@@ -588,6 +642,16 @@ impl Session {
         let panel = &mut self.panel;
         let outcome =
             run_plan(plan, &self.circumstances, &self.interrupted, &mut |progress| panel.show(progress));
+        self.panel.clear();
+        outcome
+    }
+
+    #[cfg(feature = "web")]
+    fn fan_out(&mut self, plan: &Plan, room: &fan_out::Room) -> Outcome {
+        let (panel, circumstances) = (&mut self.panel, &self.circumstances);
+        let outcome = fan_out::run(plan, room, circumstances, &self.interrupted, &mut |progress| {
+            panel.show(progress);
+        });
         self.panel.clear();
         outcome
     }

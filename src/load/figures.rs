@@ -178,8 +178,10 @@ pub(crate) fn turns_round(c: char) -> bool {
 /// The plan in a line: `64 connections, depth 1, 64 B, closed loop`.
 pub(crate) fn plan(report: &Report) -> String {
     let plan = &report.plan;
-    let mut parts = vec![several(plan.connections.into(), "connection")];
-    parts.push(format!("depth {}", plan.depth));
+    let mut parts = match &report.fan_out {
+        Some(room) => vec![several(room.members.into(), "member"), several(room.senders.into(), "sender")],
+        None => vec![several(plan.connections.into(), "connection"), format!("depth {}", plan.depth)],
+    };
     parts.extend(plan.method.as_deref().map(clean));
     parts.push(if plan.size_min_bytes == plan.size_max_bytes {
         size(plan.size_min_bytes)

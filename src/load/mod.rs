@@ -29,6 +29,8 @@ pub mod crew;
 pub mod dialogue;
 #[cfg(test)]
 mod example;
+#[cfg(feature = "web")]
+pub mod fan_out;
 pub mod figures;
 pub mod files;
 pub mod histogram;

@@ -82,6 +82,9 @@ pub struct Report {
     pub kernel: KernelFigures,
     /// Who was the limit.
     pub verdict: Verdict,
+    /// Of `bench --fan-out`: a room. Replies are deliveries then: one message at one member.
+    #[serde(default)]
+    pub fan_out: Option<FanOut>,
     /// Of `bench --ab`: the two sides; the rest of the report is the first one's last round.
     pub comparison: Option<super::compare::Comparison>,
 }
@@ -127,6 +130,23 @@ pub struct PlanFigures {
     pub timeout_s: f64,
     /// What payloads and arrivals are drawn from.
     pub seed: u64,
+}
+
+/// Of a room: who was in it, and whether everybody was told everything.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FanOut {
+    /// Its name.
+    pub room: String,
+    /// How many were in it.
+    pub members: u32,
+    /// How many of them spoke.
+    pub senders: u32,
+    /// Messages that were said, in the whole run.
+    pub sent: u64,
+    /// Members who were told every one of them.
+    pub complete: u32,
+    /// How many messages the one missed who missed most.
+    pub missed_most: u64,
 }
 
 /// What was cut before measuring began.

@@ -73,17 +73,35 @@ fn rates(screen: &mut Screen, report: &Report) {
     let offered = format!("{bound}{}", figures::rate(report.offered_per_s));
     let achieved = format!("{bound}{}", figures::rate(report.achieved_per_s));
     let width = offered.len().max(achieved.len());
-    let messages = figures::several(report.offered, "message");
+    let messages = match report.fan_out {
+        Some(_) => format!("{} deliveries", figures::count(report.offered)),
+        None => figures::several(report.offered, "message"),
+    };
     screen.line("offered", &format!("{offered:>width$}   {messages}"), Ink::Plain);
-    let replies = match report.replies {
-        1 => "1 reply".into(),
-        number => format!("{} replies", figures::count(number)),
+    let replies = match (report.replies, &report.fan_out) {
+        (number, Some(_)) => format!("{} deliveries", figures::count(number)),
+        (1, None) => "1 reply".into(),
+        (number, None) => format!("{} replies", figures::count(number)),
     };
     let verified = if report.verified { "verified" } else { "not verified" };
     let received = figures::bytes(report.bytes_in_per_s);
     let sent = figures::bytes(report.bytes_out_per_s);
     let text = format!("{achieved:>width$}   {replies}, {verified}; {received}/s in, {sent}/s out");
     screen.line("achieved", &text, Ink::Bold);
+    if let Some(room) = &report.fan_out {
+        let told = match room.complete == room.members {
+            true => "every member was told everything".into(),
+            false => format!(
+                "{} of {} members were told everything, and one missed {}",
+                figures::count(room.complete.into()),
+                figures::count(room.members.into()),
+                figures::several(room.missed_most, "message")
+            ),
+        };
+        let said = figures::several(room.sent, "message");
+        let text = format!("{said} in the room {}: {told}", figures::clean(&room.room));
+        screen.line("fan-out", &text, if room.complete == room.members { Ink::Plain } else { Ink::Bad });
+    }
     if let Some(handshake) = &report.latency.handshake {
         let resumed = figures::count(report.resumed);
         let text =
