@@ -41,6 +41,70 @@ fn sees(browser: &mut Browser, window: &Window, nick: &str, text: &str) {
     );
 }
 
+/// Where another player is drawn.
+fn other(browser: &mut Browser, window: &Window, id: u64) -> (f64, f64) {
+    let at = browser.eval(window, &format!("latest?.others.get({id}) ?? null"));
+    (at[0].as_f64().unwrap_or(-1.0), at[1].as_f64().unwrap_or(-1.0))
+}
+
+#[test]
+fn two_windows_see_each_other_move() {
+    let Some(mut browser) = Browser::start("the relay's page") else { return };
+    let server = Server::start(&[
+        "serve",
+        "relay",
+        "--listen",
+        "http://127.0.0.1:0",
+        "--tick",
+        "60",
+        "--drain-for",
+        "2s",
+    ]);
+    let alice = browser.open(server.url(), DESKTOP);
+    let bob = browser.open(server.url(), PHONE);
+    for (window, at) in [(&alice, 30_000), (&bob, 33_000)] {
+        browser.eval(window, &format!("x = {at}; y = 30000"));
+        browser.wait(window, "document.getElementById('state').textContent === 'connected'");
+        browser.wait(window, "document.getElementById('around').textContent.includes('see 1 near you')");
+    }
+    let ids = [&alice, &bob].map(|window| browser.eval(window, "me").as_u64().expect("a number"));
+    assert_ne!(ids[0], ids[1]);
+
+    // By the keyboard in one, by a finger in the other.
+    let (before, _) = other(&mut browser, &bob, ids[0]);
+    browser.key(&alice, "ArrowRight", true);
+    browser.wait(&bob, &format!("latest.others.get({})?.[0] > {}", ids[0], before + 1000.0));
+    browser.key(&alice, "ArrowRight", false);
+    browser.touch(&bob, (195, 400));
+    browser.wait(&alice, &format!("Math.abs((latest.others.get({})?.[0] ?? 0) - 32768) < 500", ids[1]));
+    // The picture is drawn from what is so: not one colour all over.
+    browser.wait(
+        &alice,
+        "(() => { const { width, height } = world; const pixels = world.getContext('2d').getImageData(0, 0, width, height).data; \
+         return new Set(new Uint32Array(pixels.buffer)).size > 20; })()",
+    );
+    browser
+        .wait(&alice, "graphs.late.length > 100 && graphs.jitter.length > 100 && graphs.latency.length > 50");
+    browser.wait(&bob, "document.documentElement.scrollWidth <= innerWidth");
+    browser.screenshot(&alice, "relay");
+    browser.screenshot(&bob, "relay-phone");
+    browser.set_scheme(&bob, "dark");
+    browser.screenshot(&bob, "relay-phone-dark");
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+
+    // Out of sight is out of mind; and who comes back is somebody.
+    browser.eval(&bob, "x = 60000; y = 60000");
+    browser.wait(&alice, "latest.others.size === 0");
+    let page = server.url().to_owned();
+    server.stop();
+    browser.wait(&alice, "document.getElementById('state').textContent.includes('trying again')");
+    let server = Server::start(&["serve", "relay", "--listen", &page]);
+    browser.eval(&bob, "x = 40000; y = 30000");
+    browser.wait(&alice, "latest?.others.size === 1");
+    server.stop();
+}
+
 fn hears(terminal: &mut Client, text: &str) {
     let mut heard = String::new();
     while !heard.contains(text) {

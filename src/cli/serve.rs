@@ -27,6 +27,8 @@ use crate::service::Service;
 use crate::service::chat::{Chat, Rules as ChatRules, SlowReaders};
 use crate::service::directory::{Directory, Which};
 #[cfg(feature = "web")]
+use crate::service::relay::{Relay, Rules as RelayRules};
+#[cfg(feature = "web")]
 use crate::service::web::{Site, Web};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
 
@@ -47,6 +49,9 @@ enum ServiceName {
     /// Rooms of people: over lines with any terminal, over HTTP with a page, over WebSocket in JSON.
     #[cfg(feature = "web")]
     Chat,
+    /// A small world in real time: positions over UDP or WebSocket, the latest to everybody in each tick, and a page.
+    #[cfg(feature = "web")]
+    Relay,
     /// The files below a directory, over HTTP (see --root).
     #[cfg(feature = "web")]
     Web,
@@ -71,7 +76,7 @@ pub(super) struct Options {
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
     /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
-    /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; chat and web: http://127.0.0.1:8080]
+    /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; chat, relay and web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     pub(super) listen: Vec<Endpoint>,
 
@@ -113,6 +118,16 @@ pub(super) struct Options {
     #[cfg(feature = "web")]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rooms_max: Option<u32>,
+
+    /// Relay: how often a second everybody is told where the others are. [default: 30]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    tick: Option<u32>,
+
+    /// Relay: the most players. [default: 1000]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    players_max: Option<u32>,
 
     /// http:// and https://: answer /metrics (for Prometheus) and /healthz there, whatever the service.
     #[cfg(feature = "web")]
@@ -275,6 +290,8 @@ impl Options {
             #[cfg(feature = "web")]
             ServiceName::Chat => Which::Chat { rules: self.chat_rules() },
             #[cfg(feature = "web")]
+            ServiceName::Relay => Which::Relay { rules: self.relay_rules() },
+            #[cfg(feature = "web")]
             ServiceName::Web => Which::Web { site: self.site()? },
         })
     }
@@ -303,11 +320,20 @@ impl Options {
         }
     }
 
+    #[cfg(feature = "web")]
+    fn relay_rules(&self) -> RelayRules {
+        let usual = RelayRules::default();
+        RelayRules {
+            ticks_per_s: self.tick.unwrap_or(usual.ticks_per_s),
+            players_max: self.players_max.map_or(usual.players_max, |players| players as usize),
+        }
+    }
+
     /// Where it listens where nobody says otherwise.
     pub(super) fn everyday(&self) -> &'static str {
         match self.service {
             #[cfg(feature = "web")]
-            ServiceName::Chat | ServiceName::Web => "http://127.0.0.1:8080",
+            ServiceName::Chat | ServiceName::Relay | ServiceName::Web => "http://127.0.0.1:8080",
             _ => "tcp://127.0.0.1:8080",
         }
     }
@@ -323,6 +349,8 @@ impl Options {
                 (self.slow_readers.is_some(), "--slow-readers", "chat"),
                 (self.messages_per_member.is_some(), "--messages-per-member", "chat"),
                 (self.rooms_max.is_some(), "--rooms-max", "chat"),
+                (self.tick.is_some(), "--tick", "relay"),
+                (self.players_max.is_some(), "--players-max", "relay"),
             ];
             let given = options.into_iter().filter(|(given, ..)| *given);
             given.map(|(_, option, service)| (option, service)).collect()
@@ -359,6 +387,8 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         Which::Source => serve(Source::default(), settings, line),
         #[cfg(feature = "web")]
         Which::Chat { rules } => serve(Chat::new(rules), settings, line),
+        #[cfg(feature = "web")]
+        Which::Relay { rules } => serve(Relay::new(rules), settings, line),
         #[cfg(feature = "web")]
         Which::Web { site } => serve(Web::new(site), settings, line),
     }
@@ -406,7 +436,7 @@ macro_rules! assign_the_only_one {
 }
 assign_the_only_one!(Echo, Reply, Discard, Source);
 #[cfg(feature = "web")]
-assign_the_only_one!(Chat, Web);
+assign_the_only_one!(Chat, Relay, Web);
 
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Runtime(error.to_string());

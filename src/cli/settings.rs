@@ -242,6 +242,10 @@ fn spoken(endpoint: Endpoint, service: &str) -> Result<Endpoint, Failure> {
         ("chat", Endpoint::Udp(_)) => Err(Failure::Usage(format!(
             "the service chat is for streams: listen on http://HOST:PORT or tcp://HOST:PORT instead of {endpoint}"
         ))),
+        ("relay", Endpoint::Udp(_)) => Ok(endpoint),
+        ("relay", _) if !is_http(&endpoint) => Err(Failure::Usage(format!(
+            "the service relay speaks datagrams and WebSocket: listen on udp://HOST:PORT or http://HOST:PORT instead of {endpoint}"
+        ))),
         // What is said in a chat has an end.
         ("chat", _) if endpoint.framing() == Framing::Raw => Ok(endpoint.with_framing(Framing::Lines)),
         _ => Ok(endpoint),

@@ -12,7 +12,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -48,6 +48,8 @@ pub struct Board<T, S> {
     pub(super) short_cut: bool,
     registry: Registry,
     last_generation: u32,
+    /// What [`Moment`]s count from.
+    pub(super) started: Instant,
 }
 
 /// What happened since the reactor was made.
@@ -125,6 +127,7 @@ impl<T: Transport, S> Board<T, S> {
             draining: false,
             registry,
             last_generation: 0,
+            started: Instant::now(),
         }
     }
 
@@ -412,6 +415,11 @@ impl<T: Transport, S> Board<T, S> {
     /// The turn's one sample of the clock.
     pub fn now(&self) -> Moment {
         self.now
+    }
+
+    /// What time it is by now: a look at the clock, for who must know how late he is.
+    pub fn clock(&self) -> Moment {
+        Moment::at(self.started.elapsed()).max(self.now)
     }
 
     /// The limits of whoever has none of his own, and of a turn.

@@ -45,7 +45,7 @@ pub use token::Peer;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -81,7 +81,6 @@ pub struct Reactor<H: Handler> {
     /// Last turn's queue, kept for its memory; so the queues cost no allocation.
     served: Vec<Token>,
     named: Vec<Peer>,
-    started: Instant,
     /// When the last turn ended: what lies between two turns counts as waiting.
     ended: Moment,
     /// Bytes in and out that earlier turns have accounted for.
@@ -126,7 +125,6 @@ impl<H: Handler> Reactor<H> {
             block: Box::default(),
             served: Vec::new(),
             named: Vec::new(),
-            started: Instant::now(),
             ended: Moment::default(),
             told: (0, 0),
             signalled: false,
@@ -219,7 +217,7 @@ impl<H: Handler> Reactor<H> {
 
         let board = &mut self.board;
         board.handshakes_left = board.limits.handshakes_per_turn;
-        let (began, ended) = (board.now, Moment::at(self.started.elapsed()).max(board.now));
+        let (began, ended) = (board.now, Moment::at(board.started.elapsed()).max(board.now));
         let turn = Turn {
             events,
             bytes_in: board.counters.bytes_in - mem::replace(&mut self.told.0, board.counters.bytes_in),
@@ -270,7 +268,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn clock(&self) -> Moment {
-        Moment::at(self.started.elapsed())
+        Moment::at(self.board.started.elapsed())
     }
 
     /// Who queued up until now. Who queues up from here on is served in the next turn.

@@ -16,6 +16,8 @@ use crate::reactor::{CloseReason, Peer};
 use super::chat::{self, Chat};
 use super::discard::Discard;
 use super::echo::Echo;
+#[cfg(feature = "web")]
+use super::relay::{self, Relay};
 use super::reply::Reply;
 use super::source::Source;
 #[cfg(feature = "web")]
@@ -42,6 +44,12 @@ pub enum Which {
         /// How it goes.
         rules: chat::Rules,
     },
+    /// See [`Relay`].
+    #[cfg(feature = "web")]
+    Relay {
+        /// How it goes.
+        rules: relay::Rules,
+    },
     /// See [`Web`].
     #[cfg(feature = "web")]
     Web {
@@ -61,6 +69,8 @@ impl Which {
             #[cfg(feature = "web")]
             Which::Chat { .. } => "chat",
             #[cfg(feature = "web")]
+            Which::Relay { .. } => "relay",
+            #[cfg(feature = "web")]
             Which::Web { .. } => "web",
         }
     }
@@ -75,6 +85,8 @@ enum Entry {
     #[cfg(feature = "web")]
     Chat(Box<Chat>),
     #[cfg(feature = "web")]
+    Relay(Box<Relay>),
+    #[cfg(feature = "web")]
     Web(Box<Web>),
 }
 
@@ -87,6 +99,8 @@ impl Entry {
             Which::Source => Entry::Source(Source::default()),
             #[cfg(feature = "web")]
             Which::Chat { rules } => Entry::Chat(Box::new(Chat::new(*rules))),
+            #[cfg(feature = "web")]
+            Which::Relay { rules } => Entry::Relay(Box::new(Relay::new(*rules))),
             #[cfg(feature = "web")]
             Which::Web { site } => Entry::Web(Box::new(Web::new(site.clone()))),
         }
@@ -147,6 +161,8 @@ macro_rules! with {
             #[cfg(feature = "web")]
             Entry::Chat($service) => $act,
             #[cfg(feature = "web")]
+            Entry::Relay($service) => $act,
+            #[cfg(feature = "web")]
             Entry::Web($service) => $act,
         }
     }};
@@ -198,8 +214,10 @@ impl Service for Directory {
     #[cfg(feature = "web")]
     fn on_metrics(&self, text: &mut String) {
         for (_, entry) in &self.entries {
-            if let Entry::Chat(chat) = entry {
-                chat.on_metrics(text);
+            match entry {
+                Entry::Chat(chat) => chat.on_metrics(text),
+                Entry::Relay(relay) => relay.on_metrics(text),
+                _ => {}
             }
         }
     }

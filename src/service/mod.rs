@@ -22,6 +22,8 @@ mod metrics;
 #[cfg(feature = "web")]
 mod page;
 mod refusals;
+#[cfg(feature = "web")]
+pub mod relay;
 pub mod reply;
 pub mod source;
 #[cfg(feature = "web")]
@@ -400,5 +402,10 @@ impl<'a> Switchboard<'a> {
     /// The turn's one sample of the clock.
     pub fn now(&self) -> Moment {
         self.board.now()
+    }
+
+    /// What time it is by now, some way into the turn: a look at the clock, for who must know how late he is.
+    pub fn clock(&self) -> Moment {
+        self.board.clock()
     }
 }

@@ -189,6 +189,20 @@ impl Browser {
         }
     }
 
+    /// A key that goes down, or up.
+    pub(crate) fn key(&mut self, window: &Window, key: &str, down: bool) {
+        let kind = if down { "rawKeyDown" } else { "keyUp" };
+        self.ask_at(Some(window), "Input.dispatchKeyEvent", json!({"type": kind, "key": key, "code": key}));
+    }
+
+    /// A finger that touches, and lets go.
+    pub(crate) fn touch(&mut self, window: &Window, (x, y): (u32, u32)) {
+        for (kind, points) in [("touchStart", json!([{"x": x, "y": y}])), ("touchEnd", json!([]))] {
+            let event = json!({"type": kind, "touchPoints": points});
+            self.ask_at(Some(window), "Input.dispatchTouchEvent", event);
+        }
+    }
+
     /// Writes what the window shows to a file that can be looked at, and returns its path.
     pub(crate) fn screenshot(&mut self, window: &Window, name: &str) -> PathBuf {
         let shot = self.ask_at(Some(window), "Page.captureScreenshot", json!({"format": "png"}));

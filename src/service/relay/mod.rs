@@ -1,0 +1,401 @@
+//! Relay: a small world in real time. Clients say where they are, over UDP or WebSocket, and are told where others are,
+//! `--tick` times a second.
+//!
+//! **The latest, or nothing.** A tick sends what is so now; what a client has missed is never sent again. A client that
+//! does not confirm what it was sent (in each update it says which tick it has seen) is left out until it does, or a second
+//! has passed: so a slow one gets fewer and fresher pictures, and nowhere on the way to it a backlog grows, neither in our
+//! outbox nor in the kernel's buffers, which would hold megabytes of the past.
+//!
+//! **Nobody is spoofed or flooded.** Whoever says hello from an address gets a token there, of the same length; only who
+//! has received that can be served. Tokens are a keyed hash of the address, so that a flood of hellos is not remembered
+//! (a SYN cookie's idea, RFC 4987 section 3.6).
+//!
+//! **Ticks are on a grid**: the n-th is due n periods after the first, however late the one before was; ticks that were
+//! missed altogether are left out. How late one was is told in it, and counted. While nobody is there, nothing ticks.
+//!
+//! - [`wire`]: what goes over the network;
+//! - [`world`]: who sees whom.
+//!
+//! Invariant: a player is where his place says that he is, and has one.
+
+mod wire;
+mod world;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use crate::protocol::http::Request;
+use crate::protocol::{Framing, Message};
+use crate::reactor::{CloseReason, Moment, Peer};
+
+use super::page::{self, Asset};
+use super::{Origin, Service, Switchboard};
+use wire::{Position, Refusal, Said, StateHead};
+use world::Map;
+
+pub use wire::MESSAGE_BYTES;
+pub use world::{SIGHT, SIGHT_MAX};
+
+/// The WebSocket subprotocol, for clients that ask for one.
+pub const SUBPROTOCOL: &str = "switchboard.relay.v1";
+
+/// Who has said nothing over UDP for so long is gone.
+const SILENT_FOR: Duration = Duration::from_secs(5);
+
+/// A token is good for one to two of these.
+const TOKEN_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// So many ticks may be on their way to a client; one that confirms nothing is sent one a second.
+const UNSEEN_MAX: u32 = 8;
+const UNSEEN_FOR: Duration = Duration::from_secs(1);
+
+/// The page: HTML, style and one script.
+const PAGE: &[Asset] = &[
+    Asset { path: "/", kind: "text/html; charset=utf-8", text: include_str!("page/index.html") },
+    Asset { path: "/relay.css", kind: "text/css; charset=utf-8", text: include_str!("page/relay.css") },
+    Asset { path: "/relay.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/relay.js") },
+];
+
+/// How a world goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// How often a second the world is told. 1 to 1000.
+    pub ticks_per_s: u32,
+    /// The most players.
+    pub players_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules { ticks_per_s: 30, players_max: 1000 }
+    }
+}
+
+/// How a player is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Way {
+    Datagrams(Origin),
+    WebSocket(Peer),
+}
+
+#[derive(Debug)]
+struct Player {
+    id: u32,
+    way: Way,
+    at: Position,
+    /// The last update's number, and when it came.
+    sequence: u32,
+    heard_at: Moment,
+    /// The tick that was seen, and the one that was sent, and when.
+    seen: u32,
+    sent: u32,
+    sent_at: Moment,
+}
+
+/// See the module's text.
+pub struct Relay {
+    rules: Rules,
+    players: Vec<Player>,
+    /// Where in `players` somebody is.
+    places: HashMap<Way, usize>,
+    last_id: u32,
+    map: Map,
+    secret: RandomState,
+    /// When the next tick is due; `None` while nobody is there.
+    next: Option<Moment>,
+    tick: u32,
+    counts: Counts,
+    /// Room for a message, and for whom one sees.
+    message: Vec<u8>,
+    seen: Vec<(u64, u32)>,
+}
+
+/// For the metrics.
+#[derive(Debug, Default)]
+struct Counts {
+    ticks: u64,
+    skipped: u64,
+    /// By how late they were: up to 250 us, and twice as much in each that follows; and the rest.
+    late: [u64; 8],
+    late_us: u64,
+    updates: u64,
+    states: u64,
+    conflated: u64,
+    refused: u64,
+}
+
+impl Relay {
+    /// With nobody in it.
+    pub fn new(rules: Rules) -> Relay {
+        Relay {
+            rules,
+            players: Vec::new(),
+            places: HashMap::new(),
+            last_id: 0,
+            map: Map::default(),
+            secret: RandomState::new(),
+            next: None,
+            tick: 0,
+            counts: Counts::default(),
+            message: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// What only who receives at this address can know, at this time. Never 0.
+    fn token(&self, origin: Origin, hour: u64) -> u64 {
+        self.secret.hash_one((origin, hour)) | 1
+    }
+
+    fn is_token(&self, origin: Origin, token: u64, now: Moment) -> bool {
+        let hour = hour(now);
+        token == self.token(origin, hour) || token == self.token(origin, hour.saturating_sub(1))
+    }
+
+    fn send(&self, board: &mut Switchboard<'_>, way: Way, bytes: &[u8]) {
+        match way {
+            Way::Datagrams(origin) => board.send_to(origin, bytes),
+            Way::WebSocket(peer) => board.send(peer, Message::Binary(bytes)),
+        }
+    }
+
+    fn refuse(&mut self, board: &mut Switchboard<'_>, way: Way, why: Refusal) {
+        self.counts.refused += 1;
+        // Where it is longer than what it answers, it is not sent: see `Switchboard::send_to`.
+        self.send(board, way, &wire::refusal(why));
+    }
+
+    fn hear(&mut self, board: &mut Switchboard<'_>, way: Way, bytes: &[u8]) {
+        let now = board.now();
+        let Some(said) = wire::parse(bytes) else {
+            return self.refuse(board, way, Refusal::NotUnderstood);
+        };
+        let is_known = |token| match way {
+            Way::Datagrams(origin) => self.is_token(origin, token, now),
+            Way::WebSocket(_) => true, // its connection is its token
+        };
+        match said {
+            Said::Hello { number } => {
+                let token = match way {
+                    Way::Datagrams(origin) => self.token(origin, hour(now)),
+                    Way::WebSocket(_) => 0,
+                };
+                self.send(board, way, &wire::welcome(token, number, self.rules.ticks_per_s));
+            }
+            Said::Update { token, .. } | Said::Bye { token } if !is_known(token) => {
+                self.refuse(board, way, Refusal::Token);
+            }
+            Said::Update { sequence, at, seen, .. } => {
+                self.counts.updates += 1;
+                match self.places.get(&way) {
+                    Some(&index) => self.players[index].update(sequence, at, seen, self.tick, now),
+                    None if self.players.len() >= self.rules.players_max => {
+                        self.refuse(board, way, Refusal::Full);
+                    }
+                    None => self.enter(board, way, sequence, at),
+                }
+            }
+            Said::Bye { .. } => self.leave(way),
+        }
+    }
+
+    fn enter(&mut self, board: &mut Switchboard<'_>, way: Way, sequence: u32, at: Position) {
+        let now = board.now();
+        self.last_id = self.last_id.wrapping_add(1).max(1);
+        self.places.insert(way, self.players.len());
+        self.players.push(Player {
+            id: self.last_id,
+            way,
+            at,
+            sequence,
+            heard_at: now,
+            seen: self.tick,
+            sent: self.tick,
+            sent_at: now,
+        });
+        if self.next.is_none() {
+            self.schedule(board, now.after(self.period()));
+        }
+    }
+
+    fn leave(&mut self, way: Way) {
+        let Some(index) = self.places.remove(&way) else { return };
+        self.players.swap_remove(index);
+        if let Some(moved) = self.players.get(index) {
+            self.places.insert(moved.way, index);
+        }
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(1) / self.rules.ticks_per_s
+    }
+
+    fn schedule(&mut self, board: &mut Switchboard<'_>, next: Moment) {
+        self.next = Some(next);
+        board.set_timer(next.since(board.now()), 0);
+    }
+
+    fn tick(&mut self, board: &mut Switchboard<'_>) {
+        let Some(due) = self.next else { return };
+        let now = board.clock();
+        let (late, period) = (now.since(due), self.period());
+        self.counts.count_tick(late);
+        self.tick = self.tick.wrapping_add(1);
+        let silent: Vec<Way> =
+            self.players.iter().filter(|player| player.is_silent(now)).map(|it| it.way).collect();
+        silent.into_iter().for_each(|way| self.leave(way));
+        self.tell_everybody(board, now, late);
+        if self.players.is_empty() {
+            self.next = None;
+            return;
+        }
+        // The next one on the grid that is still to come.
+        let missed = late.as_nanos() / period.as_nanos();
+        self.counts.skipped += missed as u64;
+        self.schedule(board, due.after(period * (1 + u32::try_from(missed).unwrap_or(u32::MAX - 1))));
+    }
+
+    fn tell_everybody(&mut self, board: &mut Switchboard<'_>, now: Moment, late: Duration) {
+        let late_us = u32::try_from(late.as_micros()).unwrap_or(u32::MAX);
+        self.map.draw(self.players.iter().map(|player| player.at));
+        let (mut message, mut seen) = (std::mem::take(&mut self.message), std::mem::take(&mut self.seen));
+        for index in 0..self.players.len() {
+            let player = &self.players[index];
+            let unseen = self.tick.wrapping_sub(player.seen);
+            if unseen > UNSEEN_MAX && now.since(player.sent_at) < UNSEEN_FOR {
+                self.counts.conflated += 1;
+                continue;
+            }
+            let turn = self.tick as usize;
+            self.map.look(index, player.at, turn, |other| self.players[other].at, &mut seen);
+            let held = now.since(player.heard_at).as_micros() / 100;
+            let head = StateHead {
+                id: player.id,
+                tick: self.tick,
+                heard: player.sequence,
+                held: u16::try_from(held).unwrap_or(u16::MAX),
+                late_us,
+            };
+            wire::begin_state(&head, seen.len(), &mut message);
+            for (_, other) in &seen {
+                let other = &self.players[*other as usize];
+                wire::put_sight(other.id, other.at, &mut message);
+            }
+            self.send(board, player.way, &message);
+            self.counts.states += 1;
+            let player = &mut self.players[index];
+            (player.sent, player.sent_at) = (self.tick, now);
+        }
+        (self.message, self.seen) = (message, seen);
+    }
+}
+
+fn hour(now: Moment) -> u64 {
+    now.since(Moment::default()).as_secs() / TOKEN_FOR.as_secs()
+}
+
+impl Player {
+    /// Only what is newer counts: datagrams come in any order, and twice.
+    fn update(&mut self, sequence: u32, at: Position, seen: u32, tick: u32, now: Moment) {
+        if !wire::is_after(sequence, self.sequence) {
+            return;
+        }
+        (self.sequence, self.at, self.heard_at) = (sequence, at, now);
+        // Nobody can have seen what was not sent to him.
+        if wire::is_after(seen, self.seen) && !wire::is_after(seen, self.sent) && !wire::is_after(seen, tick)
+        {
+            self.seen = seen;
+        }
+    }
+
+    /// A connection says itself when it ends.
+    fn is_silent(&self, now: Moment) -> bool {
+        matches!(self.way, Way::Datagrams(_)) && now.since(self.heard_at) > SILENT_FOR
+    }
+}
+
+impl Counts {
+    /// The bound of a class of lateness.
+    fn bound_us(class: usize) -> u64 {
+        250 << class
+    }
+
+    fn count_tick(&mut self, late: Duration) {
+        let late_us = late.as_micros() as u64;
+        self.ticks += 1;
+        self.late_us += late_us;
+        let class = (0..self.late.len()).find(|class| late_us <= Counts::bound_us(*class));
+        self.late[class.unwrap_or(self.late.len() - 1)] += 1;
+    }
+}
+
+impl Service for Relay {
+    fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
+        self.hear(board, Way::Datagrams(from), bytes);
+    }
+
+    fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
+        match (board.framing(from), message) {
+            (Some(Framing::WebSocket), Message::Binary(bytes)) => {
+                self.hear(board, Way::WebSocket(from), bytes)
+            }
+            (Some(Framing::WebSocket), Message::Text(_)) => {
+                self.refuse(board, Way::WebSocket(from), Refusal::NotUnderstood);
+            }
+            _ => board.close(from), // a stream of bytes is not what positions are said in
+        }
+    }
+
+    fn on_request(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) {
+        page::serve(board, from, request, PAGE);
+    }
+
+    fn subprotocol(
+        &mut self,
+        _board: &mut Switchboard<'_>,
+        _from: Peer,
+        request: &Request<'_>,
+    ) -> Option<&'static str> {
+        request.lists("sec-websocket-protocol", SUBPROTOCOL).then_some(SUBPROTOCOL)
+    }
+
+    fn on_timer(&mut self, board: &mut Switchboard<'_>, _key: u64) {
+        self.tick(board);
+    }
+
+    fn on_close(&mut self, _board: &mut Switchboard<'_>, peer: Peer, _reason: CloseReason) {
+        self.leave(Way::WebSocket(peer));
+    }
+
+    fn on_metrics(&self, text: &mut String) {
+        let Counts { ticks, skipped, late, late_us, updates, states, conflated, refused } = &self.counts;
+        *text += "# TYPE switchboard_relay_players gauge\n";
+        *text += &format!("switchboard_relay_players {}\n", self.players.len());
+        for (name, value) in [
+            ("ticks_skipped", skipped),
+            ("updates", updates),
+            ("states", states),
+            ("conflated", conflated),
+            ("refused", refused),
+        ] {
+            *text += &format!(
+                "# TYPE switchboard_relay_{name}_total counter\nswitchboard_relay_{name}_total {value}\n"
+            );
+        }
+        let name = "switchboard_relay_tick_late_seconds";
+        *text += &format!("# TYPE {name} histogram\n");
+        let mut sum = 0;
+        for (class, count) in late.iter().enumerate() {
+            sum += count;
+            let bound = match class + 1 < late.len() {
+                true => format!("{}", Counts::bound_us(class) as f64 / 1e6),
+                false => "+Inf".into(),
+            };
+            *text += &format!("{name}_bucket{{le=\"{bound}\"}} {sum}\n");
+        }
+        *text += &format!("{name}_sum {}\n{name}_count {ticks}\n", *late_us as f64 / 1e6);
+    }
+}
+
+const _: () = assert!(MESSAGE_BYTES + SIGHT_MAX * wire::SIGHT_BYTES <= 536);
