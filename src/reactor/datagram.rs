@@ -140,6 +140,15 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
+/// Sends what handlers have sent, without waiting for the sockets' turns.
+pub(super) fn flush_all<T: Transport, S>(board: &mut Board<T, S>) {
+    for index in 0..board.datagrams.len() {
+        if board.datagrams[index].outbox_bytes() > 0 {
+            flush_datagrams(board, index);
+        }
+    }
+}
+
 fn flush_datagrams<T: Transport, S>(board: &mut Board<T, S>, index: usize) {
     let sent = board.datagrams[index].flush(&mut board.spares);
     board.counters.datagrams_out += sent.datagrams;

@@ -1123,3 +1123,66 @@ fn a_pace_that_is_given_up_lets_go_at_once_and_a_new_one_holds_at_once() {
     bench.turn();
     assert_eq!(alice.hear().len(), 7);
 }
+
+/// Takes its time for each message, and says to others what it heard; a timer tells how far that had come.
+struct Slow {
+    peers: Vec<Peer>,
+    served: usize,
+    due: Moment,
+    /// How many had been served when the timer came.
+    fired: Vec<usize>,
+}
+
+impl Handler for Slow {
+    type Transport = crate::transport::Stream;
+    type State = ();
+
+    fn admit(&mut self, _listener: usize, _address: &crate::transport::Address, _now: Moment) -> Option<()> {
+        Some(())
+    }
+
+    fn on_open(&mut self, _board: &mut BoardOf<Self>, peer: Peer) {
+        self.peers.push(peer);
+    }
+
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, _from: Peer, inbox: &mut Buffer) {
+        while board.clock() <= self.due {} // it is due now, whatever the machine does
+        self.served += 1;
+        inbox.clear();
+    }
+
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, _key: u128) {
+        self.fired.push(self.served);
+        board.send(self.peers[0], b"tick");
+    }
+}
+
+#[test]
+fn a_timer_that_comes_due_in_a_long_turn_does_not_wait_for_its_end() {
+    use std::io::{Read, Write};
+    const PEERS: usize = 40;
+    let slow = Slow { peers: Vec::new(), served: 0, due: Moment::default(), fired: Vec::new() };
+    let mut reactor = Reactor::new(slow, Limits::default()).expect("a poll");
+    let mut far: Vec<std::os::unix::net::UnixStream> = Vec::new();
+    for _ in 0..PEERS {
+        let (near, end) = std::os::unix::net::UnixStream::pair().expect("two ends");
+        near.set_nonblocking(true).expect("it can be");
+        let stream = crate::transport::Stream::Unix(mio::net::UnixStream::from_std(near));
+        reactor.board().connect(stream, ()).expect("room for it");
+        far.push(end);
+    }
+    while reactor.handler().peers.len() < PEERS {
+        reactor.turn(Some(Duration::ZERO)).expect("a turn");
+    }
+    reactor.board().set_timer(Duration::from_millis(2), 8);
+    reactor.handler().due = reactor.board().now().after(Duration::from_millis(2));
+    far.iter_mut().for_each(|end| end.write_all(b"x").expect("room for it"));
+    reactor.turn(Some(Duration::from_secs(5))).expect("a turn");
+    let fired = reactor.handler().fired.clone();
+    assert!(fired.first().is_some_and(|served| *served < PEERS / 2), "{fired:?} of {PEERS}");
+    // And what it said was not kept back either.
+    let mut heard = [0; 4];
+    far.iter_mut().for_each(|end| end.set_nonblocking(true).expect("it can be"));
+    let heard_of_it = far.iter_mut().any(|end| end.read_exact(&mut heard).is_ok() && &heard == b"tick");
+    assert!(heard_of_it, "what is said in time is written in time");
+}
