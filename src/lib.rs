@@ -47,13 +47,13 @@
 //!
 //! # Reading order
 //!
-//! 1. `examples/01_socket.rs` to `13_chat.rs`: the road to the event loop and onto it, one idea each.
+//! 1. `examples/01_socket.rs` to `14_relay.rs`: the road to the event loop and onto it, one idea each.
 //! 2. [`reactor`]: `mod.rs` has the loop as a list (`turn`) and the way of one byte
 //!    (`serve_connection`, and its long form `serve_at_length`); then `board.rs`, `connection.rs`.
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.
 //! 4. `load` (with the feature of that name): the load generator, whose clients stand on the same reactor; begin
 //!    at `run`, which is a run from the first connection to the report.
-//! 5. [`guide`]: running it in front of the world.
+//! 5. [`guide`]: running it in front of the world; what chat and relay speak.
 //! 6. `tests/`: what is promised, from outside; `src/reactor/tests.rs`: the loop under a microscope.
 //!
 //! # Features
@@ -61,7 +61,7 @@
 //! - `cli` (default): the `switchboard` program, signals, the log.
 //! - `load` (default): `switchboard bench` and `switchboard compare`, also as a library.
 //! - `tls` (default): `tls://`, for servers and the load generator.
-//! - `web` (default): HTTP/1.1 (`http://`, `https://`), WebSocket (`ws://`, `wss://`), the services of files and of chat, metrics.
+//! - `web` (default): HTTP/1.1 (`http://`, `https://`), WebSocket (`ws://`, `wss://`), the services of files, of chat and of the relay, metrics.
 //! - `guard`: allow and deny lists. `socket-options`: backlog, keepalive, SO_REUSEPORT.
 //! - none of them: the core with raw bytes, lines and prefixed messages, on mio, slab and log alone.
 

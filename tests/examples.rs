@@ -157,6 +157,11 @@ promises! {
         names_an_address_that_it_cannot_have
         brings_its_guests_together
         serves_its_page_to_browsers;
+
+    relay, "14_relay":
+        names_an_address_that_it_cannot_have
+        tells_one_picture_for_each_word
+        sleeps_while_no_player_is_there;
 }
 
 fn names_an_address_that_it_cannot_have(example: &str) {
@@ -854,6 +859,44 @@ fn serves_its_page_to_browsers(example: &str) {
     for guest in [&mut alice, &mut bob] {
         assert_eq!(guest.read().expect("a message"), tungstenite::Message::text("guest2: hello"));
     }
+}
+
+#[cfg(feature = "web")]
+fn tells_one_picture_for_each_word(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let (mut alice, mut bob) = (rung.call(), rung.call());
+    alice.say("30 40\n");
+    assert!(alice.hear_line().contains(" at 30,40"));
+    alice.hear_nothing_for(Duration::from_millis(250)); // two ticks and a half
+    bob.say("99 0\n");
+    let picture = bob.hear_line();
+    assert!(picture.contains(" at 30,40") && picture.contains(" at 99,0"), "{picture}");
+    for nonsense in ["", "30", "30 100", "1 2 3", "a b", "-1 5"] {
+        bob.say(format!("{nonsense}\n"));
+        bob.hear("say where you are: two numbers from 0 to 99\n");
+    }
+    // Many words between two ticks are one position, the last one.
+    alice.say("1 1\n2 2\n3 3\n");
+    let picture = alice.hear_line();
+    assert!(picture.contains(" at 3,3") && !picture.contains(" at 2,2"), "{picture}");
+    drop(bob);
+    loop {
+        alice.say("3 3\n");
+        if !alice.hear_line().contains("99,0") {
+            break;
+        }
+    }
+    assert_eq!(rung.stop(), Some(0));
+}
+
+#[cfg(feature = "web")]
+fn sleeps_while_no_player_is_there(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let mut alice = rung.call();
+    alice.say("1 1\n");
+    alice.hear_line();
+    drop(alice);
+    rung.falls_asleep();
 }
 
 fn start_with_a_crowd(example: &str) -> Option<Rung> {

@@ -5,3 +5,6 @@
 pub mod chat {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[cfg(feature = "web")]
+#[doc = include_str!("relay.md")]
+pub mod relay {}
