@@ -156,6 +156,16 @@ fn check_says_what_would_run_and_binds_nothing() {
                  address, 10/50 new ones a second per address, 100/100 datagrams a second per address, 1048576 bytes a \
                  second per connection, datagrams answered at any length\n";
     assert!(said.ends_with(guard), "{said} {output:?}");
+    let rooms = "[[listener]]\nurl = \"tcp://127.0.0.1:9\"\nservice = \"chat\"\nmessages-per-member = 5\nslow-readers = \"close\"\n\
+                 [[listener]]\nurl = \"udp://127.0.0.1:9\"\nservice = \"relay\"\ntick = 60\n";
+    let output = Config::of(rooms).check();
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("tcp+lines://127.0.0.1:9 chat (")
+            && said.contains("5/5 messages a second per member, 1000 rooms, slow readers: close"),
+        "{said}"
+    );
+    assert!(said.ends_with("60 ticks a second, 1000 players\n"), "{said}");
 }
 
 /// What is said of each wrong file, word by word: `tests/config_mistakes.txt`. Where a change is wanted, the test has

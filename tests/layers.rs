@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/service",
         &["guard", "protocol", "reactor", "transport"],
-        &["httpdate", "log", "mime_guess", "rustix", "tungstenite"],
+        &["httpdate", "log", "mime_guess", "rustix", "serde", "serde_json", "tungstenite"],
     ),
     (
         "src/server",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Failure;
 use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
+use crate::service::directory::Which;
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     crate::logging::start(log::LevelFilter::Warn).map_err(Failure::Runtime)?;
@@ -50,12 +51,31 @@ fn describe(wanted: &Wanted) -> String {
         limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
         place.metrics.then(|| "metrics".into()),
         place.amplify.then(|| "datagrams answered at any length".into()),
+        rules_of(which),
     ];
     for said in more.into_iter().flatten() {
         text += ", ";
         text += &said;
     }
     text + "\n"
+}
+
+/// What a service has of its own.
+fn rules_of(which: &Which) -> Option<String> {
+    match which {
+        #[cfg(feature = "web")]
+        Which::Chat { rules } => Some(format!(
+            "{} messages a second per member, {} rooms, slow readers: {}",
+            rules.rate,
+            rules.rooms_max,
+            rules.slow_readers.name()
+        )),
+        #[cfg(feature = "web")]
+        Which::Relay { rules } => {
+            Some(format!("{} ticks a second, {} players", rules.ticks_per_s, rules.players_max))
+        }
+        _ => None,
+    }
 }
 
 /// As it is written on the command line.

@@ -112,7 +112,9 @@ impl Settings {
                 .into_iter()
                 .find(|option| option.1 != service && !process.only_for_one_service().contains(option))
             {
-                return Err(at(for_another(option, its)));
+                return Err(at(Failure::Usage(format!(
+                    "{option} is for the service {its}, and this listener's is {service}: leave it out, or write it above all listeners"
+                ))));
             }
             for endpoint in options.listen.clone() {
                 listeners.push(wanted(&options, endpoint, &table.place).map_err(at)?);

@@ -4,8 +4,8 @@
 //! `/help` tells the rest. Over HTTP there is a page, and over WebSocket what the page speaks: JSON, one object in a text
 //! message, described in the [guide](crate::guide::chat).
 //!
-//! - [`words`]: what is asked and told, as lines and as JSON;
-//! - [`room`]: who is where, and what waits for whom.
+//! - `words`: what is asked and told, as lines and as JSON;
+//! - `room`: who is where, and what waits for whom.
 //!
 //! The road of one message: it is parsed, checked, numbered, encoded once for each protocol, and appended to the outbox of
 //! each member; the loop writes each outbox once, at the end of the turn. That is one system call for each member and
@@ -61,6 +61,17 @@ pub enum SlowReaders {
     DropOldest,
     /// The same, but the one that comes is dropped.
     DropNewest,
+}
+
+impl SlowReaders {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            SlowReaders::Close => "close",
+            SlowReaders::DropOldest => "drop-oldest",
+            SlowReaders::DropNewest => "drop-newest",
+        }
+    }
 }
 
 /// How a chat goes.

@@ -13,8 +13,8 @@
 //! **Ticks are on a grid**: the n-th is due n periods after the first, however late the one before was; ticks that were
 //! missed altogether are left out. How late one was is told in it, and counted. While nobody is there, nothing ticks.
 //!
-//! - [`wire`]: what goes over the network;
-//! - [`world`]: who sees whom.
+//! - `wire`: what goes over the network;
+//! - `world`: who sees whom.
 //!
 //! Invariant: a player is where his place says that he is, and has one.
 
