@@ -94,6 +94,30 @@ fn a_certificate_out_of_its_time_is_refused_by_clients_and_the_server_goes_on() 
     }
 }
 
+#[cfg(feature = "web")]
+#[test]
+fn over_https_the_handshake_says_which_http_is_spoken() {
+    let authority = Authority::called("ours");
+    let files = Files::of(&authority.signs("localhost", NOW));
+    let server = Server::start(&files.serve("https://127.0.0.1:0"));
+    let caller = || Caller::believing(&authority);
+    for (offered, agreed) in
+        [(&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
+    {
+        let mut client = caller().offering(offered).call(server.address(0));
+        assert_eq!(client.agreed(), agreed, "{offered:?}");
+        client.say("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.hear("HTTP/1.1 ");
+    }
+    let refusal = caller().offering(&["h2"]).is_refused(server.address(0));
+    assert_eq!(refusal, Error::AlertReceived(AlertDescription::NoApplicationProtocol));
+    server.stop();
+    // What is no HTTP has no name there, and whoever offers one is served all the same.
+    let plain = Server::start(&files.serve(TLS));
+    assert_eq!(caller().offering(&["h2"]).call(plain.address(0)).agreed(), None);
+    plain.stop();
+}
+
 #[test]
 fn a_client_who_asks_for_another_host_refuses() {
     let trusted = Trusted::at(TLS, &[]);

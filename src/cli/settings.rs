@@ -258,6 +258,9 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
     let which = options.which().map_err(Failure::Usage)?;
     let endpoint = spoken(endpoint, which.name())?;
     let tls = match endpoint {
+        Endpoint::Tls(..) if is_http(&endpoint) => {
+            Some(certificate(options, &endpoint)?.speaking("http/1.1")) // a browser may ask for more
+        }
         Endpoint::Tls(..) => Some(certificate(options, &endpoint)?),
         _ => None,
     };

@@ -458,6 +458,14 @@ impl ServerTls {
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         Ok(ServerTls(Arc::new(config)))
     }
+
+    /// The same for who speaks this protocol, by the name that it has in a handshake (ALPN, RFC 7301), as `http/1.1`. A
+    /// client that asks for others alone is refused there; one that asks for none is served.
+    pub fn speaking(self, protocol: &str) -> ServerTls {
+        let mut config = Arc::unwrap_or_clone(self.0);
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        ServerTls(Arc::new(config))
+    }
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

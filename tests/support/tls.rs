@@ -164,6 +164,13 @@ impl Caller {
         self
     }
 
+    /// Offers to speak these protocols (ALPN).
+    pub(crate) fn offering(mut self, protocols: &[&str]) -> Caller {
+        let config = Arc::make_mut(&mut self.config);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        self
+    }
+
     /// Connects, and says nothing yet.
     pub(crate) fn connect(&self, address: SocketAddr) -> Secure {
         let mut connection =
@@ -265,6 +272,11 @@ impl Secure {
     pub(crate) fn encrypt(&mut self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         self.connection.writer().write_all(bytes.as_ref()).expect("the buffer has no limit");
         self.ciphertext()
+    }
+
+    /// Which protocol was agreed on (ALPN).
+    pub(crate) fn agreed(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
     }
 
     /// What announces our end (close_notify), and is not written.
