@@ -64,6 +64,8 @@ fn two_windows_see_each_other_move() {
     let bob = browser.open(server.url(), PHONE);
     for (window, at) in [(&alice, 30_000), (&bob, 33_000)] {
         browser.eval(window, &format!("x = {at}; y = 30000"));
+    }
+    for window in [&alice, &bob] {
         browser.wait(window, "document.getElementById('state').textContent === 'connected'");
         browser.wait(window, "document.getElementById('around').textContent.includes('see 1 near you')");
     }

@@ -274,7 +274,9 @@ impl Chat {
         if let Ok((there, _)) = self.place(peer)
             && there == key
         {
-            return nick.map_or(Ok(()), |nick| self.rename(board, peer, nick));
+            nick.map_or(Ok(()), |nick| self.rename(board, peer, nick))?;
+            self.answer_joined(board, peer);
+            return Ok(());
         }
         let own = self.members.get(&peer).and_then(|member| member.nick.clone());
         let nick: Rc<str> = match (nick, own) {
@@ -296,16 +298,25 @@ impl Chat {
         member.place = Some((Rc::clone(&key), seat));
         let came = Rc::new(Post::new(&Event::Came { seq: room.number(), at, nick: &nick }));
 
-        let room = &self.rooms[&key];
-        let (topic, count, members) = (&room.topic[..], room.seats.len(), nicks(room));
-        let joined = Event::Joined { room: &room.name, nick: &nick, topic, count, members, seq: room.seq };
-        self.answer(board, peer, &joined);
+        self.answer_joined(board, peer);
         let policy = self.rules.slow_readers;
         if let Some(room) = self.rooms.get_mut(&key) {
             self.counts.dropped += room.recall(board, seat, policy);
             self.counts.dropped += room.tell(board, &came, policy, Some(peer));
         }
         Ok(())
+    }
+
+    fn answer_joined(&self, board: &mut Switchboard<'_>, peer: Peer) {
+        let Ok((key, seat)) = self.place(peer) else { return };
+        let room = &self.rooms[&key];
+        let nick = &*room.seats[seat].nick;
+        let (topic, count, members) = (&room.topic[..], room.seats.len(), nicks(room));
+        self.answer(
+            board,
+            peer,
+            &Event::Joined { room: &room.name, nick, topic, count, members, seq: room.seq },
+        );
     }
 
     /// A name for who has none, that nobody has in this room.

@@ -26,39 +26,39 @@ const HISTORY_BYTES_MAX: usize = 32 * 1024;
 /// An event as members are told it, whatever they speak.
 #[derive(Debug)]
 pub(super) struct Post {
-    line: String,
-    json: String,
-    lines: OnceCell<Encoded>,
+    lines: Encoded,
+    frame: Encoded,
+    /// Rarely asked for.
     prefixed: OnceCell<Encoded>,
-    frame: OnceCell<Encoded>,
 }
 
 impl Post {
     pub(super) fn new(event: &Event<'_>) -> Post {
         Post {
-            line: event.line(),
-            json: event.json(),
-            lines: OnceCell::new(),
+            lines: encoded(Framing::Lines, &event.line()),
+            frame: encoded(Framing::WebSocket, &event.json()),
             prefixed: OnceCell::new(),
-            frame: OnceCell::new(),
         }
     }
 
-    /// As this framing has it: encoded for the first who needs it, and the same for all others.
     fn encoded(&self, framing: Framing) -> &Encoded {
-        let (cell, text) = match framing {
-            Framing::WebSocket => (&self.frame, &self.json),
-            Framing::Prefixed => (&self.prefixed, &self.line),
-            _ => (&self.lines, &self.line),
-        };
-        cell.get_or_init(|| {
-            Encoded::new(framing, Message::Text(text)).expect("members speak what can be said to many")
-        })
+        match framing {
+            Framing::WebSocket => &self.frame,
+            Framing::Prefixed => self.prefixed.get_or_init(|| {
+                let line = self.lines.bytes().strip_suffix(b"\n").unwrap_or_default();
+                encoded(Framing::Prefixed, std::str::from_utf8(line).unwrap_or_default())
+            }),
+            _ => &self.lines,
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.line.len() + self.json.len()
+        self.lines.bytes().len() + self.frame.bytes().len()
     }
+}
+
+fn encoded(framing: Framing, text: &str) -> Encoded {
+    Encoded::new(framing, Message::Text(text)).expect("members speak what can be said to many")
 }
 
 /// What waits for a member.

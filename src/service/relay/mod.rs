@@ -251,9 +251,10 @@ impl Relay {
             return;
         }
         // The next one on the grid that is still to come.
-        let missed = late.as_nanos() / period.as_nanos();
-        self.counts.skipped += missed as u64;
-        self.schedule(board, due.after(period * (1 + u32::try_from(missed).unwrap_or(u32::MAX - 1))));
+        let missed = u32::try_from(late.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX - 1);
+        self.counts.skipped += u64::from(missed);
+        self.tick = self.tick.wrapping_add(missed);
+        self.schedule(board, due.after(period * (1 + missed)));
     }
 
     fn tell_everybody(&mut self, board: &mut Switchboard<'_>, now: Moment, late: Duration) {
@@ -262,8 +263,8 @@ impl Relay {
         let (mut message, mut seen) = (std::mem::take(&mut self.message), std::mem::take(&mut self.seen));
         for index in 0..self.players.len() {
             let player = &self.players[index];
-            let unseen = self.tick.wrapping_sub(player.seen);
-            if unseen > UNSEEN_MAX && now.since(player.sent_at) < UNSEEN_FOR {
+            let unseen = player.sent.wrapping_sub(player.seen);
+            if unseen >= UNSEEN_MAX && now.since(player.sent_at) < UNSEEN_FOR {
                 self.counts.conflated += 1;
                 continue;
             }
