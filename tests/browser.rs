@@ -192,6 +192,13 @@ fn a_chat_of_two_windows_and_a_terminal() {
     browser.screenshot(&alice, "chat");
     browser.set_scheme(&alice, "dark");
     browser.screenshot(&alice, "chat-dark");
+    // Where something was missed it is said, once: by the server's word for it, or by the numbers alone.
+    browser.eval(&alice, "hear({type: 'said', seq: next + 2, at: 0, nick: 'carol', text: 'after a gap'})");
+    sees(&mut browser, &alice, "", "2 messages were missed here");
+    browser.eval(&alice, "hear({type: 'gap', missed: 5}); hear({type: 'said', seq: next + 5, at: 0, nick: 'carol', text: 'later'})");
+    sees(&mut browser, &alice, "carol", "later");
+    let gaps = browser.eval(&alice, "document.querySelectorAll('#log .gap').length");
+    assert_eq!(gaps, 2);
     let complaints = browser.complaints();
     assert!(complaints.is_empty(), "{complaints:#?}");
 
