@@ -258,10 +258,10 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
     let which = options.which().map_err(Failure::Usage)?;
     let endpoint = spoken(endpoint, which.name())?;
     let tls = match endpoint {
-        Endpoint::Tls(..) if is_http(&endpoint) => {
-            Some(certificate(options, &endpoint)?.speaking("http/1.1")) // a browser may ask for more
-        }
-        Endpoint::Tls(..) => Some(certificate(options, &endpoint)?),
+        Endpoint::Tls(..) => Some(certificate(options, &endpoint).map(|tls| match is_http(&endpoint) {
+            true => tls.speaking("http/1.1"), // a browser may ask for more
+            false => tls,
+        })?),
         _ => None,
     };
     let place = Place {

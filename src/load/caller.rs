@@ -95,6 +95,22 @@ enum Stage {
     Open,
 }
 
+/// A stream to the plan's target, from this address.
+pub(super) fn dial(plan: &Plan, source: Option<IpAddr>) -> io::Result<Stream> {
+    match &plan.target {
+        Endpoint::Tcp(address, _) => Stream::connect_from(*address, source),
+        Endpoint::Tls(address, ..) => {
+            let stream = Stream::connect_from(*address, source)?;
+            match &plan.tls {
+                Some(tls) => stream.secure(tls),
+                None => Ok(stream),
+            }
+        }
+        Endpoint::Unix(path, _) => Stream::connect_unix(path),
+        Endpoint::Udp(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "datagrams are no stream")),
+    }
+}
+
 /// See the module's text.
 pub struct Caller {
     /// What has been counted.
@@ -212,19 +228,7 @@ impl Caller {
         }
         let outcome = loop {
             let source = self.sources.get(self.source % self.sources.len().max(1)).copied();
-            let stream = match &self.plan.target {
-                Endpoint::Tcp(address, _) => Stream::connect_from(*address, source),
-                Endpoint::Tls(address, ..) => {
-                    let stream = Stream::connect_from(*address, source);
-                    match &self.plan.tls {
-                        Some(tls) => stream.and_then(|stream| stream.secure(tls)),
-                        None => stream,
-                    }
-                }
-                Endpoint::Unix(path, _) => Stream::connect_unix(path),
-                Endpoint::Udp(_) => unreachable!("has been dealt with above"),
-            };
-            match stream.and_then(|stream| board.connect(stream, index as u32)) {
+            match dial(&self.plan, source).and_then(|stream| board.connect(stream, index as u32)) {
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && self.next_source() => {}
                 outcome => break outcome,
             }

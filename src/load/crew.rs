@@ -219,6 +219,21 @@ struct Worker {
     owed_until_ns: u64,
 }
 
+/// What holds in a generator: it is the server that is measured.
+pub(super) fn limits(connections_max: usize, handshake_within: Duration) -> Limits {
+    Limits {
+        connections_max,
+        inbox_bytes_max: Limits::BYTES_MAX,
+        outbox_bytes_max: Limits::BYTES_MAX,
+        // A reply that waits for our own outbox would be measured as the server's delay.
+        outbox_bytes_high: Limits::BYTES_MAX,
+        handshake_within,
+        idle_after: Duration::MAX,
+        stall_after: Duration::MAX,
+        ..Limits::default()
+    }
+}
+
 /// How long after its end a run still says what was due within it: a hiccup at the end is late, and not lost;
 /// a server that is overrun has a backlog that would take for ever.
 const OWED_FOR_NS: u64 = 1_000_000_000;
@@ -248,17 +263,7 @@ impl Worker {
         };
         let caller =
             Caller::new(Arc::clone(plan), Arc::clone(script), clock, ledger, (talkers, idle, before as u32));
-        let limits = Limits {
-            connections_max: talkers + idle,
-            inbox_bytes_max: Limits::BYTES_MAX,
-            outbox_bytes_max: Limits::BYTES_MAX,
-            // A reply that waits for our own outbox would be measured as the server's delay.
-            outbox_bytes_high: Limits::BYTES_MAX,
-            handshake_within: plan.timeout,
-            idle_after: Duration::MAX,
-            stall_after: Duration::MAX,
-            ..Limits::default()
-        };
+        let limits = limits(talkers + idle, plan.timeout);
         let broken = |error: io::Error| format!("cannot set up a generator thread: {error}");
         let mut reactor = Reactor::new(caller, limits).map_err(broken)?;
         if let Endpoint::Udp(target) = plan.target {

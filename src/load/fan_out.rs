@@ -16,24 +16,25 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::account::{Account, Window};
+use super::caller::dial;
+use super::crew::limits;
 use super::http::Asked;
 use super::pacer::Pacer;
 use super::plan::{Plan, WarmUp};
-use super::report::{FanOut, PlanFigures, Report, SCHEMA, WarmUp as WarmUpFigures};
-use super::run::{Circumstances, Outcome, Progress, Stage};
+use super::report::{FanOut, PlanFigures, Report, WarmUp as WarmUpFigures};
+use super::run::{Circumstances, Outcome, Progress, Stage, begun, nanoseconds};
 use super::shape::shape;
 use super::timeline::{SLICE_NS, Tally, Timeline};
 use super::verdict;
 use super::websocket::{self, Event, Frames};
 use super::witness::{self, Witness};
-use crate::endpoint::Endpoint;
-use crate::reactor::{Board, BoardOf, Buffer, CloseReason, Handler, Limits, Moment, Peer, Reactor};
+use crate::reactor::{Board, BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Reactor};
 use crate::transport::{Address, Stream};
 
 /// `@` and four digits of the sender, `:` and ten of the number, `@`; the rest of the text is filled up.
@@ -154,19 +155,7 @@ impl Hall<'_> {
             let index = self.down;
             self.down += 1;
             let source = self.plan.sources.get(index % self.plan.sources.len().max(1)).copied();
-            let stream = match &self.plan.target {
-                Endpoint::Tcp(address, _) => Stream::connect_from(*address, source),
-                Endpoint::Tls(address, ..) => {
-                    let stream = Stream::connect_from(*address, source);
-                    match &self.plan.tls {
-                        Some(tls) => stream.and_then(|stream| stream.secure(tls)),
-                        None => stream,
-                    }
-                }
-                Endpoint::Unix(path, _) => Stream::connect_unix(path),
-                Endpoint::Udp(_) => return,
-            };
-            match stream.and_then(|stream| board.connect(stream, index as u32)) {
+            match dial(self.plan, source).and_then(|stream| board.connect(stream, index as u32)) {
                 Ok(peer) => {
                     self.members[index].peer = Some(peer);
                     self.members[index].stage = At::Opening;
@@ -449,17 +438,7 @@ pub fn run(
     interrupted: &AtomicBool,
     observe: &mut dyn FnMut(&Progress<'_>),
 ) -> Outcome {
-    let mut report = Report {
-        schema: SCHEMA,
-        tool: concat!("switchboard ", env!("CARGO_PKG_VERSION")).into(),
-        target: plan.name(),
-        command: circumstances.command.clone(),
-        started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-        machine: witness::machine(),
-        plan: figures(plan, room),
-        verified: true,
-        ..Report::default()
-    };
+    let mut report = Report { plan: figures(plan, room), verified: true, ..begun(plan, circumstances) };
     let problem = match carry_out(plan, room, circumstances, interrupted, observe, &mut report) {
         Ok(()) if interrupted.load(Ordering::Relaxed) => {
             report.partial_because = Some("interrupted".into());
@@ -519,16 +498,7 @@ fn carry_out(
         // Letters that are themselves in JSON, and not the same ones for all lengths of a run.
         filling: (0..room.text_bytes - MARK_BYTES).map(|at| b'a' + (at % 26) as u8).collect(),
     };
-    let limits = Limits {
-        connections_max: plan.connections,
-        inbox_bytes_max: Limits::BYTES_MAX,
-        outbox_bytes_max: Limits::BYTES_MAX,
-        outbox_bytes_high: Limits::BYTES_MAX,
-        handshake_within: plan.timeout,
-        idle_after: Duration::MAX,
-        stall_after: Duration::MAX,
-        ..Limits::default()
-    };
+    let limits = limits(plan.connections, plan.timeout);
     let broken = |error: std::io::Error| format!("cannot set up the generator: {error}");
     let us = witness::this_thread().into_iter().collect();
     let mut run = Run {
@@ -792,8 +762,4 @@ fn figures(plan: &Plan, room: &Room) -> PlanFigures {
         seed: plan.seed,
         ..PlanFigures::default()
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }

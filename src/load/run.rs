@@ -114,15 +114,9 @@ pub fn run(
     observe: &mut dyn FnMut(&Progress<'_>),
 ) -> Outcome {
     let mut report = Report {
-        schema: SCHEMA,
-        tool: concat!("switchboard ", env!("CARGO_PKG_VERSION")).into(),
-        target: plan.name(),
-        command: circumstances.command.clone(),
-        started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
-        machine: witness::machine(),
         plan: figures(plan),
         verified: !matches!(plan.expected, Expected::AnyOfThatLength | Expected::Anything),
-        ..Report::default()
+        ..begun(plan, circumstances)
     };
     let script = Script::new(plan.seed, plan.target.framing(), plan.said.clone(), plan.expected.clone());
     #[cfg(feature = "web")]
@@ -184,6 +178,19 @@ pub fn run(
     report.partial = was_interrupted || problem.is_some();
     report.partial_because = problem.clone().or(was_interrupted.then(|| "interrupted".into()));
     Outcome { report, problem }
+}
+
+/// The report of a run that has only begun.
+pub(super) fn begun(plan: &Plan, circumstances: &Circumstances) -> Report {
+    Report {
+        schema: SCHEMA,
+        tool: concat!("switchboard ", env!("CARGO_PKG_VERSION")).into(),
+        target: plan.name(),
+        command: circumstances.command.clone(),
+        started_unix_s: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        machine: witness::machine(),
+        ..Report::default()
+    }
 }
 
 struct Director<'a> {
@@ -501,6 +508,6 @@ fn figures(plan: &Plan) -> PlanFigures {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }

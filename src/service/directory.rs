@@ -201,14 +201,9 @@ impl Service for Directory {
     }
 
     #[cfg(feature = "web")]
-    fn subprotocol(
-        &mut self,
-        board: &mut Switchboard<'_>,
-        from: Peer,
-        request: &Request<'_>,
-    ) -> Option<&'static str> {
-        let entry = self.of(board, from)?;
-        with!(self, entry, board, |service| service.subprotocol(board, from, request))
+    fn subprotocols(&mut self, board: &mut Switchboard<'_>, peer: Peer) -> &'static [&'static str] {
+        let Some(entry) = self.of(board, peer) else { return &[] };
+        with!(self, entry, board, |service| service.subprotocols(board, peer))
     }
 
     #[cfg(feature = "web")]

@@ -315,7 +315,8 @@ impl<S: Service> Exchange<S> {
             }
         };
         let message_bytes_max = place.message_bytes_max.min(1 << 30) as u32;
-        let subprotocol = self.service.subprotocol(&mut Switchboard::new(board), from, request);
+        let spoken = self.service.subprotocols(&mut Switchboard::new(board), from);
+        let subprotocol = spoken.iter().copied().find(|name| request.lists("sec-websocket-protocol", name));
         let Some((conversation, mut outbox)) = board.outbox(from) else { return };
         let (field, name) = match subprotocol {
             Some(name) => ("\r\nSec-WebSocket-Protocol: ", name),

@@ -69,16 +69,11 @@ pub trait Service {
         true
     }
 
-    /// Which of the subprotocols that it asks for is spoken, if it asks for some (`Sec-WebSocket-Protocol`, RFC 6455 section 1.9;
-    /// [`Request::lists`]). What was not asked for must not be answered.
+    /// The subprotocols that are spoken, the best first (`Sec-WebSocket-Protocol`, RFC 6455 section 1.9). A client that asks
+    /// for some is answered with the first of these that it names.
     #[cfg(feature = "web")]
-    fn subprotocol(
-        &mut self,
-        _board: &mut Switchboard<'_>,
-        _from: Peer,
-        _request: &Request<'_>,
-    ) -> Option<&'static str> {
-        None
+    fn subprotocols(&mut self, _board: &mut Switchboard<'_>, _peer: Peer) -> &'static [&'static str] {
+        &[]
     }
 
     /// It has become one: its messages come, and it can be spoken to at any time.

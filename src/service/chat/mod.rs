@@ -486,13 +486,8 @@ impl Service for Chat {
         page::serve(board, from, request, PAGE);
     }
 
-    fn subprotocol(
-        &mut self,
-        _board: &mut Switchboard<'_>,
-        _from: Peer,
-        request: &Request<'_>,
-    ) -> Option<&'static str> {
-        request.lists("sec-websocket-protocol", SUBPROTOCOL).then_some(SUBPROTOCOL)
+    fn subprotocols(&mut self, _board: &mut Switchboard<'_>, _peer: Peer) -> &'static [&'static str] {
+        &[SUBPROTOCOL]
     }
 
     fn on_drain(&mut self, board: &mut Switchboard<'_>, peer: Peer) {

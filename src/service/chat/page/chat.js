@@ -161,6 +161,7 @@ function entry(event, kind, nick, text) {
   const time = item.appendChild(document.createElement('time'));
   const at = event.at ? new Date(event.at * 1000) : new Date();
   time.dateTime = at.toISOString();
+  time.title = at.toLocaleString();
   time.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
   const words = item.appendChild(document.createElement('span'));
   if (nick) {
