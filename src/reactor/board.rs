@@ -412,7 +412,7 @@ impl<T: Transport, S> Board<T, S> {
         (opening, open, self.connections.len() - opening - open)
     }
 
-    /// The turn's one sample of the clock.
+    /// What time it is for this turn: a sample of the clock from its beginning, or from when a timer came due in it.
     pub fn now(&self) -> Moment {
         self.now
     }

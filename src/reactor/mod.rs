@@ -84,6 +84,8 @@ pub struct Reactor<H: Handler> {
     /// Last turn's queue, kept for its memory; so the queues cost no allocation.
     served: Vec<Token>,
     named: Vec<Peer>,
+    /// When this turn began.
+    began: Moment,
     /// When the last turn ended: what lies between two turns counts as waiting.
     ended: Moment,
     /// Bytes in and out that earlier turns have accounted for.
@@ -130,6 +132,7 @@ impl<H: Handler> Reactor<H> {
             block: Box::default(),
             served: Vec::new(),
             named: Vec::new(),
+            began: Moment::default(),
             ended: Moment::default(),
             told: (0, 0),
             signalled: false,
@@ -192,6 +195,7 @@ impl<H: Handler> Reactor<H> {
         self.wait(timeout)?;
         self.has_clock = true;
         self.board.now = self.clock();
+        self.began = self.board.now;
         let queue = self.take_queue();
         let events = self.serve_events();
         self.serve_queue(queue);
@@ -202,6 +206,7 @@ impl<H: Handler> Reactor<H> {
     /// loop is tested and measured over the scripted wire, and stepped by another loop.
     pub fn turn_with(&mut self, now: Moment, ready: &[(Peer, Readiness)]) -> Turn {
         self.board.now = self.board.now.max(now);
+        self.began = self.board.now;
         self.has_clock = false;
         let queue = self.take_queue();
         for (peer, readiness) in ready {
@@ -225,7 +230,7 @@ impl<H: Handler> Reactor<H> {
 
         let board = &mut self.board;
         board.handshakes_left = board.limits.handshakes_per_turn;
-        let (began, ended) = (board.now, Moment::at(board.started.elapsed()).max(board.now));
+        let (began, ended) = (self.began, Moment::at(board.started.elapsed()).max(board.now));
         let turn = Turn {
             events,
             bytes_in: board.counters.bytes_in - mem::replace(&mut self.told.0, board.counters.bytes_in),
@@ -595,13 +600,15 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     #[inline(never)]
     fn keep_time(&mut self, done: usize) {
-        if done % TIMERS_EVERY != TIMERS_EVERY - 1
-            || !self.has_clock
-            || self.board.timers.next() > self.clock()
-        {
+        if done % TIMERS_EVERY != TIMERS_EVERY - 1 || !self.has_clock {
             return;
         }
         let now = self.clock();
+        if self.board.timers.next() > now {
+            return;
+        }
+        // Whoever sets the next one counts from here, and not from the turn's beginning: it would be due at once.
+        self.board.now = now;
         // Whoever waits to be written, waits on.
         let others = mem::take(&mut self.board.touched);
         for _ in 0..self.board.limits.timers_per_turn {

@@ -51,6 +51,9 @@ pub struct Exchange<S> {
     leaving: VecDeque<Peer>,
     #[cfg(feature = "web")]
     leave_within: Duration,
+    /// The next group is not to be closed before.
+    #[cfg(feature = "web")]
+    leave_next: Moment,
 }
 
 /// Timers with this scope are the exchange's own, and no service's.
@@ -152,6 +155,8 @@ impl<S: Service> Exchange<S> {
             leaving: VecDeque::new(),
             #[cfg(feature = "web")]
             leave_within: Duration::from_secs(5),
+            #[cfg(feature = "web")]
+            leave_next: Moment::default(),
         }
     }
 
@@ -178,6 +183,7 @@ impl<S: Service> Exchange<S> {
         }
         // What is left has as much less time.
         self.leave_within = self.leave_within.saturating_sub(LEAVE_EVERY);
+        self.leave_next = board.now().after(LEAVE_EVERY);
         if !self.leaving.is_empty() {
             board.set_timer(LEAVE_EVERY, u128::from(OWN_SCOPE) << 64);
         }
@@ -631,7 +637,7 @@ impl<S: Service> Handler for Exchange<S> {
         if !mem::replace(&mut socket.is_leaving, true) {
             self.leaving.push_back(peer);
             if self.leaving.len() == 1 {
-                board.set_timer(Duration::ZERO, u128::from(OWN_SCOPE) << 64);
+                board.set_timer(self.leave_next.since(board.now()), u128::from(OWN_SCOPE) << 64);
             }
         }
         false

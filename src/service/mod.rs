@@ -394,7 +394,7 @@ impl<'a> Switchboard<'a> {
         self.board.draining()
     }
 
-    /// The turn's one sample of the clock.
+    /// What time it is for this turn: a sample of the clock from its beginning, or from when a timer came due in it.
     pub fn now(&self) -> Moment {
         self.board.now()
     }
