@@ -258,7 +258,15 @@ proptest! {
         if let Some(place) = input.get_mut(at) {
             *place = byte;
         }
-        prop_assert_eq!(feed(input.chunks(chunk)), feed(input.chunks(chunk + 7)));
+        // Whether a client is told to go on depends on what has come by then, and may: all else does not.
+        let without_continue = |mut heard: Heard| {
+            while let Some(at) = heard.said.windows(CONTINUE.len()).position(|it| it == CONTINUE) {
+                heard.said.drain(at..at + CONTINUE.len());
+            }
+            heard
+        };
+        let (one, other) = (feed(input.chunks(chunk)), feed(input.chunks(chunk + 7)));
+        prop_assert_eq!(without_continue(one), without_continue(other));
     }
 
     #[test]
