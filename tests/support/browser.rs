@@ -52,6 +52,7 @@ impl Browser {
                 "--headless=new",
                 "--no-sandbox", // tests may run as root, and the pages are our own
                 "--disable-gpu",
+                "--disable-quic",
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
                 "--disable-component-update",
