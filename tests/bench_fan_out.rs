@@ -187,6 +187,7 @@ fn what_a_member_misses_or_gets_otherwise_is_counted() {
         let told = report.fan_out.as_ref().expect("it was a room");
         if let Crooked::Forgets = how {
             assert_eq!((told.complete, told.missed_most), (4, report.failures.lost));
+            assert_eq!(told.missed, [(0, 4), (report.failures.lost, 1)]);
         }
     }
 }

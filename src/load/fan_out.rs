@@ -14,7 +14,7 @@
 //! One thread does it, with the library's own reactor. Invariant: a message that any member misses, gets twice or gets
 //! otherwise is counted, whatever else happens.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -707,7 +707,8 @@ impl Run<'_> {
                 hall.settle(index);
             }
         }
-        let missed: Vec<u64> = hall.members.iter().map(|member| member.missed).collect();
+        let mut missed: BTreeMap<u64, u32> = BTreeMap::new();
+        hall.members.iter().for_each(|member| *missed.entry(member.missed).or_default() += 1);
         let Window { from_ns, to_ns } = hall.window;
         let account = std::mem::take(&mut hall.account);
         let measured_s = match from_ns {
@@ -734,8 +735,9 @@ impl Run<'_> {
             members: hall.members.len() as u32,
             senders: hall.speakers.len() as u32,
             sent: account.sent,
-            complete: missed.iter().filter(|missed| **missed == 0).count() as u32,
-            missed_most: missed.iter().max().copied().unwrap_or(0),
+            complete: missed.get(&0).copied().unwrap_or(0),
+            missed_most: missed.last_key_value().map_or(0, |(most, _)| *most),
+            missed: missed.into_iter().collect(),
         });
         // In good order: members leave, and nobody takes that for a broken connection.
         let peers: Vec<Peer> = self.reactor.board().peers().collect();

@@ -147,6 +147,9 @@ pub struct FanOut {
     pub complete: u32,
     /// How many messages the one missed who missed most.
     pub missed_most: u64,
+    /// How complete it was for each: (so many messages missed, by so many members), ascending.
+    #[serde(default)]
+    pub missed: Vec<(u64, u32)>,
 }
 
 /// What was cut before measuring began.
