@@ -50,6 +50,18 @@ fn it_says_who_was_told_what() {
     assert_eq!(ended.code, Some(0));
     assert!(ended.stdout.contains("3 members, 1 sender, 100 B"), "{}", ended.stdout);
     assert!(ended.stdout.contains("in the room lobby: every member was told everything"), "{}", ended.stdout);
+    let paced = Bench::of(server.url(), "--fan-out lobby --rate 100").and(&["--html"]);
+    let path = paced.path("report.html").display().to_string();
+    let outcome = paced.and(&[&path]).run();
+    let latency = &outcome.ends_with(0).latency;
+    let (service, response) = (latency.service.as_ref(), latency.response.as_ref());
+    assert_eq!(
+        service.map(|it| it.count),
+        response.map(|it| it.count),
+        "each delivery counts by both clocks"
+    );
+    assert!(response.map(|it| it.mean_ns) >= service.map(|it| it.mean_ns), "due comes before sent");
+    assert!(outcome.text_of("report.html").contains("in the room lobby: every member was told everything"));
     let room = Running::start(Crooked::Forgets);
     let words = [
         "--fan-out",

@@ -114,14 +114,29 @@ enum At {
     Gone,
 }
 
+/// When a message was due, and when it was sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    due_ns: u64,
+    sent_ns: u64,
+}
+
 /// One who speaks.
 #[derive(Default)]
 struct Speaker {
     sent: u32,
-    /// When the latest of them were due; the last one's is at the end.
-    due_ns: VecDeque<u64>,
+    /// Of the latest of them; the last one's is at the end.
+    times: VecDeque<Times>,
     /// On their way to himself.
     in_flight: usize,
+}
+
+impl Speaker {
+    /// Of this message; of one that is too old, the beginning of time.
+    fn times_of(&self, number: u32) -> Times {
+        let age = (self.sent - number) as usize;
+        self.times.len().checked_sub(age).map_or(Times::default(), |at| self.times[at])
+    }
 }
 
 struct Hall<'a> {
@@ -186,9 +201,9 @@ impl Hall<'_> {
         let speaker = &mut self.speakers[sender];
         speaker.sent += 1;
         speaker.in_flight += 1;
-        speaker.due_ns.push_back(due_ns);
-        if speaker.due_ns.len() > KNOWN_MAX {
-            speaker.due_ns.pop_front();
+        speaker.times.push_back(Times { due_ns, sent_ns: now_ns });
+        if speaker.times.len() > KNOWN_MAX {
+            speaker.times.pop_front();
         }
         self.account.sent += 1;
         self.tally.offered += self.inside as u64;
@@ -244,11 +259,7 @@ impl Hall<'_> {
         let missed = u64::from(number - *next);
         *next = number + 1;
         self.outstanding = self.outstanding.saturating_sub(1 + missed);
-        let age = (speaker.sent - number) as usize;
-        let due_ns = match speaker.due_ns.len().checked_sub(age) {
-            Some(at) => speaker.due_ns[at],
-            None => 0,
-        };
+        let Times { due_ns, sent_ns } = speaker.times_of(number);
         if sender == index {
             speaker.in_flight = speaker.in_flight.saturating_sub(1 + missed as usize);
         }
@@ -267,7 +278,10 @@ impl Hall<'_> {
         self.tally.record(took_ns, 1);
         if self.window.holds(due_ns) {
             self.account.replies += 1;
-            self.account.service.record(took_ns);
+            self.account.service.record(now_ns.saturating_sub(sent_ns));
+            if self.plan.rate.is_some() {
+                self.account.response.record(took_ns);
+            }
         }
         if self.window.holds(now_ns) {
             self.account.arrived += 1;
@@ -290,10 +304,8 @@ impl Hall<'_> {
             self.members[index].missed += u64::from(sent - next);
             self.outstanding = self.outstanding.saturating_sub(u64::from(sent - next));
             for number in next..sent {
-                let speaker = &self.speakers[sender];
-                let age = (sent - number) as usize;
-                let due_ns = speaker.due_ns.len().checked_sub(age).map_or(0, |at| speaker.due_ns[at]);
-                self.lose(1, due_ns);
+                let times = self.speakers[sender].times_of(number);
+                self.lose(1, times.due_ns);
             }
         }
     }
@@ -726,7 +738,10 @@ impl Run<'_> {
         report.connected = account.connected;
         report.failures = account.failures;
         report.latency.service = account.service.latency(account.infinite);
-        report.latency.response = report.latency.service.clone();
+        report.latency.response = match hall.plan.rate {
+            Some(_) => account.response.latency(account.infinite),
+            None => report.latency.service.clone(),
+        };
         report.latency.send_lag = hall.plan.rate.and_then(|_| account.send_lag.latency(0));
         report.timeline = self.timeline.slices(from_ns);
         report.shape = shape(&self.timeline.all(from_ns).rows());

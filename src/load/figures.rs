@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::report::{Failures, KernelFigures, Latency, Limit, Report, Slice};
+use super::report::{Failures, FanOut, KernelFigures, Latency, Limit, Report, Slice};
 
 /// What stands where nothing was measured.
 pub(crate) const NOTHING: &str = "-";
@@ -204,6 +204,20 @@ pub(crate) fn plan(report: &Report) -> String {
         parts.push(format!("{} threads", plan.threads));
     }
     parts.join(", ")
+}
+
+/// `816 messages in the room lobby: every member was told everything`
+pub(crate) fn fan_out(room: &FanOut) -> String {
+    let told = match room.complete == room.members {
+        true => "every member was told everything".into(),
+        false => format!(
+            "{} of {} members were told everything, and one missed {}",
+            count(room.complete.into()),
+            count(room.members.into()),
+            several(room.missed_most, "message")
+        ),
+    };
+    format!("{} in the room {}: {told}", several(room.sent, "message"), clean(&room.room))
 }
 
 /// `1 connection`, `64 connections`.

@@ -147,6 +147,9 @@ fn opening(page: &mut String, report: &Report) {
             None => writeln!(page, "<p>No rate met <b>{slo}</b>: {because}.</p>"),
         };
     }
+    if let Some(room) = &report.fan_out {
+        let _ = writeln!(page, "<p>{}. A reply is a delivery here.</p>", escape(&figures::fan_out(room)));
+    }
     let _ = writeln!(
         page,
         "<p class=\"quiet small\">{}; {} measured</p>",

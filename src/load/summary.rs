@@ -89,18 +89,8 @@ fn rates(screen: &mut Screen, report: &Report) {
     let text = format!("{achieved:>width$}   {replies}, {verified}; {received}/s in, {sent}/s out");
     screen.line("achieved", &text, Ink::Bold);
     if let Some(room) = &report.fan_out {
-        let told = match room.complete == room.members {
-            true => "every member was told everything".into(),
-            false => format!(
-                "{} of {} members were told everything, and one missed {}",
-                figures::count(room.complete.into()),
-                figures::count(room.members.into()),
-                figures::several(room.missed_most, "message")
-            ),
-        };
-        let said = figures::several(room.sent, "message");
-        let text = format!("{said} in the room {}: {told}", figures::clean(&room.room));
-        screen.line("fan-out", &text, if room.complete == room.members { Ink::Plain } else { Ink::Bad });
+        let ink = if room.complete == room.members { Ink::Plain } else { Ink::Bad };
+        screen.line("fan-out", &figures::fan_out(room), ink);
     }
     if let Some(handshake) = &report.latency.handshake {
         let resumed = figures::count(report.resumed);
