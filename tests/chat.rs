@@ -448,6 +448,14 @@ fn lines_over_unix_sockets_and_prefixed_messages_are_in_it_too() {
     alice.say("and to you");
     let heard = prefixed.hear_exactly(4);
     assert_eq!(heard, 46u32.to_be_bytes(), "the length of the welcome");
+    prefixed.hear_exactly(46);
+    let mut next = || {
+        let len = prefixed.hear_exactly(4);
+        let len = u32::from_be_bytes(len.try_into().expect("four bytes"));
+        String::from_utf8(prefixed.hear_exactly(len as usize)).expect("it is text")
+    };
+    assert!(next().starts_with("* you are guest2, in lobby"));
+    assert_eq!(next(), "guest1: and to you");
     server.stop();
 }
 

@@ -15,6 +15,7 @@
 //! otherwise is counted, whatever else happens.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,11 +25,12 @@ use nix::unistd::Pid;
 use super::account::{Account, Window};
 use super::caller::dial;
 use super::crew::limits;
+use super::figures;
 use super::http::Asked;
 use super::pacer::Pacer;
 use super::plan::{Plan, WarmUp};
 use super::report::{FanOut, PlanFigures, Report, WarmUp as WarmUpFigures};
-use super::run::{Circumstances, Outcome, Progress, Stage, begun, nanoseconds};
+use super::run::{Circumstances, Outcome, Progress, Stage, begun, count_up, nanoseconds};
 use super::shape::shape;
 use super::timeline::{SLICE_NS, Tally, Timeline};
 use super::verdict;
@@ -39,6 +41,9 @@ use crate::transport::{Address, Stream};
 
 /// `@` and four digits of the sender, `:` and ten of the number, `@`; the rest of the text is filled up.
 const MARK_BYTES: usize = 17;
+
+/// Longer ones are no news of a room, and would be kept for each member.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connections and joins that are under way at a time.
 const OPENING_MAX: usize = 200;
@@ -183,7 +188,7 @@ impl Hall<'_> {
         }
     }
 
-    fn text(&mut self, sender: usize, number: u32) -> String {
+    fn text(&self, sender: usize, number: u32) -> String {
         let mut text = format!("@{sender:04}:{number:010}@");
         text.push_str(std::str::from_utf8(&self.filling).expect("letters are text"));
         text
@@ -191,7 +196,16 @@ impl Hall<'_> {
 
     fn speak(&mut self, board: &mut BoardOf<Self>, sender: usize, due_ns: u64) {
         let (number, now_ns) = (self.speakers[sender].sent, self.now_ns());
-        let Some(peer) = self.members[sender].peer else { return };
+        let Some(peer) = self.members[sender].peer else {
+            // He was thrown out: what he was to say is due all the same.
+            self.account.failures.unsent += 1;
+            self.tally.failures += 1;
+            if self.window.holds(due_ns) {
+                self.account.offered += self.inside as u64;
+                self.account.infinite += self.inside as u64;
+            }
+            return;
+        };
         let text = self.text(sender, number);
         let message = self.room.say.replace("{text}", &text);
         let mask = [(number >> 3) as u8, 0x5a, number as u8, 0xc3];
@@ -235,7 +249,8 @@ impl Hall<'_> {
         let member = &mut self.members[index];
         let Some(at) = find_mark(message, member.mark_at) else {
             if holds(message, b"\"type\":\"error\"") && self.fatal.is_none() {
-                let text = String::from_utf8_lossy(&message[..message.len().min(200)]).into_owned();
+                let text = String::from_utf8_lossy(&message[..message.len().min(200)]);
+                let text = figures::clean(&text); // it goes to a terminal
                 self.fatal = Some(format!("{} refuses what is said: {text}", self.plan.target));
             }
             return; // something else that the server has to say
@@ -244,10 +259,10 @@ impl Hall<'_> {
         let mark = &message[at..at + MARK_BYTES];
         let (Some(sender), Some(number)) = (decimal(&mark[1..5]), decimal(&mark[6..16])) else { return };
         let Some(speaker) = self.speakers.get_mut(sender as usize) else { return };
-        let (sender, number) = (sender as usize, number as u32);
-        if number >= speaker.sent {
+        if number >= u64::from(speaker.sent) {
             return; // another run's
         }
+        let (sender, number) = (sender as usize, number as u32);
         let text = &message[at + MARK_BYTES..];
         let is_right = text.get(..self.filling.len()) == Some(&self.filling[..]);
         let next = &mut member.next[sender];
@@ -256,17 +271,14 @@ impl Hall<'_> {
             self.tally.failures += 1;
             return;
         }
-        let missed = u64::from(number - *next);
+        let missed = *next..number;
         *next = number + 1;
-        self.outstanding = self.outstanding.saturating_sub(1 + missed);
+        self.outstanding = self.outstanding.saturating_sub(1 + missed.len() as u64);
         let Times { due_ns, sent_ns } = speaker.times_of(number);
         if sender == index {
-            speaker.in_flight = speaker.in_flight.saturating_sub(1 + missed as usize);
+            speaker.in_flight = speaker.in_flight.saturating_sub(1 + missed.len());
         }
-        if missed > 0 {
-            member.missed += missed;
-            self.lose(missed, due_ns);
-        }
+        self.lose(index, sender, missed);
         self.account.heard += 1;
         if !is_right {
             self.account.failures.corrupted += 1;
@@ -288,11 +300,15 @@ impl Hall<'_> {
         }
     }
 
-    fn lose(&mut self, count: u64, due_ns: u64) {
+    /// The member has not been told these messages, and will not be.
+    fn lose(&mut self, index: usize, sender: usize, numbers: Range<u32>) {
+        let count = numbers.len() as u64;
+        self.members[index].missed += count;
         self.account.failures.lost += count;
         self.tally.failures += count;
-        if self.window.holds(due_ns) {
-            self.account.infinite += count;
+        for number in numbers {
+            let due_ns = self.speakers[sender].times_of(number).due_ns;
+            self.account.infinite += u64::from(self.window.holds(due_ns));
         }
     }
 
@@ -301,12 +317,8 @@ impl Hall<'_> {
         for sender in 0..self.speakers.len() {
             let (sent, next) = (self.speakers[sender].sent, self.members[index].next[sender]);
             self.members[index].next[sender] = sent;
-            self.members[index].missed += u64::from(sent - next);
             self.outstanding = self.outstanding.saturating_sub(u64::from(sent - next));
-            for number in next..sent {
-                let times = self.speakers[sender].times_of(number);
-                self.lose(1, times.due_ns);
-            }
+            self.lose(index, sender, next..sent);
         }
     }
 
@@ -338,7 +350,15 @@ impl Handler for Hall<'_> {
         let mut taken = 0;
         loop {
             let Member { frames, message, .. } = &mut self.members[index];
-            match frames.hear(&inbox.bytes()[taken..], |part| message.extend_from_slice(part)) {
+            let event = frames.hear(&inbox.bytes()[taken..], |part| message.extend_from_slice(part));
+            if message.len() > MESSAGE_BYTES_MAX {
+                let problem =
+                    format!("{} sends a message of more than {MESSAGE_BYTES_MAX} bytes", self.plan.target);
+                self.fatal.get_or_insert(problem);
+                message.clear();
+                break;
+            }
+            match event {
                 Event::More(count) => {
                     taken += count;
                     frames.say_pong(&mut |bytes| board.send(from, bytes));
@@ -411,7 +431,10 @@ impl Handler for Hall<'_> {
             At::Opening | At::Joining => {
                 self.opening -= 1;
                 self.account.failures.refused += 1;
-                self.fatal.get_or_insert(format!("cannot connect to {}: {reason}", self.plan.target));
+                self.fatal.get_or_insert(format!(
+                    "cannot connect to {}: {reason}; is a server listening there?",
+                    self.plan.target
+                ));
             }
             At::Down | At::Gone => {}
         }
@@ -562,7 +585,11 @@ impl Run<'_> {
             }
             if now_ns - told_at_ns > patience {
                 let target = &plan.target;
-                return Err(format!("only {inside} of {members} members got into the room at {target}"));
+                return Err(format!(
+                    "only {inside} of {members} members got into the room at {target} within {:?}: does it speak \
+                     WebSocket, and answer what --join says?",
+                    plan.timeout
+                ));
             }
             self.turn(Stage::Connecting, 0, now_ns + patience)?;
             if self.interrupted.load(Ordering::Relaxed) {
@@ -721,22 +748,9 @@ impl Run<'_> {
         }
         let mut missed: BTreeMap<u64, u32> = BTreeMap::new();
         hall.members.iter().for_each(|member| *missed.entry(member.missed).or_default() += 1);
-        let Window { from_ns, to_ns } = hall.window;
+        let from_ns = hall.window.from_ns;
         let account = std::mem::take(&mut hall.account);
-        let measured_s = match from_ns {
-            u64::MAX => 0.0,
-            _ => to_ns.saturating_sub(from_ns) as f64 / 1e9,
-        };
-        let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
-        report.measured_s = measured_s;
-        report.offered = account.offered;
-        report.offered_per_s = per_s(account.offered);
-        report.replies = account.replies;
-        report.achieved_per_s = per_s(account.arrived);
-        report.bytes_in_per_s = per_s(account.bytes_in);
-        report.bytes_out_per_s = per_s(account.bytes_out);
-        report.connected = account.connected;
-        report.failures = account.failures;
+        count_up(report, &account, hall.window);
         report.latency.service = account.service.latency(account.infinite);
         report.latency.response = match hall.plan.rate {
             Some(_) => account.response.latency(account.infinite),

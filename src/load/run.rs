@@ -193,6 +193,24 @@ pub(super) fn begun(plan: &Plan, circumstances: &Circumstances) -> Report {
     }
 }
 
+/// What was counted, and what that is in a second of the window.
+pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
+    let measured_s = match window.from_ns {
+        u64::MAX => 0.0,
+        from_ns => window.to_ns.saturating_sub(from_ns) as f64 / 1e9,
+    };
+    let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
+    report.measured_s = measured_s;
+    report.offered = account.offered;
+    report.offered_per_s = per_s(account.offered);
+    report.replies = account.replies;
+    report.achieved_per_s = per_s(account.arrived);
+    report.bytes_in_per_s = per_s(account.bytes_in);
+    report.bytes_out_per_s = per_s(account.bytes_out);
+    report.connected = account.connected;
+    report.failures = account.failures;
+}
+
 struct Director<'a> {
     plan: &'a Plan,
     crew: Crew,
@@ -412,23 +430,10 @@ impl Director<'_> {
     /// What the threads counted, and the witness saw.
     fn report(&mut self, report: &mut Report, warm_up: WarmUpFigures) {
         let account = std::mem::take(&mut self.crew.account);
-        let Window { from_ns, to_ns } = self.window;
-        let measured_s = match from_ns {
-            u64::MAX => 0.0,
-            _ => to_ns.saturating_sub(from_ns) as f64 / 1e9,
-        };
-        let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
+        let from_ns = self.window.from_ns;
         let Account { infinite, .. } = account;
+        count_up(report, &account, self.window);
         report.warm_up = warm_up;
-        report.measured_s = measured_s;
-        report.offered = account.offered;
-        report.offered_per_s = per_s(account.offered);
-        report.replies = account.replies;
-        report.achieved_per_s = per_s(account.arrived);
-        report.bytes_in_per_s = per_s(account.bytes_in);
-        report.bytes_out_per_s = per_s(account.bytes_out);
-        report.connected = account.connected;
-        report.failures = account.failures;
         report.statuses = account.statuses.clone();
         report.latency.service = account.service.latency(infinite);
         report.latency.response = match self.plan.rate.is_some() || self.plan.churn {

@@ -14,12 +14,13 @@
 //! - It sleeps only when there is nothing to do. Readiness is edge-triggered and remembered in latches;
 //!   work that needs no event (a budget that ran out, an outbox that drained) stands in a queue.
 //! - Each source gets a bounded amount of work per turn, so a flooder costs a whisperer one budget.
+//! - A timer that comes due in a long turn does not wait for the turn's end (`keep_time`).
 //! - No error of a connection, a listener or a datagram ends it: only the poll itself can.
 //! - Memory is bounded by [`Limits`], and an idle connection owns no buffers.
 //!
 //! Knows mio, slab and log; knows nothing of protocols, services, signals or the command line.
 //!
-//! The design hoped for 600 lines in all. This file, which is the loop, has about that many; what the
+//! The design hoped for 600 lines in all. This file, which is the loop, has some 850; what the
 //! promises, the buffers, datagrams, outgoing connections and the drain take comes to some 2,400 with
 //! comments. Each part has a file of its own, and can be taken on trust at first.
 
