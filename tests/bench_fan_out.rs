@@ -97,8 +97,12 @@ enum Crooked {
     Forgets,
     SaysTwice,
     Garbles,
+    /// With a number that is another one's in 32 bits.
+    Misnumbers,
     ThrowsOut,
     NotToTheSender,
+    /// Says more than anybody would keep.
+    Shouts,
 }
 
 struct Room {
@@ -129,6 +133,13 @@ impl Service for Room {
                 let text = String::from_utf8_lossy(message.bytes()).replace('c', "C");
                 board.send(*last, Message::Text(&text));
             }
+            Crooked::Misnumbers if is_special => {
+                let text = String::from_utf8_lossy(message.bytes()).into_owned();
+                let number: u64 = text[6..16].parse().expect("ten digits");
+                let text = format!("{}{:010}{}", &text[..6], number + (1 << 32), &text[16..]);
+                board.send(*last, Message::Text(&text));
+            }
+            Crooked::Shouts => board.send(*last, Message::Text(&"x".repeat(2 << 20))),
             Crooked::ThrowsOut if is_special => board.close(*last),
             _ => board.send(*last, message),
         }
@@ -185,7 +196,8 @@ fn any_server_that_repeats_what_it_hears_will_do() {
 #[test]
 fn what_a_member_misses_or_gets_otherwise_is_counted() {
     type Count = fn(&Failures) -> u64;
-    let cases: [(Crooked, Count); 3] = [
+    let cases: [(Crooked, Count); 4] = [
+        (Crooked::Misnumbers, |failures| failures.lost),
         (Crooked::Forgets, |failures| failures.lost),
         (Crooked::SaysTwice, |failures| failures.duplicated),
         (Crooked::Garbles, |failures| failures.corrupted),
@@ -212,6 +224,18 @@ fn a_member_that_is_thrown_out_has_missed_the_rest() {
     // One after the other, until nobody is there.
     assert!(report.failures.reset >= 4, "{:?}", report.failures);
     assert!(report.partial, "it went away in the middle of the run");
+}
+
+#[test]
+fn a_server_that_says_too_much_ends_the_run() {
+    let room = Running::start(Crooked::Shouts);
+    let outcome = of(&room, "--rate 100").run();
+    assert!(outcome.ends_with(1).partial);
+    assert!(
+        outcome.ended.complaint().contains("a message of more than 1048576 bytes"),
+        "{:?}",
+        outcome.ended
+    );
 }
 
 #[test]
