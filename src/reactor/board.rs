@@ -11,6 +11,7 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,12 +43,17 @@ pub struct Board<T, S> {
     pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
-    /// How many handshakes may be taken further in this turn.
+    /// How many handshakes may be taken further in this turn, and how much time they may take.
     pub(super) handshakes_left: usize,
+    pub(super) handshake_time_left: Duration,
+    /// What is left of the share of the connection that is being served.
+    pub(super) share: Share,
+    /// The time is the clock's, and not one that the caller of the turn names.
+    pub(super) has_clock: bool,
     /// The limits and the state of affairs let everyday connections go the short way.
     pub(super) short_cut: bool,
     registry: Registry,
-    last_generation: u32,
+    last_generation: NonZeroU32,
     /// What [`Moment`]s count from.
     pub(super) started: Instant,
 }
@@ -122,11 +128,14 @@ impl<T: Transport, S> Board<T, S> {
             now: Moment::default(),
             short_cut: limits.let_a_block_pass(),
             handshakes_left: limits.handshakes_per_turn,
+            handshake_time_left: limits.handshake_time_per_turn,
+            share: Share::default(),
+            has_clock: true,
             limits,
             counters: Counters::default(),
             draining: false,
             registry,
-            last_generation: 0,
+            last_generation: NonZeroU32::MAX,
             started: Instant::now(),
         }
     }
@@ -269,7 +278,7 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
         if let Some(connection) = self.get_mut(peer) {
             connection.stage = Stage::Closed;
-            connection.generation = NOBODY;
+            connection.peer = None;
             // What began the end is the reason, and not what happened on the way.
             if connection.reason == CloseReason::Finished {
                 connection.reason = reason;
@@ -310,8 +319,7 @@ impl<T: Transport, S> Board<T, S> {
         limits: &Arc<Limits>,
     ) -> Result<Peer, (io::Error, S)> {
         let entry = self.connections.vacant_entry();
-        // 0 marks what is not a connection; see `token`.
-        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        self.last_generation = self.last_generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let peer = Peer { slot: entry.key() as u32, generation: self.last_generation };
         let token = Source::Connection(peer).token();
         // Both directions, once, for the connection's whole life. Priority is asked for because a read
@@ -320,7 +328,7 @@ impl<T: Transport, S> Board<T, S> {
             return Err((error, state));
         }
         let limits = Arc::clone(limits);
-        let connection = Connection::new(transport, state, peer.generation, self.now, listener, limits);
+        let connection = Connection::new(transport, state, peer, self.now, listener, limits);
         self.deadlines.arm(peer.slot, connection.deadline().0);
         entry.insert(connection).queued = true;
         self.queue.push(token);
@@ -338,9 +346,8 @@ impl<T: Transport, S> Board<T, S> {
     /// is not missed.
     pub(super) fn set_limits_of(&mut self, listener: u32, limits: &Arc<Limits>) {
         for (slot, connection) in &mut self.connections {
-            if connection.listener == listener && connection.stage != Stage::Closed {
+            if let Some(peer) = connection.peer.filter(|_| connection.listener == listener) {
                 if connection.set_limits(Arc::clone(limits)) && !mem::replace(&mut connection.queued, true) {
-                    let peer = Peer { slot: slot as u32, generation: connection.generation };
                     self.queue.push(Source::Connection(peer).token());
                 }
                 self.deadlines.arm(slot as u32, connection.look_at());
@@ -358,6 +365,19 @@ impl<T: Transport, S> Board<T, S> {
         self.get(peer).is_some()
     }
 
+    /// How many bytes may be sent to the peer before it is congested; `None` where that is none: it is congested, our
+    /// direction is finishing, or the connection is closed. A handler that has much to send fills the outbox in a loop
+    /// (`while let Some(room) = board.room(peer)`) and goes on in [`Handler::on_drain`](super::Handler::on_drain). Such a
+    /// loop comes to an end by itself: what is sent takes from the room, and where nothing is taken there is no room.
+    #[inline]
+    pub fn room(&self, peer: Peer) -> Option<NonZeroUsize> {
+        let connection = self.get(peer).filter(|connection| connection.writing == Half::Open)?;
+        if connection.pressure == Pressure::Overflow {
+            return None;
+        }
+        NonZeroUsize::new(connection.limits.outbox_bytes_high.saturating_sub(connection.outbox.len()))
+    }
+
     /// Whether so much waits for the peer that no more of its messages should be served for now.
     #[inline]
     pub fn congested(&self, peer: Peer) -> bool {
@@ -370,12 +390,24 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// The handler's own state of this connection, if one more of its messages may be served now: it is
-    /// neither closed nor finished, and its outbox has room for a reply. Asked before each message.
+    /// neither closed nor finished, its outbox has room for a reply, and its share of the turn is not
+    /// spent. Asked before each message.
     #[inline(always)]
     pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
         let connection = tenant(&mut self.connections, peer)?;
         let serving = connection.reading != Half::Finished && !connection.congested();
-        serving.then_some(&mut connection.state)
+        if !serving {
+            return None;
+        }
+        if self.share.unchecked == 0 {
+            let time = self.has_clock.then(|| Moment::at(self.started.elapsed()));
+            self.share.extend(&connection.limits, time, self.now.after(self.limits.serve_time_per_turn));
+            if self.share.is_spent {
+                return None;
+            }
+        }
+        self.share.unchecked -= 1;
+        Some(&mut connection.state)
     }
 
     /// The handler's own state of this connection; `None` once it is closed.
@@ -394,7 +426,7 @@ impl<T: Transport, S> Board<T, S> {
         self.connections
             .iter()
             .filter(|(_, connection)| connection.stage == Stage::Open)
-            .map(|(slot, connection)| Peer { slot: slot as u32, generation: connection.generation })
+            .filter_map(|(_, connection)| connection.peer)
     }
 
     /// How many connections there are, in whatever stage.
@@ -439,9 +471,7 @@ impl<T: Transport, S> Board<T, S> {
 
     #[inline]
     pub(super) fn get(&self, peer: Peer) -> Option<&Connection<T, S>> {
-        self.connections.get(peer.slot as usize).filter(|connection| {
-            connection.generation == peer.generation && connection.stage != Stage::Closed
-        })
+        self.connections.get(peer.slot as usize).filter(|connection| connection.peer == Some(peer))
     }
 
     #[inline]
@@ -450,8 +480,45 @@ impl<T: Transport, S> Board<T, S> {
     }
 }
 
-/// The generation of a connection that is marked closed: no name finds it any more.
-const NOBODY: u32 = 0;
+/// What one connection may still have of a turn: so that its messages, however cheap their bytes were, cost the others a
+/// bounded time.
+#[derive(Default)]
+pub(super) struct Share {
+    /// Messages that may be served before the clock is looked at.
+    unchecked: usize,
+    /// Messages that have been, up to that look.
+    served: usize,
+    /// When the first look was: with the second message, because most turns of a connection have only one.
+    began: Option<Moment>,
+    /// More was asked for than there was.
+    pub(super) is_spent: bool,
+}
+
+impl Share {
+    /// A look at the clock costs as much as a cheap message: after the first few, it is taken with every eighth.
+    const FIRST: usize = 4;
+    const BETWEEN_LOOKS: usize = 8;
+
+    /// The next connection's.
+    #[inline(always)]
+    pub(super) fn renew(&mut self) {
+        *self = Share { unchecked: 1, served: 1, began: None, is_spent: false };
+    }
+
+    /// Allows some messages more, or none. `time` is the clock's, where there is one.
+    #[cold]
+    fn extend(&mut self, limits: &Limits, time: Option<Moment>, turn_ends: Moment) {
+        let began = *self.began.get_or_insert(time.unwrap_or_default());
+        let late = time.is_some_and(|time| {
+            time >= turn_ends
+                || time >= began.after(limits.connection_time_per_turn.max(Duration::from_nanos(1)))
+        });
+        self.is_spent = late || self.served >= limits.messages_per_turn;
+        self.unchecked = if self.served < Share::FIRST { 1 } else { Share::BETWEEN_LOOKS }
+            .min(limits.messages_per_turn.saturating_sub(self.served));
+        self.served += self.unchecked;
+    }
+}
 
 /// The connection that bears this name. (Apart from the board, so that the board's other fields stay
 /// free for use.)
@@ -460,7 +527,7 @@ pub(super) fn tenant<T, S>(
     connections: &mut Slab<Connection<T, S>>,
     peer: Peer,
 ) -> Option<&mut Connection<T, S>> {
-    connections.get_mut(peer.slot as usize).filter(|connection| connection.generation == peer.generation)
+    connections.get_mut(peer.slot as usize).filter(|connection| connection.peer == Some(peer))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -19,6 +19,7 @@ use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::handler::{CloseReason, Limits, Transport};
 use super::pace::Pace;
 use super::timers::Moment;
+use super::token::Peer;
 
 /// How far one direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,11 +115,13 @@ pub(super) struct Connection<T, S> {
     pub(super) outbox: Buffer,
     /// When bytes last came from the peer.
     pub(super) heard_at: Moment,
-    /// When the peer last took bytes from us, or we first had some for it; while opening, when that began.
+    /// When the peer last took bytes from us, or we first had some for it; while opening, when that began. For a peer
+    /// that takes less than [`Limits::stall_bytes_per_s_min`] it falls behind: see [`Connection::drain`].
     pub(super) took_at: Moment,
     /// Since when the inbox has held the beginning of a message, where it holds one.
     unfinished_since: Moment,
-    pub(super) generation: u32,
+    /// Its name. `None` once it is marked closed: then no name finds it, and it cannot be closed or freed again.
+    pub(super) peer: Option<Peer>,
     pub(super) stage: Stage,
     pub(super) reading: Half,
     pub(super) writing: Half,
@@ -135,6 +138,11 @@ pub(super) struct Connection<T, S> {
     pub(super) established: bool,
     /// It stands in the queue of sources to serve.
     pub(super) queued: bool,
+    /// Its share of a turn was spent, and the inbox still holds messages: they come before anything more is read.
+    pub(super) unserved: bool,
+    /// Its deadline has come, and it is served once more before it is closed for its silence: what it did may not have
+    /// been reported yet.
+    pub(super) on_last_look: bool,
     /// It stands in the list of outboxes to flush.
     pub(super) touched: bool,
     /// Of its listener; [`NO_LISTENER`] where it has none.
@@ -149,7 +157,7 @@ impl<T: Transport, S> Connection<T, S> {
     pub(super) fn new(
         transport: T,
         state: S,
-        generation: u32,
+        peer: Peer,
         now: Moment,
         listener: u32,
         limits: Arc<Limits>,
@@ -161,7 +169,7 @@ impl<T: Transport, S> Connection<T, S> {
             heard_at: now,
             took_at: now,
             unfinished_since: now,
-            generation,
+            peer: Some(peer),
             stage: Stage::Opening,
             reading: Half::Open,
             writing: Half::Open,
@@ -172,6 +180,8 @@ impl<T: Transport, S> Connection<T, S> {
             pressure: Pressure::Low,
             established: false,
             queued: false,
+            unserved: false,
+            on_last_look: false,
             touched: false,
             listener,
             limits,
@@ -185,13 +195,14 @@ impl<T: Transport, S> Connection<T, S> {
         self.latches = self.latches.and(readiness);
     }
 
-    /// Reading is for the handler, the kernel may have something, and neither our own outbox nor its pace holds it
-    /// up.
+    /// Reading is for the handler, the kernel may have something, and neither our own outbox nor its pace nor messages
+    /// that wait hold it up.
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
             && !self.latches.has(Readiness::PAUSED.and(Readiness::HELD))
             && self.reading == Half::Open
+            && !self.unserved
             && self.outbox.len() <= self.limits.outbox_bytes_low()
     }
 
@@ -208,9 +219,9 @@ impl<T: Transport, S> Connection<T, S> {
         self.reading != Half::Finished && !self.is_held_up()
     }
 
-    /// What came must wait: for the peer to take what it was sent, or for the handler.
+    /// What came must wait: for the peer to take what it was sent, for the handler, or for the next turn.
     pub(super) fn is_held_up(&self) -> bool {
-        self.congested() || self.latches.has(Readiness::HELD)
+        self.congested() || self.latches.has(Readiness::HELD) || self.unserved
     }
 
     /// The handler wants to hear nothing new for now.
@@ -307,6 +318,14 @@ impl<T: Transport, S> Connection<T, S> {
         self.can_fill()
     }
 
+    /// Whether it may still be closed for what it did not do: everything that had arrived by its deadline has been read,
+    /// and what its peer had made room for has been written. (A connection that is over but for the peer's end of file
+    /// waits for nothing else.)
+    pub(super) fn has_had_last_look(&self) -> bool {
+        let lingers = self.writing == Half::Finished && self.reading == Half::Finished;
+        lingers || (self.on_last_look && !self.queued)
+    }
+
     /// Is metered no longer: there is no time left to be slow in.
     pub(super) fn hurry(&mut self) {
         self.latches.clear(Readiness::METERED.and(Readiness::PAUSED));
@@ -398,7 +417,11 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(0) => return (waiting - self.outbox.len(), Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.outbox.consume(count);
-                    self.took_at = now;
+                    // A byte now and then is not enough: each one buys its part of a second, and no more than is past.
+                    self.took_at = match self.outbox.is_empty() {
+                        true => now,
+                        false => now.min(self.took_at.after(self.limits.taking_time(count))),
+                    };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.latches.clear(Readiness::WRITABLE)

@@ -111,7 +111,8 @@ pub trait Handler: Sized {
 
     /// Bytes came. Consume what makes whole messages and leave the rest: it will be there next time,
     /// with more behind it. Before each message, ask [`Board::serving`] whether to go on; where the
-    /// outbox is congested the call comes again when it has drained, new bytes or not.
+    /// outbox is congested the call comes again when it has drained, and where the connection's share of
+    /// this turn is spent it comes again in the next one, new bytes or not.
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer);
 
     /// The peer's end of file: nothing comes after what lies in `inbox`, of which every whole message
@@ -120,7 +121,8 @@ pub trait Handler: Sized {
         board.finish(from);
     }
 
-    /// The outbox had risen above its low mark and has fallen below it: there is room again.
+    /// The outbox had risen above its low mark and has fallen below it: there is [room](Board::room) again. Not called
+    /// once our direction is finishing: nothing more can be sent then.
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
 
     /// The rest of a message has not come in time ([`Limits::message_within`]). The default ends the conversation.
@@ -134,8 +136,9 @@ pub trait Handler: Sized {
         false
     }
 
-    /// The reactor comes to its end, and all that had come from the peer has been served: it is to be finished. Whoever
-    /// says false does that later, and the peer is served until then.
+    /// The reactor comes to its end, and every whole message that had arrived from the peer has been served: it is to be
+    /// finished. (Where the peer had finished its direction, `on_finish` came before.) Whoever says false does that later,
+    /// and the peer is served until then.
     fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) -> bool {
         board.finish_because(peer, CloseReason::Drained);
         true
@@ -177,6 +180,14 @@ pub struct Limits {
     /// Bytes read from one connection in a second, and at once after a second of rest. Beyond, reading is paused: the
     /// peer's bytes wait in the kernel, and TCP slows it down. Must be at least 1; `None`: as fast as they come.
     pub read_bytes_per_s: Option<u64>,
+    /// Messages of one connection that are served in one turn. The rest waits, behind the other connections.
+    pub messages_per_turn: usize,
+    /// Time in one turn after which a connection's next message waits for the next turn, because cheap bytes can be
+    /// expensive messages. The message that is being served is not interrupted.
+    pub connection_time_per_turn: Duration,
+    /// Time after which a turn comes to its end: each connection that has an event is still served one message, and
+    /// connections that have had their share wait for the next turn.
+    pub serve_time_per_turn: Duration,
     /// Datagrams received on one socket in one turn.
     pub datagrams_per_turn: usize,
     /// Timers fired in one turn.
@@ -188,9 +199,11 @@ pub struct Limits {
     pub outbox_bytes_high: usize,
     /// Beyond this, the connection is closed: a slow reader must not cost more.
     pub outbox_bytes_max: usize,
-    /// Handshakes that are taken a step further in one turn; each step may take a tenth of a millisecond of
-    /// computing. The others wait, behind those who talk.
+    /// Handshakes that are taken a step further in one turn. The others wait, behind the established connections.
     pub handshakes_per_turn: usize,
+    /// Time in one turn after which the other handshakes wait. A step takes a tenth of a millisecond of computing with
+    /// an elliptic curve, and some milliseconds with a long RSA key.
+    pub handshake_time_per_turn: Duration,
     /// Connections of one listener that may be in their handshake. At the limit it accepts nobody until one
     /// is through, or has run out of time: a flood of them is to be held up, not those who are there.
     pub handshakes_max: usize,
@@ -203,8 +216,11 @@ pub struct Limits {
     pub message_bytes_per_s_min: u64,
     /// A connection over which nothing moved for this long is closed.
     pub idle_after: Duration,
-    /// A peer that took nothing for this long, while we had something for it, is closed.
+    /// A peer that took nothing for this long, while we had something for it, is closed ...
     pub stall_after: Duration,
+    /// ... and so is one that takes less than this on average: each byte that it takes buys it this part of a second,
+    /// up to `stall_after`. At least 1.
+    pub stall_bytes_per_s_min: u64,
     /// After our end of file, how long we read on (and drop what comes) for the peer's. Closing
     /// earlier would answer a late byte with RST, which can destroy our last reply on its way.
     pub linger_for: Duration,
@@ -217,18 +233,23 @@ impl Default for Limits {
             accepts_per_turn: 64,
             read_bytes_per_turn: super::buffer::LARGE_BYTES,
             read_bytes_per_s: None,
+            messages_per_turn: 2000,
+            connection_time_per_turn: Duration::from_micros(200),
+            serve_time_per_turn: Duration::from_millis(4),
             datagrams_per_turn: 64,
             timers_per_turn: 1024,
             inbox_bytes_max: 1024 * 1024,
             outbox_bytes_high: 64 * 1024,
             outbox_bytes_max: 4 * 1024 * 1024,
             handshakes_per_turn: 16,
+            handshake_time_per_turn: Duration::from_millis(1),
             handshakes_max: 4096,
             handshake_within: Duration::from_secs(10),
             message_within: Duration::from_secs(30),
             message_bytes_per_s_min: 500,
             idle_after: Duration::from_secs(300),
             stall_after: Duration::from_secs(30),
+            stall_bytes_per_s_min: 500,
             linger_for: Duration::from_secs(2),
         }
     }
@@ -261,6 +282,7 @@ impl Limits {
             &mut self.datagrams_per_turn,
             &mut self.handshakes_max,
             &mut self.handshakes_per_turn,
+            &mut self.messages_per_turn,
             &mut self.timers_per_turn,
         ] {
             *count = (*count).max(1);
@@ -268,6 +290,7 @@ impl Limits {
         self.connections_max = self.connections_max.min(u32::MAX as usize);
         self.read_bytes_per_s = self.read_bytes_per_s.map(|rate| rate.max(1));
         self.message_bytes_per_s_min = self.message_bytes_per_s_min.max(1);
+        self.stall_bytes_per_s_min = self.stall_bytes_per_s_min.max(1);
     }
 
     /// A read of one whole block, and a reply to it of the same size, are within every limit.
@@ -280,6 +303,11 @@ impl Limits {
     pub(super) fn message_time(&self, bytes: usize) -> Duration {
         let bought = Duration::from_millis(bytes as u64 * 1000 / self.message_bytes_per_s_min);
         self.message_within.saturating_add(bought)
+    }
+
+    /// How much time a peer buys that takes `bytes` of what waits for it.
+    pub(super) fn taking_time(&self, bytes: usize) -> Duration {
+        Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / self.stall_bytes_per_s_min)
     }
 
     #[inline]

@@ -64,6 +64,13 @@ const EVENTS_PER_TURN_MAX: usize = 16 * 1024;
 /// After so many sources have been served, or outboxes written, the clock is looked at, if somebody waits for a time.
 const TIMERS_EVERY: usize = 4;
 
+/// After as many closed connections have been freed, the clock is looked at: closing a socket takes microseconds, and
+/// thousands of peers can go at once.
+const CLOCK_EVERY_CLOSED: usize = 64;
+
+/// A connection that is looked at again in the next turn, whatever time that begins.
+const A_TURN_LATER: Duration = Duration::from_nanos(1);
+
 /// The poll counts milliseconds in an `i32`, and takes what is longer for something else. Waking up once
 /// a day for nothing costs nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -92,8 +99,6 @@ pub struct Reactor<H: Handler> {
     /// Bytes in and out that earlier turns have accounted for.
     told: (u64, u64),
     signalled: bool,
-    /// The time is that of the clock, and not one that we are told.
-    has_clock: bool,
 }
 
 /// What one turn did.
@@ -137,7 +142,6 @@ impl<H: Handler> Reactor<H> {
             ended: Moment::default(),
             told: (0, 0),
             signalled: false,
-            has_clock: true,
         })
     }
 
@@ -194,7 +198,7 @@ impl<H: Handler> Reactor<H> {
     /// Only those of the poll itself.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         self.wait(timeout)?;
-        self.has_clock = true;
+        self.board.has_clock = true;
         self.board.now = self.clock();
         self.began = self.board.now;
         let queue = self.take_queue();
@@ -208,7 +212,7 @@ impl<H: Handler> Reactor<H> {
     pub fn turn_with(&mut self, now: Moment, ready: &[(Peer, Readiness)]) -> Turn {
         self.board.now = self.board.now.max(now);
         self.began = self.board.now;
-        self.has_clock = false;
+        self.board.has_clock = false;
         let queue = self.take_queue();
         for (peer, readiness) in ready {
             self.serve(Source::Connection(*peer), *readiness);
@@ -231,6 +235,7 @@ impl<H: Handler> Reactor<H> {
 
         let board = &mut self.board;
         board.handshakes_left = board.limits.handshakes_per_turn;
+        board.handshake_time_left = board.limits.handshake_time_per_turn;
         let (began, ended) = (self.began, Moment::at(board.started.elapsed()).max(board.now));
         let turn = Turn {
             events,
@@ -329,14 +334,31 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
-    /// Gives everyone in the queue a budget, once. Who has more to do queues up again. They come after
+    /// Gives each source in the queue a budget, once. A source that has more to do is queued again. They come after
     /// the events: a flooder with more to say waits for the whisperers.
+    ///
+    /// When the turn's time is over the rest of the queue waits for the next turn, in its order and before newer
+    /// entries; then the whisperers that have spoken meanwhile come first. At least one source is served, so the queue
+    /// always moves on.
     fn serve_queue(&mut self, mut queue: Vec<Token>) {
-        for (served, token) in queue.drain(..).enumerate() {
+        // Where the events alone took longer than a turn should, the queue still gets half as much time.
+        let (began, time) = (self.began, self.clock());
+        let ends = began.after(self.board.limits.serve_time_per_turn).max(time.after(time.since(began) / 2));
+        let mut served = 0;
+        while let Some(token) = queue.get(served) {
+            if served > 0 && self.board.has_clock && self.clock() >= ends {
+                break;
+            }
             self.keep_time(served);
-            let source = Source::from_token(token);
+            let source = Source::from_token(*token);
             self.unqueue(source);
             self.serve(source, Readiness::default());
+            served += 1;
+        }
+        queue.drain(..served);
+        if !queue.is_empty() {
+            queue.append(&mut self.board.queue);
+            mem::swap(&mut queue, &mut self.board.queue);
         }
         self.served = queue; // its memory serves again
     }
@@ -404,6 +426,7 @@ impl<H: Handler> Reactor<H> {
 
         connection.touched = true; // its own replies are written below, not in the flush phase
         connection.outbox.lend(block);
+        board.share.renew();
         handler.on_bytes(board, peer, inbox);
         let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
         connection.touched = false;
@@ -428,6 +451,7 @@ impl<H: Handler> Reactor<H> {
             *block = board.spares.large(); // the last one went away with an outbox
             inbox.reset(&mut board.spares);
         }
+        board.share.renew();
         let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
         if connection.stage == Stage::Opening {
             if connection.transport.has_handshake() {
@@ -436,26 +460,43 @@ impl<H: Handler> Reactor<H> {
                     return board.queue.push(Source::Connection(peer).token());
                 }
                 board.handshakes_left -= 1;
+                let began = board.has_clock.then(|| board.clock());
+                establish(handler, board, listeners, peer);
+                if let Some(began) = began {
+                    let left = board.handshake_time_left.saturating_sub(board.clock().since(began));
+                    board.handshake_time_left = left;
+                    if left.is_zero() {
+                        board.handshakes_left = 0;
+                    }
+                }
+            } else {
+                establish(handler, board, listeners, peer);
             }
-            establish(handler, board, listeners, peer);
             connection = match tenant(&mut board.connections, peer) {
                 Some(connection) if connection.stage == Stage::Open => connection,
                 _ => return,
             };
         }
 
-        // Told to stop, everyone is heard once more, event or not: it may not have fitted in the batch.
-        let last_call = board.draining && connection.reading == Half::Open;
+        // Messages that waited for this turn come before anything more is read.
+        let goes_on = mem::take(&mut connection.unserved);
+
+        // At a stop every connection is read once more, event or not: its event may not have fitted in the batch. One
+        // that may not be read now, because too much waits for its peer, is read when that has gone out.
+        let mut last_call = board.draining && connection.reading == Half::Open;
         if last_call {
             connection.latch(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
             connection.hurry();
+            last_call = connection.can_fill() && !goes_on;
         }
 
         // From the socket to the inbox.
         let mut is_new = connection.inbox.is_empty();
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
-        if connection.can_fill() {
+        if goes_on {
+            // See above.
+        } else if connection.can_fill() {
             let (count, filled) = connection.fill(inbox, &mut board.spares, board.now);
             if count > 0 {
                 connection.heard_at = board.now;
@@ -490,11 +531,17 @@ impl<H: Handler> Reactor<H> {
     fn conclude(&mut self, peer: Peer, is_new: bool, outcome: io::Result<()>) {
         let Reactor { board, handler, inbox, .. } = self;
         let mut connection = &mut board.connections[peer.slot as usize];
+        connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
         let served = connection.stage == Stage::Open && !connection.is_held_up();
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
             if board.draining {
-                if !handler.on_stop(board, peer) {
+                if connection.peer_finished && connection.reason != CloseReason::Truncated {
+                    handler.on_finish(board, peer, inbox); // what is left may be its last message
+                }
+                if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
+                    // It is ending already.
+                } else if !handler.on_stop(board, peer) {
                     let connection = &mut board.connections[peer.slot as usize];
                     match connection.peer_finished {
                         true => board.finish_because(peer, CloseReason::Drained),
@@ -529,30 +576,12 @@ impl<H: Handler> Reactor<H> {
         let now = board.now;
         for _ in 0..board.limits.timers_per_turn {
             let Some(slot) = board.deadlines.pop(now) else { break };
-            let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
-            let (at, reason) = connection.deadline();
-            let peer = Peer { slot, generation: connection.generation };
-            if at <= now && reason == CloseReason::MessageTimeout && connection.reading == Half::Open {
-                connection.inbox.clear();
-                connection.inbox.recycle(&mut board.spares);
-                handler.on_overdue(board, peer);
-                continue; // it ends, and is settled with the flush
-            }
-            let is_asked = at <= now && reason == CloseReason::Idle && handler.on_idle(board, peer);
-            let Some(connection) = board.connections.get_mut(slot as usize) else { continue };
-            if is_asked && connection.stage != Stage::Closed {
-                // It has as long again: from now, and not from when the question is delivered, which nobody looks at.
-                connection.took_at = now;
-                board.deadlines.arm(slot, now.after(connection.limits.idle_after));
-            } else if at <= now {
-                board.close_because(peer, reason);
+            // The entry is the slot's: its connection may be gone, or be closed and wait for `reap`.
+            let Some(peer) = board.connections.get(slot as usize).and_then(|connection| connection.peer)
+            else {
                 continue;
-            }
-            if connection.resume(now) && !connection.queued {
-                connection.queued = true;
-                board.queue.push(Source::Connection(peer).token());
-            }
-            board.deadlines.arm(slot, connection.look_at());
+            };
+            expire(handler, board, peer);
         }
         for _ in 0..board.limits.timers_per_turn {
             let Some((_, key)) = board.timers.pop(now) else { break };
@@ -601,7 +630,7 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     #[inline(never)]
     fn keep_time(&mut self, done: usize) {
-        if done % TIMERS_EVERY != TIMERS_EVERY - 1 || !self.has_clock {
+        if done % TIMERS_EVERY != TIMERS_EVERY - 1 || !self.board.has_clock {
             return;
         }
         let now = self.clock();
@@ -621,13 +650,21 @@ impl<H: Handler> Reactor<H> {
         datagram::flush_all(&mut self.board);
     }
 
-    /// Frees what was marked closed. From here on its slot may be used again.
+    /// Frees what was marked closed. From here on its slot may be used again. Where thousands went at once, it takes
+    /// several turns.
     #[inline(never)]
     fn reap(&mut self) {
+        let ends = self.clock().after(self.board.limits.serve_time_per_turn);
         let Reactor { board, handler, listeners, .. } = self;
         let mut peers = mem::take(&mut self.named);
         mem::swap(&mut peers, &mut board.closed);
-        for peer in peers.drain(..) {
+        let mut freed = 0;
+        for peer in &peers {
+            let is_late = || Moment::at(board.started.elapsed()) >= ends;
+            if freed % CLOCK_EVERY_CLOSED == CLOCK_EVERY_CLOSED - 1 && board.has_clock && is_late() {
+                break;
+            }
+            freed += 1;
             let mut connection = board.connections.remove(peer.slot as usize);
             for buffer in [&mut connection.inbox, &mut connection.outbox] {
                 buffer.clear();
@@ -640,8 +677,10 @@ impl<H: Handler> Reactor<H> {
             }
             // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
             drop(connection.transport);
-            handler.on_close(board, peer, connection.state, connection.reason);
+            handler.on_close(board, *peer, connection.state, connection.reason);
         }
+        peers.drain(..freed);
+        board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn
         self.named = peers;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if listener.hold != Hold::No {
@@ -667,10 +706,9 @@ impl<H: Handler> Reactor<H> {
             self.unlisten(index, false);
         }
         let board = &mut self.board;
-        for (slot, connection) in &mut board.connections {
-            if !connection.queued {
+        for (_, connection) in &mut board.connections {
+            if let Some(peer) = connection.peer.filter(|_| !connection.queued) {
                 connection.queued = true;
-                let peer = Peer { slot: slot as u32, generation: connection.generation };
                 board.queue.push(Source::Connection(peer).token());
             }
         }
@@ -678,19 +716,17 @@ impl<H: Handler> Reactor<H> {
 
     /// Closes every connection now.
     pub fn cut(&mut self) {
-        let peers: Vec<Peer> = self
-            .board
-            .connections
-            .iter()
-            .map(|(slot, connection)| Peer { slot: slot as u32, generation: connection.generation })
-            .collect();
+        let peers: Vec<Peer> =
+            self.board.connections.iter().filter_map(|(_, connection)| connection.peer).collect();
         for peer in peers {
             if let Some(connection) = self.board.get_mut(peer) {
                 connection.reason = CloseReason::Cut; // whatever had begun, this is how it ends
             }
             self.board.close_because(peer, CloseReason::Cut);
         }
-        self.reap();
+        while !self.board.closed.is_empty() {
+            self.reap();
+        }
     }
 
     /// What a handler may do, for whoever owns the loop.
@@ -754,6 +790,54 @@ fn establish<H: Handler>(
             board.close_because(peer, CloseReason::Drained);
         }
         Err(error) => board.close_because(peer, CloseReason::Unestablished(error.kind())),
+    }
+}
+
+/// The connection's entry among the deadlines has come up: its deadline may have come, or its pause may be over.
+#[inline(never)]
+fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+    let now = board.now;
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let (at, reason) = connection.deadline();
+    if at > now {
+        connection.on_last_look = false;
+        if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
+            board.queue.push(Source::Connection(peer).token());
+        }
+        return board.deadlines.arm(peer.slot, connection.look_at());
+    }
+    // After a gap in time (a process that was stopped, a machine that was paused, a long turn) the events of what came
+    // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
+    // tried after its deadline, have shown that it is silent.
+    if !connection.has_had_last_look() {
+        if !mem::replace(&mut connection.on_last_look, true) {
+            connection.latch(Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL));
+            if !mem::replace(&mut connection.queued, true) {
+                board.queue.push(Source::Connection(peer).token());
+            }
+        }
+        return board.deadlines.arm(peer.slot, now.after(A_TURN_LATER));
+    }
+    connection.on_last_look = false;
+    match reason {
+        CloseReason::MessageTimeout if connection.reading == Half::Open => {
+            connection.inbox.clear();
+            connection.inbox.recycle(&mut board.spares);
+            handler.on_overdue(board, peer); // it ends, and is settled with the flush
+        }
+        CloseReason::Idle => {
+            if !handler.on_idle(board, peer) {
+                return board.close_because(peer, reason);
+            }
+            // It has as long again: from now, and not from when the question is delivered, which changes nothing.
+            if let Some(connection) = board.get_mut(peer) {
+                connection.took_at = now;
+            }
+        }
+        reason => return board.close_because(peer, reason),
+    }
+    if let Some(connection) = tenant(&mut board.connections, peer) {
+        board.deadlines.arm(peer.slot, connection.look_at());
     }
 }
 
@@ -827,12 +911,17 @@ fn follow<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Res
     }
     let drained = connection.pressure == Pressure::High
         && connection.outbox.len() <= connection.limits.outbox_bytes_low();
-    // Work that no event will tell us of: the budget is spent and the latch still set, or what the
-    // outbox had held up can go on.
+    // Work that no event will tell us of: the budget is spent and the latch still set, messages wait for the
+    // next turn, or what the outbox had held up can go on.
     let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
-    if (connection.can_fill() || connection.can_discard() || (drained && held_up)) && !connection.queued {
+    let goes_on = connection.unserved || (drained && held_up);
+    if (connection.can_fill() || connection.can_discard() || goes_on) && !connection.queued {
         connection.queued = true;
         board.queue.push(Source::Connection(peer).token());
+    }
+    if drained && connection.writing != Half::Open {
+        connection.pressure = Pressure::Low; // nothing more can be sent: the handler is not asked for more
+        return false;
     }
     drained
 }

@@ -6,7 +6,10 @@
 //! long before, carries an old generation and finds nobody. That is the whole defence against the
 //! oldest bug of event loops: to serve a stranger's event because a slot (or a descriptor) was reused.
 //!
-//! Invariant: a connection's generation is never 0; 0 marks the sources that are not connections.
+//! Invariant: a connection's generation is never 0; 0 marks the sources that are not connections. The type says so,
+//! and only the board makes names, when a connection comes: nobody can put one together for a closed connection.
+
+use std::num::NonZeroU32;
 
 use mio::Token;
 
@@ -20,14 +23,14 @@ const _: () = assert!(usize::BITS >= 64, "a token carries a slot and a generatio
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     pub(super) slot: u32,
-    pub(super) generation: u32,
+    pub(super) generation: NonZeroU32,
 }
 
 #[cfg(test)]
 impl Peer {
     /// A name of nobody, for tests of what keeps names.
     pub(crate) fn of_nobody(slot: u32) -> Peer {
-        Peer { slot, generation: 1 }
+        Peer { slot, generation: NonZeroU32::MIN }
     }
 }
 
@@ -57,7 +60,7 @@ impl Source {
     #[inline]
     pub(super) fn token(self) -> Token {
         let (slot, generation) = match self {
-            Source::Connection(peer) => (peer.slot, peer.generation),
+            Source::Connection(peer) => (peer.slot, peer.generation.get()),
             Source::Listener(index) => (LISTENER | index, 0),
             Source::Datagram(index) => (DATAGRAM | index, 0),
             Source::Waker => (OTHER, 0),
@@ -69,7 +72,7 @@ impl Source {
     #[inline]
     pub(super) fn from_token(Token(bits): Token) -> Source {
         let (slot, generation) = (bits as u32, (bits >> 32) as u32);
-        if generation != 0 {
+        if let Some(generation) = NonZeroU32::new(generation) {
             return Source::Connection(Peer { slot, generation });
         }
         match (slot & KIND, slot & !KIND) {
@@ -88,8 +91,8 @@ mod tests {
     #[test]
     fn tokens_carry_every_source_there_and_back() {
         for source in [
-            Source::Connection(Peer { slot: 0, generation: 1 }),
-            Source::Connection(Peer { slot: u32::MAX, generation: u32::MAX }),
+            Source::Connection(Peer { slot: 0, generation: NonZeroU32::MIN }),
+            Source::Connection(Peer { slot: u32::MAX, generation: NonZeroU32::MAX }),
             Source::Listener(0),
             Source::Listener(7),
             Source::Datagram(0),

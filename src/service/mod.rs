@@ -33,6 +33,7 @@ pub mod web;
 
 use std::mem;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 #[cfg(feature = "web")]
@@ -347,8 +348,37 @@ impl<'a> Switchboard<'a> {
         self.board.close(peer);
     }
 
+    /// How many bytes may be sent to the peer before it is congested. `None` where that is none: it is congested, our
+    /// direction is finishing, the connection is closed, or (over HTTP) no request of the peer is being answered.
+    ///
+    /// A service with much to send fills the outbox in a loop and goes on in [`Service::on_drain`]:
+    ///
+    /// ```
+    /// # use switchboard::{Message, Peer, Switchboard};
+    /// # fn next_part() -> &'static str { "part\n" }
+    /// fn fill(board: &mut Switchboard<'_>, peer: Peer) {
+    ///     while let Some(_bytes) = board.room(peer) {
+    ///         board.send(peer, Message::Text(next_part()));
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// The loop ends by itself, whatever becomes of the peer: what is sent takes from the room, and where nothing can be
+    /// sent there is no room. (Each message must have a byte at least.)
+    pub fn room(&mut self, peer: Peer) -> Option<NonZeroUsize> {
+        self.copy_returned(); // it takes from the room, too
+        #[cfg(feature = "web")]
+        if let Protocol::Http(http) = self.board.state(peer)?.protocol()
+            && !http.is_open()
+        {
+            return None;
+        }
+        self.board.room(peer)
+    }
+
     /// Whether so much waits for the peer that a service with more to say should wait for
-    /// [`Service::on_drain`].
+    /// [`Service::on_drain`]. `false` for a peer that is gone: ask for the [room](Switchboard::room) before you send in a
+    /// loop.
     pub fn congested(&self, peer: Peer) -> bool {
         let returned = match self.whole {
             Whole::Returned(from, whole) if from == peer && self.is_open(peer) => whole.len(),

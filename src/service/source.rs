@@ -1,8 +1,8 @@
 //! Source: numbered lines without end, as fast as the peer takes them. The lesson of the write half.
 //!
 //! The mistake to avoid is a loop that writes until it is done: there is no done here. So the service
-//! fills the outbox up to where the board calls it congested, and goes on when the board says that it
-//! drained. The peer's speed decides, through its receive window, our send buffer, the outbox's marks
+//! fills the outbox as long as the board has [room](Switchboard::room) for the peer, and goes on when the board says that it
+//! drained. There is no room for a peer that finished, was refused or is gone, so the loop cannot go on for ever. The peer's speed decides, through its receive window, our send buffer, the outbox's marks
 //! and two callbacks; nothing waits, and a peer that stops reading costs one outbox and then its
 //! connection ([`CloseReason::Stalled`]).
 //!
@@ -36,9 +36,15 @@ impl Source {
     fn fill(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         use std::fmt::Write;
         let Some(next) = self.next.get_mut(&peer) else { return };
+        if board.draining() {
+            // What is in the outbox is delivered; it ends with a whole line.
+            #[cfg(feature = "web")]
+            board.end_response(peer);
+            return board.finish(peer);
+        }
         // Over lines, the protocol ends the last line of a message itself.
         let own_end = usize::from(board.framing(peer) == Some(Framing::Lines));
-        while board.is_open(peer) && !board.congested(peer) {
+        while board.room(peer).is_some() {
             self.chunk.clear();
             for number in *next..*next + LINES {
                 writeln!(self.chunk, "{number:015}").expect("a String takes everything");
