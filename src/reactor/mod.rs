@@ -28,6 +28,8 @@ mod board;
 mod buffer;
 mod connection;
 mod datagram;
+#[cfg(test)]
+mod endings;
 mod handler;
 mod listener;
 mod pace;

@@ -551,6 +551,150 @@ fn a_flooder_costs_a_whisperer_one_budget() {
 }
 
 #[test]
+fn a_flood_of_cheap_messages_costs_a_whisperer_one_share_and_nothing_is_lost() {
+    let mut bench = Bench::new(Limits { messages_per_turn: 10, ..Limits::default() });
+    let ((_, flooder), (_, whisperer)) = (bench.line(), bench.line());
+    let flood: Vec<u8> = (0..700u32).map(|at| (at % 100) as u8 * 2).collect(); // even: one by one
+    flooder.say(&flood);
+    flooder.finish();
+    let mut heard = Vec::new();
+    for _ in 0..8 {
+        whisperer.say(b"psst...");
+        let turn = bench.turn();
+        assert_eq!(whisperer.hear(), b"psst...");
+        assert!(turn.bytes_out <= 70 + 7, "{turn:?}");
+        heard.extend(flooder.hear());
+    }
+    assert_eq!(heard.len(), 8 * 70);
+    bench.settle();
+    heard.extend(flooder.hear());
+    assert_eq!(heard, flood, "the end of file comes behind the messages");
+    assert!(flooder.saw_finish());
+}
+
+#[test]
+fn messages_that_wait_for_the_next_turn_are_not_read_over_nor_overdue_nor_too_many() {
+    let limits = Limits {
+        messages_per_turn: 1,
+        read_bytes_per_turn: 70,
+        inbox_bytes_max: 70,
+        message_within: Duration::from_millis(5),
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let (peer, flooder) = bench.line();
+    flooder.say(&[2; 700]);
+    for _ in 0..100 {
+        bench.turn_after(Duration::from_millis(1));
+    }
+    assert_eq!((flooder.hear().len(), bench.reason(peer)), (700, None));
+}
+
+#[test]
+fn what_arrived_before_a_deadline_is_read_before_it_closes_though_no_event_has_told_of_it() {
+    let limits = Limits {
+        idle_after: Duration::from_secs(2),
+        message_within: Duration::from_secs(2),
+        stall_after: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let ((idler, alice), (talker, bob), (reader, carol)) = (bench.line(), bench.line(), bench.line());
+    bob.say(b"123");
+    carol.make_room(0);
+    carol.say(b"1234567");
+    bench.turn();
+    // The process stands still for a while. Meanwhile all three do what they owe; the events have not come yet.
+    alice.say(b"1234567");
+    bob.say(b"4567");
+    carol.make_room(100);
+    for far in [&alice, &bob, &carol] {
+        far.take_edge();
+    }
+    bench.turn_after(Duration::from_secs(4));
+    assert_eq!(
+        (alice.hear(), bob.hear(), carol.hear()),
+        (b"1234567".to_vec(), b"1234567".to_vec(), b"1234567".to_vec())
+    );
+    for peer in [idler, talker, reader] {
+        assert_eq!(bench.reason(peer), None);
+    }
+    bench.turn_after(Duration::from_secs(4));
+    assert_eq!(bench.reason(idler), Some(CloseReason::Idle), "the next silence is one");
+}
+
+#[test]
+fn a_reader_of_a_byte_now_and_then_is_stalled_and_one_that_keeps_the_least_rate_is_not() {
+    let limits = Limits {
+        stall_after: Duration::from_secs(30),
+        stall_bytes_per_s_min: 500,
+        outbox_bytes_max: 1 << 20,
+        outbox_bytes_high: 1 << 20,
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let ((slow_peer, slow), (steady_peer, steady)) = (bench.line(), bench.line());
+    for far in [&slow, &steady] {
+        far.make_room(0);
+        far.say(&[2; 60_000]);
+    }
+    bench.turn();
+    for second in 1..60 {
+        slow.make_room(1);
+        steady.make_room(600);
+        bench.turn_after(Duration::from_secs(1));
+        assert_eq!(bench.reason(slow_peer).is_some(), second > 30, "after {second} s");
+    }
+    assert_eq!(bench.reason(slow_peer), Some(CloseReason::Stalled));
+    assert_eq!(bench.reason(steady_peer), None);
+}
+
+#[test]
+fn at_a_stop_the_peers_last_message_is_served_though_only_its_end_of_file_ends_it() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, alice) = bench.line();
+    alice.say(b"1234567 and a half");
+    alice.finish();
+    bench.reactor.drain();
+    bench.settle();
+    assert_eq!(alice.hear(), b"1234567 and a half");
+    assert!(alice.saw_finish());
+}
+
+#[test]
+fn at_a_stop_what_lies_in_the_socket_of_a_slow_reader_is_answered_when_there_is_room() {
+    let mut bench = Bench::new(Limits { outbox_bytes_high: 140, ..Limits::default() });
+    let (_, alice) = bench.line();
+    alice.make_room(0);
+    alice.say(&[2; 105]); // above the low mark
+    bench.turn();
+    alice.say(&[4; 70]);
+    bench.reactor.drain();
+    bench.turn();
+    assert!(!alice.saw_finish());
+    alice.make_room(usize::MAX);
+    bench.settle();
+    assert_eq!(alice.hear(), [[2; 105].as_slice(), &[4; 70]].concat());
+    assert!(alice.saw_finish());
+}
+
+#[test]
+fn thousands_that_close_at_once_are_freed_in_slices_and_all_of_them() {
+    let mut bench = Bench::new(Limits { serve_time_per_turn: Duration::ZERO, ..Limits::default() });
+    let peers: Vec<Peer> = (0..1000).map(|_| bench.line().0).collect();
+    peers.iter().for_each(|peer| bench.reactor.board().close(*peer));
+    bench.reactor.board.has_clock = true; // by which each slice is late at once
+    let mut slices = 0;
+    while bench.reactor.board().connections() > 0 {
+        bench.reactor.reap();
+        slices += 1;
+    }
+    assert_eq!(slices, 1000_usize.div_ceil(CLOCK_EVERY_CLOSED - 1));
+    let closed: Vec<Peer> = bench.reactor.handler().closed.iter().map(|(peer, _)| *peer).collect();
+    assert_eq!(closed, peers, "in their order");
+}
+
+#[test]
 fn an_end_of_file_is_not_the_end_while_replies_wait() {
     let mut bench = Bench::new(Limits::default());
     let (peer, alice) = bench.line();
@@ -1164,6 +1308,53 @@ impl Handler for Slow {
         self.fired.push((self.served, board.clock()));
         board.send(self.peers[0], b"tick");
         self.set_timer(board);
+    }
+}
+
+/// Its messages are single bytes, and each takes half a millisecond.
+struct Expensive {
+    served: Vec<Peer>,
+}
+
+impl Handler for Expensive {
+    type Transport = crate::transport::Stream;
+    type State = ();
+
+    fn admit(&mut self, _listener: usize, _address: &crate::transport::Address, _now: Moment) -> Option<()> {
+        Some(())
+    }
+
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
+        while !inbox.is_empty() && board.serving(from).is_some() {
+            let began = board.clock();
+            while board.clock().since(began) < Duration::from_micros(500) {}
+            inbox.consume(1);
+            self.served.push(from);
+        }
+    }
+}
+
+#[test]
+fn a_connection_whose_messages_are_expensive_gets_as_much_of_a_turn_as_others() {
+    use std::io::Write;
+    let mut reactor = Reactor::new(Expensive { served: Vec::new() }, Limits::default()).expect("a poll");
+    let mut call = || {
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("two ends");
+        near.set_nonblocking(true).expect("it can be");
+        let stream = crate::transport::Stream::Unix(mio::net::UnixStream::from_std(near));
+        (reactor.board().connect(stream, ()).expect("room for it"), far)
+    };
+    let (flooder, mut flood) = call();
+    let (_, mut whisper) = call();
+    reactor.turn(Some(Duration::ZERO)).expect("a turn");
+    flood.write_all(&[b'x'; 300]).expect("room for it");
+    for _ in 0..10 {
+        whisper.write_all(b"y").expect("room for it");
+        let before = reactor.handler().served.len();
+        reactor.turn(Some(Duration::ZERO)).expect("a turn");
+        let served = &reactor.handler().served[before..];
+        assert!(served.iter().filter(|peer| **peer == flooder).count() <= 2, "{served:?}");
+        assert_eq!(served.iter().filter(|peer| **peer != flooder).count(), 1, "{served:?}");
     }
 }
 

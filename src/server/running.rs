@@ -265,8 +265,8 @@ impl<S: Service> Running<S> {
         self.until_empty(outside)
     }
 
-    /// Nobody new; what was read is answered and delivered, each peer gets our end of file, and who is not
-    /// done in time, or at the second signal, is cut off.
+    /// Accepts nothing new; answers what was read (see [`super::Server::run`]) and delivers it, ends each connection, and
+    /// cuts off what is left after `drain_for` or at the second signal.
     fn stop(mut self, outside: &mut Outside) -> io::Result<()> {
         outside.stopping();
         #[cfg(feature = "web")]
