@@ -99,6 +99,13 @@ pub(crate) fn all() -> Vec<Case> {
     add("nothing but an empty line", b"\r\n", vec![]);
     add("an empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", one(get("/")));
     add("a Host with a port", b"GET / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n", one(get("/")));
+    add("a Host with an empty port", b"GET / HTTP/1.1\r\nHost: a:\r\n\r\n", one(get("/")));
+    add(
+        "a whole URL of IPv6",
+        b"GET http://[::1]:80?x HTTP/1.1\r\nHost: a\r\n\r\n",
+        one(get("http://[::1]:80?x")),
+    );
+    add("a Host of IPv6 without a port", b"GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n", one(get("/")));
     add("a Host of IPv6", b"GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", one(get("/")));
     add("any case of a field's name", b"GET / HTTP/1.1\r\nhOsT: a\r\n\r\n", one(get("/")));
     add("space around a value", &with("X: \t b \t\r\n"), one(get("/")));
@@ -168,6 +175,11 @@ pub(crate) fn all() -> Vec<Case> {
         posted(b"hi"),
     );
     add(
+        "a body that is waited for twice",
+        &post("Content-Length: 2\r\nExpect: 100-continue, 100-Continue\r\nExpect:\r\n", "hi"),
+        posted(b"hi"),
+    );
+    add(
         "1.0 can't wait",
         b"POST /p HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi",
         one(last(served("POST", "/p", b"hi"))),
@@ -210,14 +222,29 @@ pub(crate) fn all() -> Vec<Case> {
         vec![refused(&[400, 501])],
     );
     add("chunks, but not last", &post("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n"), bad());
-    add("a coding that has no end", &post("Transfer-Encoding: gzip\r\n", "0\r\n\r\n"), bad());
     add(
-        "a coding that is unknown",
-        &post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
-        vec![refused(&[501])],
+        "chunks twice, and a coding between",
+        &post("Transfer-Encoding: chunked, gzip, chunked\r\n", ""),
+        bad(),
     );
-    add("identity", &post("Transfer-Encoding: identity\r\n", ""), bad());
-    add("nearly chunked", &post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), bad());
+    add(
+        "chunks, and in a second line what comes behind",
+        &post("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", "0\r\n\r\n"),
+        bad(),
+    );
+    for (name, fields) in [
+        ("a coding that is unknown", "Transfer-Encoding: gzip\r\n"),
+        ("a coding that is unknown, and chunks", "Transfer-Encoding: gzip, chunked\r\n"),
+        ("the same in two lines", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
+        ("a coding with a parameter", "Transfer-Encoding: tea;hot=\"yes\", chunked\r\n"),
+        ("chunked with a parameter", "Transfer-Encoding: chunked;a=b\r\n"),
+        ("identity", "Transfer-Encoding: identity\r\n"),
+        ("nearly chunked", "Transfer-Encoding: xchunked\r\n"),
+    ] {
+        add(name, &post(fields, "0\r\n\r\n"), vec![refused(&[501])]);
+    }
+    add("nothing, and chunks", &post("Transfer-Encoding: , chunked\r\n", "0\r\n\r\n"), bad());
+    add("chunks, and nothing", &post("Transfer-Encoding: chunked,\r\n", "0\r\n\r\n"), bad());
     add("chunked in quotes", &post("Transfer-Encoding: \"chunked\"\r\n", "0\r\n\r\n"), bad());
     add("an empty coding", &post("Transfer-Encoding:\r\n", "0\r\n\r\n"), bad());
     add("chunked behind a vertical tab", &post("Transfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"), bad());
@@ -309,6 +336,17 @@ pub(crate) fn all() -> Vec<Case> {
     wrong("no Host", b"GET / HTTP/1.1\r\n\r\n");
     wrong("two Hosts", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
     wrong("the same Host twice", b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
+    wrong("a Host with a port that is no number", b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n");
+    wrong("a Host with a sign in its port", b"GET / HTTP/1.1\r\nHost: a:+80\r\n\r\n");
+    wrong("a Host with a port that is too large", b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n");
+    wrong("a Host with two ports", b"GET / HTTP/1.1\r\nHost: a:80:81\r\n\r\n");
+    wrong("a Host of IPv6 without brackets", b"GET / HTTP/1.1\r\nHost: ::1\r\n\r\n");
+    wrong("a Host of IPv6 with half a bracket", b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n");
+    wrong("a Host with something behind its bracket", b"GET / HTTP/1.1\r\nHost: [::1]a:80\r\n\r\n");
+    wrong("a Host with a bracket within", b"GET / HTTP/1.1\r\nHost: a[b]\r\n\r\n");
+    wrong("a whole URL with a port that is no number", b"GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    wrong("a whole URL with a name to log in", b"GET http://me@a/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    wrong("a whole URL of nothing", b"GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n");
     wrong("a Host with a path", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n");
     wrong("a Host with a space", b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
     wrong("a Host with markup", b"GET / HTTP/1.1\r\nHost: <a>\r\n\r\n");
@@ -340,6 +378,8 @@ pub(crate) fn all() -> Vec<Case> {
     not_here("a version in small letters", b"GET / http/1.1\r\nHost: a\r\n\r\n", &[400, 505]);
     not_here("CONNECT", b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", &[400, 501]);
     not_here("another expectation", &post("Content-Length: 2\r\nExpect: tea\r\n", "hi"), &[417]);
+    let two = "Content-Length: 2\r\nExpect: 100-continue\r\nExpect: tea\r\n";
+    not_here("another expectation in a second line", &post(two, "hi"), &[417]);
     add(
         "a right one, and a wrong one",
         &[with(""), b"GET\r\n\r\n".to_vec()].concat(),

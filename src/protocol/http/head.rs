@@ -1,7 +1,12 @@
 //! The head of a request: where it ends, what it says, and whether it may be believed.
+//!
+//! A list may be spread over several lines of the same name, and means the same as in one (RFC 9110 section 5.3). So a
+//! list is only ever read with [`Request::items`], which passes over all of its lines.
+
+use std::time::SystemTime;
 
 use super::super::Violation;
-use super::{FIELDS_MAX, Fields, HEAD_BYTES_MAX};
+use super::{Date, FIELDS_MAX, Fields, HEAD_BYTES_MAX};
 
 /// A request, borrowed from where it was received.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +21,7 @@ pub struct Request<'a> {
     /// The body; empty where there is none.
     pub body: &'a [u8],
     pub(super) head_len: usize,
+    pub(super) date: Date,
 }
 
 /// Which HTTP.
@@ -37,9 +43,27 @@ impl std::fmt::Display for Version {
 }
 
 impl<'a> Request<'a> {
-    /// The value of the first field with this name, whatever its case.
+    /// The value of the first field with this name, whatever its case. For a list, use [`Request::items`]; for a value
+    /// that decides something, [`Request::only`].
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
-        self.fields().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.values(name).next()
+    }
+
+    /// The value of the field with this name; `None` where there is none, or where it is there twice: such a request
+    /// contradicts itself, and a condition or a range in it is passed over.
+    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.values(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The values of all fields with this name, whatever its case, in the order in which they came.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The items of a list, of all lines with this name, without the space around them. Empty ones are left out.
+    pub fn items(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.values(name).flat_map(items)
     }
 
     /// All fields, in the order in which they came.
@@ -49,8 +73,12 @@ impl<'a> Request<'a> {
 
     /// Whether a field with this name lists this word, whatever their case.
     pub fn lists(&self, name: &str, word: &str) -> bool {
-        let of_that_name = |(field, _): &(&str, _)| field.eq_ignore_ascii_case(name);
-        self.fields().filter(of_that_name).any(|(_, value)| lists(value, word))
+        self.items(name).any(|item| item.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// The date that the answer will have, to the second; `None` where the clock says none.
+    pub fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(std::str::from_utf8(&self.date).ok()?).ok()
     }
 
     /// The path as it was sent, without the query: that of a whole URL, too.
@@ -71,9 +99,14 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Whether a field's value, a list with commas, has this word.
-pub(super) fn lists(value: &[u8], word: &str) -> bool {
-    value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+/// The items of one line of a list. A comma between double quotes belongs to its item: entity tags may have some.
+fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let ends_item = move |byte: &u8| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    };
+    value.split(ends_item).map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
 /// What matters to the connection about a head.
@@ -148,6 +181,7 @@ fn bad(problem: &'static str) -> Violation {
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
     fields: &'a mut Fields<'a>,
+    date: &Date,
 ) -> Result<(Request<'a>, Facts), Violation> {
     let mut parsed = httparse::Request::new(&mut []);
     let head_len = match parsed.parse_with_uninit_headers(bytes, fields) {
@@ -162,7 +196,7 @@ pub(super) fn parse<'a>(
     };
     let fields: &'a [httparse::Header<'a>] = parsed.headers;
     let facts = judge(method, target, version, fields)?;
-    Ok((Request { method, target, version, fields, body: &[], head_len }, facts))
+    Ok((Request { method, target, version, fields, body: &[], head_len, date: *date }, facts))
 }
 
 fn of(error: httparse::Error, bytes: &[u8]) -> Violation {
@@ -206,8 +240,9 @@ fn judge(
         body: Body::None,
         expects_continue: false,
     };
-    let (mut host, mut length, mut chunked) = (None, None, false);
+    let (mut host, mut length) = (None, None);
     let (mut hosts, mut lengths) = (0, 0);
+    let mut codings = Codings::None;
     for field in fields {
         let value = field.value;
         // The length first: of all the fields that a browser sends, few are of one of these.
@@ -217,14 +252,18 @@ fn judge(
                 host = Some(value);
             }
             6 if field.name.eq_ignore_ascii_case("expect") => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Violation::Http { status: 417, problem: "that can't be expected of us" });
+                for expectation in items(value) {
+                    if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(Violation::Http { status: 417, problem: "that can't be expected of us" });
+                    }
+                    facts.expects_continue = version == Version::Http11;
                 }
-                facts.expects_continue = version == Version::Http11;
             }
             10 if field.name.eq_ignore_ascii_case("connection") => {
-                facts.says_close |= lists(value, "close");
-                facts.says_keep_alive |= lists(value, "keep-alive");
+                for option in items(value) {
+                    facts.says_close |= option.eq_ignore_ascii_case(b"close");
+                    facts.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
             }
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 lengths += 1;
@@ -234,18 +273,7 @@ fn judge(
                 if version == Version::Http10 {
                     return Err(bad("HTTP/1.0 knows no Transfer-Encoding"));
                 }
-                if std::mem::replace(&mut chunked, true) {
-                    return Err(bad("there are two Transfer-Encoding fields"));
-                }
-                if !value.eq_ignore_ascii_case(b"chunked") {
-                    // Where chunked comes last, the end could be told, and the coding is merely unknown.
-                    return match value.to_ascii_lowercase().ends_with(b"chunked") && value.contains(&b',') {
-                        true => {
-                            Err(Violation::Http { status: 501, problem: "the transfer coding is unknown" })
-                        }
-                        false => Err(bad("the body's end can't be told by this Transfer-Encoding")),
-                    };
-                }
+                codings = codings.and(value)?;
             }
             _ => {}
         }
@@ -261,6 +289,7 @@ fn judge(
         (Some(host), _) if !is_host(host) => return Err(bad("the Host field is malformed")),
         _ => {}
     }
+    let chunked = codings.judge()?;
     facts.body = match (length, chunked) {
         (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding exclude each other")),
         (None, true) => Body::Chunked,
@@ -272,11 +301,12 @@ fn judge(
         return Err(Violation::Http { status: 501, problem: "this is no proxy" });
     }
     let is_url = || {
-        let scheme = target.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("http://"))
-            || target.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("https://"));
-        scheme && !target.ends_with("://")
+        let (scheme, behind) = target.split_once("://")?;
+        let authority = behind.split(['/', '?']).next().unwrap_or_default();
+        let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        (is_web && !authority.is_empty() && is_host(authority.as_bytes())).then_some(())
     };
-    let well_formed = target.starts_with('/') || (target == "*" && method == "OPTIONS") || is_url();
+    let well_formed = target.starts_with('/') || (target == "*" && method == "OPTIONS") || is_url().is_some();
     if !well_formed || target.bytes().any(|byte| byte == b'#' || byte >= 0x7f) {
         return Err(bad("the request target is malformed"));
     }
@@ -290,7 +320,67 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
     number.ok_or(bad("Content-Length is no number"))
 }
 
+/// What the lines of Transfer-Encoding came to so far.
+#[derive(Debug, Clone, Copy)]
+enum Codings {
+    /// There is none.
+    None,
+    /// There is one that we don't know.
+    Unknown,
+    /// `chunked` is the last one; whether there is one before it that we don't know.
+    Chunked { behind_unknown: bool },
+}
+
+impl Codings {
+    /// With those of one more line. What is no list of names leaves a doubt, and so does `chunked` that is not the last.
+    fn and(mut self, value: &[u8]) -> Result<Codings, Violation> {
+        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        for item in value.split(|byte| *byte == b',').map(|item| item.trim_ascii()) {
+            let name = item.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+            self = match self {
+                _ if name.is_empty() || !name.iter().all(is_token) => return Err(endless()),
+                Codings::Chunked { .. } => return Err(endless()),
+                before if item.eq_ignore_ascii_case(b"chunked") => {
+                    Codings::Chunked { behind_unknown: matches!(before, Codings::Unknown) }
+                }
+                _ => Codings::Unknown,
+            };
+        }
+        Ok(self)
+    }
+
+    /// Whether the body comes in chunks.
+    fn judge(self) -> Result<bool, Violation> {
+        match self {
+            Codings::None => Ok(false),
+            Codings::Chunked { behind_unknown: false } => Ok(true),
+            Codings::Unknown | Codings::Chunked { behind_unknown: true } => {
+                Err(Violation::Http { status: 501, problem: "the transfer coding is unknown" })
+            }
+        }
+    }
+}
+
+fn endless() -> Violation {
+    bad("the body's end can't be told by this Transfer-Encoding")
+}
+
 /// A name or an address, and perhaps a port: RFC 3986's characters, so that it can be used in a redirection and a log.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+    let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let (name, port) = match value.iter().position(|byte| *byte == b']') {
+        Some(end) if value[0] == b'[' => {
+            let (address, behind) = (&value[1..end], &value[end + 1..]);
+            if address.is_empty() || !address.iter().all(|byte| *byte == b':' || is_of_a_name(byte)) {
+                return false;
+            }
+            (&b""[..], behind)
+        }
+        _ => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),
+    };
+    let is_port = |digits: &[u8]| {
+        let number = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        digits.is_empty() || number.is_some_and(|text| text.parse::<u16>().is_ok())
+    };
+    name.iter().all(is_of_a_name) && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port))
 }

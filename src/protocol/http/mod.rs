@@ -120,7 +120,7 @@ impl Http {
         self.date = *date;
         if let Reading::Head { scanned, line } = &mut self.reading {
             let Some(head_len) = head::find_end(bytes, scanned, line)? else { return Ok(Step::NeedMore) };
-            let (request, facts) = head::parse(&bytes[..head_len], fields)?;
+            let (request, facts) = head::parse(&bytes[..head_len], fields, date)?;
             self.reading = match facts.body {
                 Body::None => {
                     // The everyday case: the head is all there is.
@@ -139,7 +139,7 @@ impl Http {
         }
         let Some(consumed) = self.find_end(bytes)? else { return Ok(Step::NeedMore) };
         // The head is parsed anew, since what it was parsed to are slices of bytes that may have moved.
-        let (request, facts) = head::parse(bytes, fields)?;
+        let (request, facts) = head::parse(bytes, fields, date)?;
         Ok(self.with_body(request, &facts, &bytes[..consumed], body))
     }
 
