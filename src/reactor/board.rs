@@ -21,6 +21,7 @@ use slab::Slab;
 use super::buffer::{Buffer, SMALL_BYTES, Spares};
 use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use super::datagram::Datagrams;
+use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
 use super::timers::{Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
@@ -38,6 +39,8 @@ pub struct Board<T, S> {
     pub(super) deadlines: Deadlines,
     pub(super) timers: Timers<u128>,
     pub(super) spares: Spares,
+    /// Those that the handler holds.
+    pub(super) descriptors: Descriptors,
     pub(super) now: Moment,
     /// What is counted per turn and in all; and what rules over connections without limits of their own.
     pub(super) limits: Arc<Limits>,
@@ -125,6 +128,7 @@ impl<T: Transport, S> Board<T, S> {
             deadlines: Deadlines::new(),
             timers: Timers::new(),
             spares: Spares::default(),
+            descriptors: Descriptors::default(),
             now: Moment::default(),
             short_cut: limits.let_a_block_pass(),
             handshakes_left: limits.handshakes_per_turn,
@@ -300,7 +304,7 @@ impl<T: Transport, S> Board<T, S> {
     /// # Errors
     /// At `connections_max`, and where the poll refuses the stream.
     pub fn connect(&mut self, transport: T, state: S) -> io::Result<Peer> {
-        if self.connections.len() >= self.limits.connections_max {
+        if self.is_full() {
             let message = format!("{} connections are open, the most allowed", self.connections.len());
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
         }
@@ -432,6 +436,24 @@ impl<T: Transport, S> Board<T, S> {
     /// How many connections there are, in whatever stage.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Whether there is no place for one more connection: they and the descriptors that the handler has claimed are as many
+    /// as [`Limits::connections_max`] allows.
+    pub(super) fn is_full(&self) -> bool {
+        self.connections.len() + self.descriptors.claimed() >= self.limits.connections_max
+    }
+
+    /// A descriptor for something that the handler keeps open, as a file that it sends. `None` where there is none: these
+    /// descriptors count against [`Limits::connections_max`], and have at most half of what the connections leave, so that
+    /// a peer that comes then can be told so. It is given back when it is dropped.
+    pub fn claim_descriptor(&self) -> Option<Descriptor> {
+        self.descriptors.claim(self.connections.len(), self.limits.connections_max)
+    }
+
+    /// How many descriptors the handler has claimed and not given back.
+    pub fn descriptors(&self) -> usize {
+        self.descriptors.claimed()
     }
 
     /// How many connections are in their handshake, are open, and are ending.

@@ -179,12 +179,13 @@ impl<H: Handler> Reactor<H> {
             listener.streak = board.limits.accepts_per_turn; // until it would block
         }
         for _ in 0..listener.streak {
-            let full = board.connections.len() >= board.limits.connections_max;
+            let full = board.is_full();
             if full || listener.connections >= listener.limits.connections_max {
                 if !mem::replace(&mut listener.told, true) {
-                    let (count, whose) = match full {
-                        true => (board.connections.len(), String::new()),
-                        false => (listener.connections, format!(" of listener {index}")),
+                    let (count, whose) = match (full, board.descriptors()) {
+                        (true, 0) => (board.connections.len(), String::new()),
+                        (true, files) => (board.connections.len(), format!(" and {files} files")),
+                        (false, _) => (listener.connections, format!(" of listener {index}")),
                     };
                     log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
                     board.counters.accept_holds += 1;

@@ -7,7 +7,7 @@
 //! - `board`: connections, work queues, the verbs;
 //! - `connection`: one connection, its latches and its two halves;
 //! - `listener`, `datagram`: the other sources;
-//! - `buffer`, `pace`, `timers`, `token`: the parts.
+//! - `buffer`, `pace`, `timers`, `token`, `descriptors`: the parts.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -28,6 +28,7 @@ mod board;
 mod buffer;
 mod connection;
 mod datagram;
+mod descriptors;
 #[cfg(test)]
 mod endings;
 mod handler;
@@ -41,6 +42,7 @@ mod token;
 pub use board::{Board, Counters, Outbox};
 pub use buffer::{Buffer, Spares};
 pub use connection::Readiness;
+pub use descriptors::Descriptor;
 pub use handler::{BoardOf, CloseReason, Handler, Limits, Transport};
 pub use timers::Moment;
 pub use token::Peer;
@@ -233,6 +235,9 @@ impl<H: Handler> Reactor<H> {
         }
         if !self.board.closed.is_empty() {
             self.reap();
+        }
+        if self.board.descriptors.were_returned() {
+            self.resume_listeners();
         }
 
         let board = &mut self.board;
@@ -684,9 +689,14 @@ impl<H: Handler> Reactor<H> {
         peers.drain(..freed);
         board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn
         self.named = peers;
-        for (index, listener) in listeners.iter_mut().enumerate() {
+        self.resume_listeners();
+    }
+
+    /// There may be a place or a descriptor for which a listener waits.
+    fn resume_listeners(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.hold != Hold::No {
-                resume(board, index, listener);
+                resume(&mut self.board, index, listener);
             }
         }
     }

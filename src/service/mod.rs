@@ -41,7 +41,7 @@ use crate::protocol::http::{Length, Progress, Request, Response};
 #[cfg(feature = "web")]
 use crate::protocol::websocket;
 use crate::protocol::{Encoded, Framing, Message, Protocol};
-use crate::reactor::{Board, CloseReason, Moment, Peer};
+use crate::reactor::{Board, CloseReason, Descriptor, Moment, Peer};
 use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
 
@@ -417,6 +417,17 @@ impl<'a> Switchboard<'a> {
     /// and for one that is gone.
     pub fn secured(&self, peer: Peer) -> Option<Secured> {
         self.board.transport(peer)?.secured()
+    }
+
+    /// A descriptor for something that the service keeps open, as a file that it sends; to be kept beside that. `None` where
+    /// there are none left: see [`Board::claim_descriptor`]. Over HTTP, the answer is then 503 with Retry-After.
+    pub fn claim_descriptor(&self) -> Option<Descriptor> {
+        self.board.claim_descriptor()
+    }
+
+    /// The number of this turn of the loop: what is looked up once in a turn is looked up again when it changes.
+    pub fn turn(&self) -> u64 {
+        self.board.counters().turns
     }
 
     /// Whether the server has been told to stop.
