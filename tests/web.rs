@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use support::*;
 
@@ -44,6 +44,12 @@ fn site() -> Directory {
     let fifo = nix::unistd::mkfifo(&at("www/fifo"), nix::sys::stat::Mode::S_IRUSR);
     fifo.expect("the directory is ours");
     directory
+}
+
+/// Has the file be modified `seconds` ago.
+fn age(directory: &Directory, name: &str, seconds: u64) {
+    let file = fs::File::options().write(true).open(directory.path(name)).expect("it is ours");
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).expect("it is ours");
 }
 
 fn serve(directory: &Directory, more: &[&str]) -> Server {
@@ -216,6 +222,7 @@ fn a_file_that_shrinks_on_its_way_breaks_the_connection_off() {
 #[test]
 fn conditions_spare_what_is_known_and_ranges_what_is_there() {
     let directory = site();
+    age(&directory, "www/a b.txt", 60);
     let server = serve(&directory, &[]);
     let mut client = server.call();
     let whole = client.get("/a%20b.txt");
@@ -286,6 +293,212 @@ fn what_lies_compressed_beside_a_file_is_for_who_takes_it() {
         etags.push(answer.field("etag").expect("it has one").to_owned());
     }
     assert!(etags[0] != etags[1] && etags[1] != etags[2], "{etags:?}");
+}
+
+#[test]
+fn a_list_that_is_spread_over_lines_is_read_whole() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let etag = client.get("/app.js").field("etag").expect("it has one").to_owned();
+    for (fields, status) in [
+        (format!("If-Match: \"no\"\r\nIf-Match: {etag}\r\n"), 200),
+        (format!("If-None-Match: \"no\"\r\nIf-None-Match: {etag}\r\n"), 304),
+        (format!("If-None-Match: \"a,b\", {etag}\r\n"), 304),
+        ("If-Match: \"no\"\r\nIf-Match: \"nor this\"\r\n".into(), 412),
+    ] {
+        assert_eq!(client.ask("GET", "/app.js", &fields).status, status, "{fields}");
+    }
+    fs::remove_file(directory.path("www/app.js.br")).expect("it is ours");
+    let answer = client.ask("GET", "/app.js", "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n");
+    assert_eq!(answer.field("content-encoding"), Some("gzip"));
+}
+
+#[test]
+fn what_is_compressed_is_no_older_than_its_file() {
+    let directory = site();
+    age(&directory, "www/app.js.br", 60);
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let answer = client.ask("GET", "/app.js", "Accept-Encoding: br\r\n");
+    assert_eq!((answer.text(), answer.field("content-encoding")), ("console.log(1)", None));
+    let answer = client.ask("GET", "/app.js", "Accept-Encoding: br, gzip\r\n");
+    assert_eq!(
+        answer.field("content-encoding"),
+        Some("gzip"),
+        "the other one is as old as the file, or younger"
+    );
+}
+
+#[test]
+fn a_file_of_tomorrow_is_dated_today() {
+    let directory = site();
+    let file = fs::File::options().write(true).open(directory.path("www/app.js")).expect("it is ours");
+    file.set_modified(SystemTime::now() + Duration::from_secs(86_400)).expect("it is ours");
+    let server = serve(&directory, &[]);
+    let answer = server.call().get("/app.js");
+    assert_eq!(answer.field("last-modified"), answer.field("date"));
+}
+
+#[test]
+fn a_part_of_a_file_that_has_just_changed_is_not_joined_by_its_date() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let ask = |client: &mut Client| {
+        // The file is written in the second in which it is asked for.
+        fs::write(directory.path("www/app.js"), "console.log(2)").expect("it is ours");
+        let modified = client.get("/app.js").field("last-modified").expect("it has one").to_owned();
+        let answer = client.ask("GET", "/app.js", &format!("Range: bytes=0-0\r\nIf-Range: {modified}\r\n"));
+        (answer.field("date") == Some(&modified[..])).then_some((answer.status, modified))
+    };
+    let (status, _) = until("a second that is long enough", || ask(&mut client));
+    assert_eq!(status, 200);
+    age(&directory, "www/app.js", 60);
+    let modified = client.get("/app.js").field("last-modified").expect("it has one").to_owned();
+    let answer = client.ask("GET", "/app.js", &format!("Range: bytes=0-0\r\nIf-Range: {modified}\r\n"));
+    assert_eq!(answer.status, 206);
+}
+
+#[test]
+fn an_empty_file_is_shorter_than_every_suffix() {
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    for (range, status) in [("bytes=-5", 200), ("bytes=-0", 416), ("bytes=0-", 416)] {
+        assert_eq!(client.ask("GET", "/empty", &format!("Range: {range}\r\n")).status, status, "{range}");
+    }
+}
+
+#[test]
+fn a_listing_shows_what_can_be_fetched_and_nothing_else() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let directory = site();
+    let at = |name: &[u8]| directory.path("www/sub").join(OsStr::from_bytes(name));
+    fs::create_dir(at(b".well-known")).expect("it is ours");
+    for name in [&b"a:b.txt"[..], b"back\\slash", b"caf\xe9.txt", b"100%.txt", b".hidden", b"new\nline"] {
+        fs::write(at(name), "x").expect("it is ours");
+    }
+    let fifo = nix::unistd::mkfifo(&at(b"fifo"), nix::sys::stat::Mode::S_IRUSR);
+    fifo.expect("it is ours");
+    for (to, from) in
+        [("../../secret", "out"), ("nowhere", "dangling"), ("deep", "within"), ("fifo", "to-fifo")]
+    {
+        symlink(to, at(from.as_bytes())).expect("it is ours");
+    }
+    let server = serve(&directory, &["--listing"]);
+    let mut client = server.call();
+    let page = client.get("/sub/");
+    let shown: Vec<&str> =
+        page.text().split("href=\"./").skip(1).map(|rest| rest.split('"').next().expect("its end")).collect();
+    let expected = [
+        ".well-known/",
+        "100%25.txt",
+        "%3Ci%3E%26.txt",
+        "a%3Ab.txt",
+        "caf%E9.txt",
+        "deep/",
+        "new%0Aline",
+        "within/",
+    ];
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(sorted(&shown), sorted(&expected));
+    for name in shown {
+        assert_eq!(client.get(&format!("/sub/{name}")).status, 200, "{name}");
+    }
+    for name in ["back%5Cslash", ".hidden", "fifo", "out", "dangling", "to-fifo"] {
+        assert_ne!(client.get(&format!("/sub/{name}")).status, 200, "{name}");
+    }
+    // A change is shown at once.
+    fs::remove_file(at(b"a:b.txt")).expect("it is ours");
+    fs::write(at(b"another"), "x").expect("it is ours");
+    let page = client.get("/sub/");
+    assert!(!page.text().contains("a%3Ab.txt") && page.text().contains("another"), "{}", page.text());
+}
+
+#[test]
+fn a_listing_is_made_once_however_often_it_is_asked_for() {
+    let directory = site();
+    let big = directory.path("www/big");
+    fs::create_dir(&big).expect("it is ours");
+    for number in 0..3000 {
+        fs::write(big.join(format!("{number}")), "").expect("there is room");
+    }
+    let server = serve(&directory, &["--listing"]);
+    let mut client = server.call();
+    let page = client.get("/big/");
+    assert!(page.text().contains("There are more"), "{}", page.text());
+    assert!(page.body.len() < 256 * 1024, "{}", page.body.len());
+    let busy = server.cpu();
+    client.say("HEAD /big/ HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000));
+    for _ in 0..2000 {
+        let head = client.hear_answer("HEAD");
+        assert_eq!(head.status, 200);
+        let length = head.field("content-length").map(|length| length.parse().expect("a number"));
+        assert!(length.is_none_or(|length: usize| length == page.body.len()), "{head:?}");
+    }
+    // Made for each of them, it would take 2,000 times a millisecond, and twenty times that in a debug build.
+    let busy = server.cpu() - busy;
+    assert!(busy < Duration::from_secs(2), "{busy:?}");
+}
+
+#[test]
+fn a_site_that_is_built_again_needs_no_signal() {
+    let directory = site();
+    let (root, old) = (directory.path("www"), directory.path("old"));
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    let mut slow = Client::prepared(server.url(), small_buffers);
+    slow.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(slow.hear_head().status, 200);
+    assert_eq!(client.get("/").text(), INDEX);
+
+    fs::rename(&root, &old).expect("it is ours");
+    assert_eq!(client.get("/").status, 404, "the name leads nowhere");
+    server.logs("nothing can be served from");
+    fs::create_dir(&root).expect("it is ours");
+    fs::write(root.join("index.html"), "new").expect("it is ours");
+    assert_eq!(client.get("/").text(), "new");
+    server.logs("is served again");
+    assert_eq!(client.get("/app.js").status, 404);
+
+    fs::remove_dir_all(&root).expect("it is ours");
+    fs::create_dir(&root).expect("it is ours");
+    fs::write(root.join("index.html"), "newer").expect("it is ours");
+    assert_eq!(client.get("/").text(), "newer");
+
+    // What was on its way comes from the old one.
+    fs::remove_dir_all(&old).expect("it is ours");
+    assert_same(&slow.hear_exactly(5 * MIB), &pattern(1, 5 * MIB));
+}
+
+#[test]
+fn a_link_that_moves_to_the_next_release_is_followed() {
+    let directory = Directory::new();
+    for release in ["1", "2"] {
+        fs::create_dir(directory.path(release)).expect("it is ours");
+        fs::write(directory.path(release).join("index.html"), release).expect("it is ours");
+    }
+    symlink("1", directory.path("www")).expect("it is ours");
+    let server = serve(&directory, &[]);
+    let mut client = server.call();
+    for release in ["1", "2", "1"] {
+        symlink(release, directory.path("next")).expect("it is ours");
+        fs::rename(directory.path("next"), directory.path("www")).expect("it is ours");
+        assert_eq!(client.get("/").text(), release);
+    }
+    let held = server.descriptors().len();
+    for number in 0..20 {
+        symlink(["1", "2"][number % 2], directory.path("next")).expect("it is ours");
+        fs::rename(directory.path("next"), directory.path("www")).expect("it is ours");
+        assert_eq!(client.get("/").text(), ["1", "2"][number % 2]);
+    }
+    assert_eq!(server.descriptors().len(), held, "no release is kept open");
 }
 
 #[test]
