@@ -479,10 +479,22 @@ pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket))
 }
 
+/// Bytes of one connection that the kernel holds and has not sent yet (TCP_NOTSENT_LOWAT, tcp(7)); it takes up to one
+/// segment more, of at most 64 KiB. Without this limit the send buffer of a connection whose peer does not read grows to
+/// megabytes (`tcp_wmem`), and no limit of ours counts them: 1,500 downloads that nobody read held 1.2 GB. What has been sent
+/// and waits for its acknowledgement is bounded by the peer's window, as ever, so a fast path over a long way is not slowed
+/// down: the kernel asks for more when half of this is left to be sent.
+///
+/// Twice the outbox's high mark: while one block is being sent, the next one is there.
+#[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// What a TCP listener passes on to all that it accepts.
 #[cfg(feature = "socket-options")]
 fn tell(socket: socket2::SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     match options.keepalive {
         Some(time) => socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(time)),
         None => Ok(()),
