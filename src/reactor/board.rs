@@ -13,6 +13,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token};
@@ -23,6 +24,7 @@ use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use super::datagram::Datagrams;
 use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
+use super::tally::{Column, Counts};
 use super::timers::{Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
 
@@ -39,6 +41,8 @@ pub struct Board<T, S> {
     pub(super) deadlines: Deadlines,
     pub(super) timers: Timers<u128>,
     pub(super) spares: Spares,
+    /// Connections by stage.
+    tally: Arc<Counts>,
     /// Those that the handler holds.
     pub(super) descriptors: Descriptors,
     pub(super) now: Moment,
@@ -128,6 +132,7 @@ impl<T: Transport, S> Board<T, S> {
             deadlines: Deadlines::new(),
             timers: Timers::new(),
             spares: Spares::default(),
+            tally: Arc::default(),
             descriptors: Descriptors::default(),
             now: Moment::default(),
             short_cut: limits.let_a_block_pass(),
@@ -262,11 +267,8 @@ impl<T: Transport, S> Board<T, S> {
     fn end_writing(&mut self, peer: Peer) {
         let now = self.now;
         let Some(connection) = self.get_mut(peer) else { return };
-        if connection.writing == Half::Open {
-            connection.writing = Half::Finishing;
-            if connection.outbox.is_empty() {
-                connection.took_at = now;
-            }
+        if connection.end_writing() && connection.outbox.is_empty() {
+            connection.took_at = now;
         }
         if !connection.touched {
             connection.touched = true;
@@ -281,8 +283,7 @@ impl<T: Transport, S> Board<T, S> {
 
     pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
         if let Some(connection) = self.get_mut(peer) {
-            connection.stage = Stage::Closed;
-            connection.peer = None;
+            connection.mark_closed();
             // What began the end is the reason, and not what happened on the way.
             if connection.reason == CloseReason::Finished {
                 connection.reason = reason;
@@ -332,7 +333,7 @@ impl<T: Transport, S> Board<T, S> {
             return Err((error, state));
         }
         let limits = Arc::clone(limits);
-        let connection = Connection::new(transport, state, peer, self.now, listener, limits);
+        let connection = Connection::new(transport, state, peer, self.now, listener, limits, &self.tally);
         self.deadlines.arm(peer.slot, connection.deadline().0);
         entry.insert(connection).queued = true;
         self.queue.push(token);
@@ -458,12 +459,12 @@ impl<T: Transport, S> Board<T, S> {
 
     /// How many connections are in their handshake, are open, and are ending.
     pub fn stages(&self) -> (usize, usize, usize) {
-        let (mut opening, mut open) = (0, 0);
-        for (_, connection) in &self.connections {
-            opening += usize::from(connection.stage == Stage::Opening);
-            open += usize::from(connection.stage == Stage::Open && connection.writing == Half::Open);
-        }
-        (opening, open, self.connections.len() - opening - open)
+        let count = |column| self.tally[column as usize].load(Ordering::Relaxed);
+        debug_assert!([Column::Opening, Column::Open, Column::Ending].into_iter().all(|column| {
+            let in_it = |(_, connection): &(usize, &Connection<T, S>)| connection.column() == column;
+            count(column) == self.connections.iter().filter(in_it).count()
+        }));
+        (count(Column::Opening), count(Column::Open), count(Column::Ending))
     }
 
     /// What time it is for this turn: a sample of the clock from its beginning, or from when a timer came due in it.

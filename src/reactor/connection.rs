@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::handler::{CloseReason, Limits, Transport};
 use super::pace::Pace;
+use super::tally::{Column, Counts, Tally};
 use super::timers::Moment;
 use super::token::Peer;
 
@@ -122,7 +123,10 @@ pub(super) struct Connection<T, S> {
     unfinished_since: Moment,
     /// Its name. `None` once it is marked closed: then no name finds it, and it cannot be closed or freed again.
     pub(super) peer: Option<Peer>,
+    /// It, and `writing`, are changed by [`Connection::open`], [`Connection::end_writing`] and
+    /// [`Connection::mark_closed`], which keep `tally`.
     pub(super) stage: Stage,
+    tally: Tally,
     pub(super) reading: Half,
     pub(super) writing: Half,
     /// Why it ends, once it does.
@@ -161,6 +165,7 @@ impl<T: Transport, S> Connection<T, S> {
         now: Moment,
         listener: u32,
         limits: Arc<Limits>,
+        counts: &Arc<Counts>,
     ) -> Self {
         Connection {
             transport,
@@ -171,6 +176,7 @@ impl<T: Transport, S> Connection<T, S> {
             unfinished_since: now,
             peer: Some(peer),
             stage: Stage::Opening,
+            tally: Tally::new(counts, Column::Opening),
             reading: Half::Open,
             writing: Half::Open,
             reason: CloseReason::Finished,
@@ -186,6 +192,44 @@ impl<T: Transport, S> Connection<T, S> {
             listener,
             limits,
             state,
+        }
+    }
+
+    /// Bytes can flow.
+    pub(super) fn open(&mut self) {
+        self.stage = Stage::Open;
+        self.established = true;
+        self.tally.move_to(self.column());
+    }
+
+    /// Lets nothing more into the outbox: when it is empty, our end of file follows. Returns whether that is new.
+    pub(super) fn end_writing(&mut self) -> bool {
+        let is_new = self.writing == Half::Open;
+        if is_new {
+            self.writing = Half::Finishing;
+            self.tally.move_to(self.column());
+        }
+        is_new
+    }
+
+    /// It is over: no name finds it any more, and it is freed at the end of the turn.
+    pub(super) fn mark_closed(&mut self) {
+        self.stage = Stage::Closed;
+        self.peer = None;
+        self.tally.move_to(self.column());
+    }
+
+    /// What outlives it. It is counted no longer.
+    pub(super) fn into_parts(self) -> (T, S) {
+        (self.transport, self.state)
+    }
+
+    /// What it is counted as.
+    pub(super) fn column(&self) -> Column {
+        match (self.stage, self.writing) {
+            (Stage::Opening, _) => Column::Opening,
+            (Stage::Open, Half::Open) => Column::Open,
+            _ => Column::Ending,
         }
     }
 

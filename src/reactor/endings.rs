@@ -46,6 +46,7 @@ impl Restless {
             about.is_none_or(|peer| !self.closed.contains(&peer)),
             "a callback about a closed connection"
         );
+        board.stages(); // held against all connections there
         let mut answer = false;
         for _ in 0..2 {
             let Some(deed) = self.script.get(self.next % self.script.len().max(1)).copied() else { break };

@@ -7,7 +7,7 @@
 //! - `board`: connections, work queues, the verbs;
 //! - `connection`: one connection, its latches and its two halves;
 //! - `listener`, `datagram`: the other sources;
-//! - `buffer`, `pace`, `timers`, `token`, `descriptors`: the parts.
+//! - `buffer`, `pace`, `timers`, `token`, `descriptors`, `tally`: the parts.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -34,6 +34,7 @@ mod endings;
 mod handler;
 mod listener;
 mod pace;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -682,9 +683,11 @@ impl<H: Handler> Reactor<H> {
                 listener.connections -= 1;
                 listener.handshakes -= usize::from(!connection.established);
             }
+            let reason = connection.reason;
+            let (transport, state) = connection.into_parts();
             // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
-            drop(connection.transport);
-            handler.on_close(board, *peer, connection.state, connection.reason);
+            drop(transport);
+            handler.on_close(board, *peer, state, reason);
         }
         peers.drain(..freed);
         board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn
@@ -779,8 +782,7 @@ fn establish<H: Handler>(
     };
     match introduced.and_then(|()| connection.transport.establish()) {
         Ok(()) => {
-            connection.stage = Stage::Open;
-            connection.established = true;
+            connection.open();
             if connection.transport.has_handshake() {
                 // It may have read on, into the first message: bytes that it holds raise no event, and the one that
                 // told of them is dropped where they had left the socket before the poll looked.
@@ -867,9 +869,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
         connection.reading = Half::Finished;
         connection.inbox.clear();
         connection.inbox.recycle(spares);
-        if connection.writing == Half::Open {
-            connection.writing = Half::Finishing;
-        }
+        connection.end_writing();
     }
 }
 
