@@ -46,6 +46,10 @@ pub struct Exchange<S> {
     /// How many records of the log were dropped, for who asks for the metrics.
     #[cfg(feature = "web")]
     records_dropped: fn() -> u64,
+    /// What `/metrics` says, and the turn for which that holds: it is put together once in a turn, however many requests
+    /// come.
+    #[cfg(feature = "web")]
+    metrics: Option<(u64, String)>,
     /// WebSockets that are to be closed because the server stops, and the time for that.
     #[cfg(feature = "web")]
     leaving: VecDeque<Peer>,
@@ -151,6 +155,8 @@ impl<S: Service> Exchange<S> {
             body: Vec::new(),
             #[cfg(feature = "web")]
             records_dropped: || 0,
+            #[cfg(feature = "web")]
+            metrics: None,
             #[cfg(feature = "web")]
             leaving: VecDeque::new(),
             #[cfg(feature = "web")]
@@ -431,11 +437,15 @@ impl<S: Service> Exchange<S> {
         request: &http::Request<'_>,
     ) -> bool {
         let text = match request.path() {
-            "/healthz" => String::from("ok\n"),
+            "/healthz" => "ok\n",
             "/metrics" => {
-                let mut text = super::metrics::text(board, &self.refused(), (self.records_dropped)());
-                self.service.on_metrics(&mut text);
-                text
+                let turn = board.counters().turns;
+                if self.metrics.as_ref().is_none_or(|(made_in, _)| *made_in != turn) {
+                    let mut text = super::metrics::text(board, &self.refused(), (self.records_dropped)());
+                    self.service.on_metrics(&mut text);
+                    self.metrics = Some((turn, text));
+                }
+                self.metrics.as_ref().map_or("", |(_, text)| text)
             }
             _ => return false,
         };
