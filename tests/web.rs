@@ -190,6 +190,84 @@ fn a_large_file_comes_whole_and_holds_up_nobody() {
     old_client.hear_end();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_nobody_reads_does_not_pile_up_in_the_kernel() {
+    const KIB: usize = 1024;
+    let directory = site();
+    let server = serve(&directory, &[]);
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::prepared(server.url(), small_buffers)).collect();
+    for client in &mut clients {
+        client.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.hears_something_within(PATIENCE));
+    }
+    server.at_rest();
+    // Its column of bytes that are sent and not acknowledged, or not sent yet; see proc_net(5).
+    let text = fs::read_to_string("/proc/net/tcp").expect("proc is mounted");
+    let port = format!(":{:04X}", server.address(0).port());
+    let queues: Vec<usize> = text
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_one = fields.get(1)?.ends_with(&port) && *fields.get(3)? == "01";
+            is_one.then(|| usize::from_str_radix(fields.get(4)?.split(':').next()?, 16).ok())?
+        })
+        .collect();
+    assert_eq!(queues.len(), clients.len(), "{text}");
+    assert!(queues.iter().all(|queue| (KIB..256 * KIB).contains(queue)), "of 5 MiB: {queues:?}");
+    for client in &mut clients {
+        assert_same(&client.hear_answer("GET").body, &pattern(1, 5 * MIB));
+    }
+}
+
+#[test]
+fn slow_downloads_leave_places_for_others() {
+    let directory = site();
+    let server = serve(&directory, &["--connections-max", "9"]);
+    let slow = || {
+        let mut client = Client::prepared(server.url(), small_buffers);
+        client.say("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = client.hear_head();
+        (client, head)
+    };
+    // A download is counted twice: its connection, and its file. Files have half of what the connections leave.
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let (client, head) = slow();
+        assert_eq!(head.status, 200);
+        served.push(client);
+    }
+    let (mut late, head) = slow();
+    assert_eq!((head.status, head.field("retry-after")), (503, Some("1")));
+    let text =
+        late.hear_exactly(head.field("content-length").expect("it has one").parse().expect("a number"));
+    assert!(String::from_utf8_lossy(&text).contains("Try again"));
+    // What takes no descriptor is served.
+    assert_eq!(late.get("/").text(), INDEX);
+    assert_eq!(late.ask("HEAD", "/big.bin", "").status, 200);
+    let mut others: Vec<Client> = (0..2).map(|_| server.call()).collect();
+    for other in &mut others {
+        assert_eq!(other.get("/").text(), INDEX);
+    }
+    // Six connections and three files: the next one waits for any of them.
+    let mut waiting = server.call();
+    waiting.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.logs("6 connections and 3 files are open, the most allowed");
+    waiting.hear_nothing_for(Duration::from_millis(150));
+    assert_same(&served[0].hear_exactly(5 * MIB), &pattern(1, 5 * MIB));
+    assert_eq!(waiting.hear_answer("GET").text(), INDEX);
+    // With the others gone there are files again.
+    drop((others, waiting, served));
+    until("a file", || is_served(&mut late).then_some(()));
+}
+
+/// Asks for the large file; whether it comes.
+fn is_served(client: &mut Client) -> bool {
+    let answer = client.get("/big.bin");
+    assert!(matches!(answer.status, 200 | 503), "{}", answer.status);
+    answer.status == 200
+}
+
 #[test]
 fn a_stop_delivers_the_file_that_is_on_its_way() {
     let directory = site();
