@@ -101,6 +101,16 @@ impl Web {
         }
     }
 
+    /// Serves this site from now on. Files that are on their way are sent to their end.
+    pub fn set_site(&mut self, site: Site) {
+        if site.root != self.site.root {
+            self.root = Root::new(site.root.clone());
+            self.pages = Pages::default();
+        }
+        self.recent.forget();
+        self.site = site;
+    }
+
     /// Answers with a few words, and logs it.
     fn say(&mut self, board: &mut Switchboard<'_>, to: Peer, request: &Request<'_>, response: Response<'_>) {
         let text = match response.status {
