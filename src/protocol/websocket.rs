@@ -2,9 +2,11 @@
 //!
 //! `tungstenite` reads and writes the heads of frames; what a frame may be, when, is judged here, strictly. A message in one
 //! frame waits where it was received until it is whole; one in several is put together here, within limits on its bytes
-//! and its fragments. Text is checked as it comes: what can't become UTF-8 any more is refused with its fragment.
+//! and its fragments. Text is checked as it arrives, also inside a frame that is not whole: it is refused at the first byte
+//! that can't be UTF-8. No byte is checked again when more bytes arrive, so long text costs linear time in any pieces.
 //!
-//! Pings are answered, the last one of those that wait for an answer. A close is answered with its own code, and then the
+//! Every ping is answered at once, with its payload, so pongs keep the order of the pings. What a flood of pings can make us
+//! hold is bounded: a peer with a congested outbox is not decoded further. A close is answered with its own code, and then the
 //! connection ends. Extensions are not spoken: none is agreed to in the handshake, so their bits are a violation.
 //!
 //! Invariant: after a close frame nothing is sent, and nothing more is looked at.
@@ -47,8 +49,7 @@ pub struct WebSocket {
     message_bytes_max: u32,
     /// The message whose first fragments have come.
     begun: Option<Box<Begun>>,
-    /// The last ping that has not been answered.
-    ping: Option<Box<[u8]>>,
+    checked: Checked,
     /// We have pinged, and heard nothing since.
     is_asked: bool,
     /// It is to be closed soon, because the server stops.
@@ -60,9 +61,47 @@ pub struct WebSocket {
 struct Begun {
     is_text: bool,
     bytes: Vec<u8>,
-    /// So many of them are whole characters.
-    valid: usize,
     fragments: u32,
+}
+
+/// How far the text that is arriving has been checked.
+#[derive(Debug, Default)]
+struct Checked {
+    /// Payload bytes of the frame that is not whole yet.
+    frame_bytes: usize,
+    /// The first `begun` bytes of a character whose other bytes have not arrived.
+    character: [u8; 4],
+    begun: usize,
+}
+
+impl Checked {
+    /// Checks the bytes that follow those that were checked before.
+    ///
+    /// # Errors
+    /// Where no continuation could make them UTF-8.
+    fn check(&mut self, mut text: &[u8]) -> Result<(), Violation> {
+        while self.begun > 0 {
+            let Some((byte, rest)) = text.split_first() else { return Ok(()) };
+            text = rest;
+            self.character[self.begun] = *byte;
+            self.begun += 1;
+            match std::str::from_utf8(&self.character[..self.begun]) {
+                Ok(_) => self.begun = 0,
+                Err(error) if error.error_len().is_none() => {}
+                Err(_) => return Err(NOT_TEXT),
+            }
+        }
+        match std::str::from_utf8(text) {
+            Ok(_) => Ok(()),
+            Err(error) if error.error_len().is_none() => {
+                let character = &text[error.valid_up_to()..];
+                self.character[..character.len()].copy_from_slice(character);
+                self.begun = character.len();
+                Ok(())
+            }
+            Err(_) => Err(NOT_TEXT),
+        }
+    }
 }
 
 /// What the waiting bytes begin with.
@@ -95,7 +134,7 @@ impl WebSocket {
         WebSocket {
             message_bytes_max,
             begun: None,
-            ping: None,
+            checked: Checked::default(),
             is_asked: false,
             is_leaving: false,
             closed: false,
@@ -117,14 +156,15 @@ impl WebSocket {
         let Some((header, length)) = parsed else {
             // What can be told by the first bytes is told at once.
             self.judge_beginning(bytes)?;
-            self.answer_ping(sink);
             return Ok(Step::NeedMore);
         };
         self.is_asked = false;
         let head_len = cursor.position() as usize;
         let mask = self.judge(&header, head_len, length)?;
         let Some(payload) = bytes[head_len..].get(..length as usize) else {
-            self.answer_ping(sink);
+            if self.is_text(header.opcode) {
+                self.check_new_text(&bytes[head_len..], mask, room)?;
+            }
             return Ok(Step::NeedMore);
         };
         let consumed = head_len + payload.len();
@@ -140,6 +180,7 @@ impl WebSocket {
             OpCode::Data(data) => {
                 if self.begun.is_none() && header.is_final {
                     // The everyday case.
+                    self.checked = Checked::default(); // all of it is checked below
                     room.clear();
                     unmask(payload, mask, room);
                     let message = match data {
@@ -152,6 +193,7 @@ impl WebSocket {
                 let Some(whole) = self.begun.take_if(|_| header.is_final) else {
                     return Ok(Step::Frame(consumed));
                 };
+                self.checked = Checked::default();
                 *room = whole.bytes;
                 let message = match whole.is_text {
                     true => Message::Text(std::str::from_utf8(room).map_err(|_| NOT_TEXT)?),
@@ -213,28 +255,49 @@ impl WebSocket {
 
     fn append(&mut self, data: Data, payload: &[u8], mask: [u8; 4]) -> Result<(), Violation> {
         let is_text = data == Data::Text;
-        let begun = self
-            .begun
-            .get_or_insert_with(|| Box::new(Begun { is_text, bytes: Vec::new(), valid: 0, fragments: 0 }));
+        let begun =
+            self.begun.get_or_insert_with(|| Box::new(Begun { is_text, bytes: Vec::new(), fragments: 0 }));
         begun.fragments += 1;
         if begun.fragments > FRAGMENTS_MAX {
             return Err(Violation::WebSocket { code: code::POLICY, problem: "there are too many fragments" });
         }
+        let begin = begun.bytes.len();
         unmask(payload, mask, &mut begun.bytes);
         if begun.is_text {
-            match std::str::from_utf8(&begun.bytes[begun.valid..]) {
-                Ok(_) => begun.valid = begun.bytes.len(),
-                // A character may go on in the next fragment.
-                Err(error) if error.error_len().is_none() => begun.valid += error.valid_up_to(),
-                Err(_) => return Err(NOT_TEXT),
-            }
+            let new = begin + std::mem::take(&mut self.checked.frame_bytes);
+            self.checked.check(&begun.bytes[new..])?;
         }
         Ok(())
     }
 
+    fn is_text(&self, opcode: OpCode) -> bool {
+        match opcode {
+            OpCode::Data(Data::Text) => true,
+            OpCode::Data(Data::Continue) => self.begun.as_ref().is_some_and(|begun| begun.is_text),
+            _ => false,
+        }
+    }
+
+    /// Checks the text of a frame that is not whole yet, but for what was checked when less of it was there.
+    fn check_new_text(
+        &mut self,
+        payload: &[u8],
+        mut mask: [u8; 4],
+        room: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        let before = std::mem::replace(&mut self.checked.frame_bytes, payload.len());
+        mask.rotate_left(before % 4);
+        room.clear();
+        unmask(&payload[before..], mask, room);
+        self.checked.check(room)
+    }
+
     fn obey(&mut self, control: Control, payload: &[u8], sink: &mut impl Sink) -> Result<(), Violation> {
         match control {
-            Control::Ping => self.ping = Some(payload.into()),
+            Control::Ping => {
+                put_head(OpCode::Control(Control::Pong), payload.len(), sink);
+                sink.put(payload);
+            }
             Control::Close => {
                 let code = match payload {
                     [] => None,
@@ -248,7 +311,6 @@ impl WebSocket {
                         Some(code)
                     }
                 };
-                self.answer_ping(sink);
                 match code {
                     Some(code) => self.close(code, "", sink),
                     None => {
@@ -260,13 +322,6 @@ impl WebSocket {
             _ => {} // a pong has told that somebody is there
         }
         Ok(())
-    }
-
-    fn answer_ping(&mut self, sink: &mut impl Sink) {
-        if let Some(payload) = self.ping.take_if(|_| !self.closed) {
-            put_head(OpCode::Control(Control::Pong), payload.len(), sink);
-            sink.put(&payload);
-        }
     }
 
     /// Says a message, in one frame.
@@ -410,14 +465,16 @@ mod tests {
         (heard, said)
     }
 
-    /// However it is cut, it means the same. What is said may differ where pings come together.
+    /// However it is cut, it means the same, and is answered in the same way.
     #[track_caller]
     fn at_every_split(frames: &[Vec<u8>], expected: &[Heard]) {
         let input = frames.concat();
+        let whole = feed([&input[..]]);
+        assert_eq!(whole.0, expected, "whole");
         for at in 0..=input.len() {
-            assert_eq!(feed([&input[..at], &input[at..]]).0, expected, "cut at {at}");
+            assert_eq!(feed([&input[..at], &input[at..]]), whole, "cut at {at}");
         }
-        assert_eq!(feed(input.chunks(1)).0, expected, "byte by byte");
+        assert_eq!(feed(input.chunks(1)), whole, "byte by byte");
     }
 
     fn text(text: &str) -> Heard {
@@ -554,14 +611,72 @@ mod tests {
     }
 
     #[test]
-    fn of_many_pings_the_last_is_answered() {
-        let pings: Vec<u8> =
-            [&b"one"[..], b"two", b""].iter().flat_map(|payload| frame(PING, payload)).collect();
-        assert_eq!(feed([&pings[..]]).1, [PONG, 0]);
-        let ping = frame(PING, &[b'x'; 125]);
-        assert_eq!(feed([&ping[..]]).1, [&[PONG, 125][..], &[b'x'; 125]].concat());
-        let and_close = [frame(PING, b"a"), frame(CLOSE, b"")].concat();
-        assert_eq!(feed([&and_close[..]]).1, [PONG, 1, b'a', CLOSE, 0]);
+    fn every_ping_is_answered_in_order_with_its_payload() {
+        let long = [b'x'; 125];
+        let payloads = [&b"one"[..], b"two", b"", &long, b"five"];
+        let pongs: Vec<u8> =
+            payloads.iter().flat_map(|it| [&[PONG, it.len() as u8][..], it].concat()).collect();
+        let pings: Vec<Vec<u8>> = payloads.iter().map(|payload| frame(PING, payload)).collect();
+        at_every_split(&pings, &[]);
+        assert_eq!(feed([&pings.concat()[..]]).1, pongs);
+        let and_close = [frame(PING, b"a"), frame(PING, b"b"), frame(CLOSE, b""), frame(PING, b"c")];
+        at_every_split(&and_close, &[Heard::Closed]);
+        assert_eq!(feed([&and_close.concat()[..]]).1, [PONG, 1, b'a', PONG, 1, b'b', CLOSE, 0]);
+        // Between the fragments of a message, before the rest of it is there.
+        let between = [frame(TEXT, b"half"), frame(PING, b"a")];
+        assert_eq!(feed([&between.concat()[..]]), (vec![], vec![PONG, 1, b'a']));
+    }
+
+    #[test]
+    fn text_is_refused_at_the_first_byte_that_cannot_be_utf_8() {
+        let good = "gr\u{fc}\u{df} \u{20ac}\u{1f600}".as_bytes();
+        for bad in [
+            &b"\xff"[..],
+            b"\x80",
+            b"\xc0",
+            b"\xc1",
+            b"\xf5",
+            b"\xc3x",
+            b"\xe0\x9f",
+            b"\xed\xa0",
+            b"\xe2\x82x",
+            b"\xf0\x8f",
+            b"\xf4\x90",
+            b"\xf0\x9f\x98x",
+        ] {
+            // Of 900 bytes that are announced, those behind the bad one never arrive.
+            let payload = [good, bad, &[b'x'; 900]].concat();
+            let until = good.len() + bad.len();
+            let cut = |frame: Vec<u8>| frame[..frame.len() - (payload.len() - until)].to_vec();
+            at_every_split(&[cut(frame(FIN | TEXT, &payload))], &[Heard::Refused(1007)]);
+            let fragments = [frame(TEXT, &good[..3]), cut(frame(FIN | CONTINUE, &payload))];
+            let fragments = match std::str::from_utf8(&good[..3]) {
+                Ok(_) => fragments,
+                Err(_) => [frame(TEXT, &good[..4]), fragments[1].clone()],
+            };
+            at_every_split(&fragments, &[Heard::Refused(1007)]);
+
+            let all_but_one = cut(frame(FIN | TEXT, &payload));
+            assert_eq!(feed(all_but_one[..all_but_one.len() - 1].chunks(1)).0, [], "{bad:?}");
+            // Bytes are bytes.
+            at_every_split(&[cut(frame(FIN | BINARY, &payload))], &[]);
+        }
+    }
+
+    #[test]
+    fn text_that_was_checked_is_not_checked_again() {
+        let (mut socket, mut room, mut said) = (WebSocket::new(MAX), Vec::new(), Vec::new());
+        let whole = frame(FIN | TEXT, &[b'x'; 100]);
+        assert_eq!(socket.decode(&whole[..50], &mut room, &mut said), Ok(Step::NeedMore));
+        // The promise says that these bytes are unchanged, so they are not looked at: a bad one put there goes unseen.
+        let mut changed = whole.clone();
+        changed[20] ^= 0x80;
+        assert_eq!(socket.decode(&changed[..60], &mut room, &mut said), Ok(Step::NeedMore));
+        assert_eq!(room.len(), 10, "what is new was unmasked, and nothing else");
+        changed[55] ^= 0x80;
+        assert_eq!(socket.decode(&changed[..60], &mut room, &mut said), Ok(Step::NeedMore));
+        changed[60] ^= 0x80;
+        assert_eq!(socket.decode(&changed[..61], &mut room, &mut said), Err(NOT_TEXT));
     }
 
     #[test]
@@ -604,6 +719,33 @@ mod tests {
         #[test]
         fn no_bytes_are_trouble(bytes in prop::collection::vec(any::<u8>(), 0..400), chunk in 1usize..50) {
             prop_assert_eq!(feed(bytes.chunks(chunk)).0, feed([&bytes[..]]).0);
+        }
+
+        #[test]
+        fn text_in_any_fragments_and_reads_comes_as_it_was(
+            text in "\\PC{0,200}",
+            cuts in prop::collection::vec(0usize..800, 0..6),
+            chunk in 1usize..60,
+            broken in prop::option::of(0usize..800),
+        ) {
+            let mut payload = text.clone().into_bytes();
+            if let Some(at) = broken.filter(|at| *at < payload.len()) {
+                payload[at] = 0xff;
+            }
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(payload.len())).collect();
+            cuts.extend([0, payload.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<&[u8]> = cuts.windows(2).map(|ends| &payload[ends[0]..ends[1]]).collect();
+            let input: Vec<u8> = parts.iter().enumerate().flat_map(|(at, part)| {
+                let first = if at == 0 { TEXT } else { CONTINUE };
+                let fin = if at + 1 == parts.len() { FIN } else { 0 };
+                frame(first | fin, part)
+            }).collect();
+            let expected = match String::from_utf8(payload.clone()) {
+                Ok(text) => Heard::Text(text),
+                Err(_) => Heard::Refused(1007),
+            };
+            prop_assert_eq!(feed(input.chunks(chunk)).0, vec![expected]);
         }
 
         #[test]
