@@ -16,7 +16,18 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/service",
         &["guard", "protocol", "reactor", "transport"],
-        &["httpdate", "log", "mime_guess", "rustix", "serde", "serde_json", "tungstenite"],
+        &[
+            "httpdate",
+            "log",
+            "mime_guess",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tungstenite",
+            "unicode_ident",
+            "unicode_normalization",
+            "unicode_security",
+        ],
     ),
     (
         "src/server",
@@ -63,6 +74,9 @@ const CRATES: &[&str] = &[
     "socket2",
     "toml",
     "tungstenite",
+    "unicode_ident",
+    "unicode_normalization",
+    "unicode_security",
     "x509_parser",
 ];
 

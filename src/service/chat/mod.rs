@@ -5,6 +5,7 @@
 //! message, described in the [guide](crate::guide::chat).
 //!
 //! - `words`: what is asked and told, as lines and as JSON;
+//! - `names`: what a name may be, and which names look the same;
 //! - `room`: who is where, and what waits for whom.
 //!
 //! The road of one message: it is parsed, checked, numbered, encoded once for each protocol, and appended to the outbox of
@@ -15,9 +16,11 @@
 //!
 //! Invariant: a member sits where his room says that he sits.
 
+mod names;
 mod room;
 mod words;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -30,8 +33,9 @@ use crate::reactor::{CloseReason, Moment, Peer};
 use super::clock::Clock;
 use super::page::{self, Asset};
 use super::{Service, Switchboard};
+use names::{Names, fold};
 use room::{Post, Room, Seat};
-use words::{About, Ask, Event, Trouble, fold};
+use words::{About, Ask, Event, Trouble};
 
 pub use words::{NICK_CHARS_MAX, ROOM_CHARS_MAX, TEXT_BYTES_MAX, TOPIC_BYTES_MAX};
 
@@ -129,6 +133,8 @@ pub struct Chat {
     rules: Rules,
     members: HashMap<Peer, Member>,
     rooms: HashMap<RoomKey, Room>,
+    /// Their names, with their keys.
+    room_names: Names<RoomKey>,
     /// Guests so far.
     guests: u64,
     clock: Clock,
@@ -147,7 +153,10 @@ impl Chat {
     /// With an empty lobby.
     pub fn new(rules: Rules) -> Chat {
         let lobby = (RoomKey::from(LOBBY), Room::new(LOBBY));
+        let mut room_names = Names::default();
+        room_names.insert(LOBBY, RoomKey::from(LOBBY));
         Chat {
+            room_names,
             rules,
             members: HashMap::new(),
             rooms: HashMap::from([lobby]),
@@ -266,11 +275,10 @@ impl Chat {
         name: &str,
         nick: Option<&str>,
     ) -> Result<(), Trouble> {
-        words::check_room(name)?;
+        let name = &*names::room(name)?;
         let key = RoomKey::from(fold(name));
-        if let Some(nick) = nick {
-            words::check_nick(nick)?;
-        }
+        let nick = nick.map(names::nick).transpose()?;
+        let nick = nick.as_deref();
         if let Ok((there, _)) = self.place(peer)
             && there == key
         {
@@ -282,11 +290,9 @@ impl Chat {
         let nick: Rc<str> = match (nick, own) {
             (Some(nick), _) => nick.into(),
             (None, Some(own)) => own,
-            (None, None) => self.guest(&key),
+            (None, None) => self.guest(peer, &key),
         };
-        if self.rooms.get(&key).is_some_and(|room| room.named(&nick).is_some()) {
-            return Err(Trouble::NickTaken(nick.to_string()));
-        }
+        self.rooms.get(&key).map_or(Ok(()), |room| room.check_free(&nick, peer))?;
         self.make_room(name, &key)?;
         self.leave(board, peer);
 
@@ -320,11 +326,11 @@ impl Chat {
     }
 
     /// A name for who has none, that nobody has in this room.
-    fn guest(&mut self, key: &RoomKey) -> Rc<str> {
+    fn guest(&mut self, peer: Peer, key: &RoomKey) -> Rc<str> {
         loop {
             self.guests += 1;
             let nick = format!("guest{}", self.guests);
-            if self.rooms.get(key).is_none_or(|room| room.named(&nick).is_none()) {
+            if self.rooms.get(key).is_none_or(|room| room.check_free(&nick, peer).is_ok()) {
                 return nick.into();
             }
         }
@@ -335,12 +341,17 @@ impl Chat {
         if self.rooms.contains_key(key) {
             return Ok(());
         }
+        if self.room_names.is_like_anothers(name, None::<&str>) {
+            return Err(Trouble::RoomLikeAnother(name.to_owned()));
+        }
         if self.rooms.len() >= self.rules.rooms_max {
             let empty = self.rooms.iter().filter(|(_, room)| !room.is_alive());
             let oldest = empty.min_by_key(|(_, room)| room.empty_since).map(|(key, _)| Rc::clone(key));
             let oldest = oldest.ok_or(Trouble::RoomsFull(self.rules.rooms_max))?;
             self.rooms.remove(&oldest);
+            self.room_names.remove(&oldest);
         }
+        self.room_names.insert(name, Rc::clone(key));
         self.rooms.insert(Rc::clone(key), Room::new(name));
         Ok(())
     }
@@ -366,7 +377,7 @@ impl Chat {
     }
 
     fn say(&mut self, board: &mut Switchboard<'_>, from: Peer, text: &str) -> Result<(), Trouble> {
-        check_words(text, TEXT_BYTES_MAX)?;
+        let text = &*check_words(text, TEXT_BYTES_MAX)?;
         let (key, seat) = self.place(from)?;
         let at = self.time(board);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
@@ -383,8 +394,8 @@ impl Chat {
 
     /// To one alone.
     fn tell(&mut self, board: &mut Switchboard<'_>, from: Peer, to: &str, text: &str) -> Result<(), Trouble> {
-        words::check_nick(to)?;
-        check_words(text, TEXT_BYTES_MAX)?;
+        let to = &*names::nick(to)?;
+        let text = &*check_words(text, TEXT_BYTES_MAX)?;
         let (key, seat) = self.place(from)?;
         let at = self.time(board);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
@@ -412,7 +423,7 @@ impl Chat {
             self.answer(board, from, &event);
             return Ok(());
         };
-        words::check_text(text, TOPIC_BYTES_MAX)?;
+        let text = &*words::text(text, TOPIC_BYTES_MAX)?;
         room.topic = text.to_owned();
         let nick = Rc::clone(&room.seats[seat].nick);
         let post = Rc::new(Post::new(&Event::Topic { seq: room.number(), at, nick: &nick, text }));
@@ -421,14 +432,12 @@ impl Chat {
     }
 
     fn rename(&mut self, board: &mut Switchboard<'_>, peer: Peer, nick: &str) -> Result<(), Trouble> {
-        words::check_nick(nick)?;
+        let nick = &*names::nick(nick)?;
         let at = self.time(board);
         let Some(member) = self.members.get_mut(&peer) else { return Ok(()) };
         if let Some((key, seat)) = &member.place {
             let room = self.rooms.get_mut(key).expect("a room with members stays");
-            if room.named(nick).is_some_and(|other| other != peer) {
-                return Err(Trouble::NickTaken(nick.to_owned()));
-            }
+            room.check_free(nick, peer)?;
             let was = Rc::clone(&room.seats[*seat].nick);
             if *was == *nick {
                 return Ok(());
@@ -448,10 +457,10 @@ impl<'a> From<&'a Room> for About<'a> {
     }
 }
 
-fn check_words(text: &str, most: usize) -> Result<(), Trouble> {
+fn check_words(text: &str, most: usize) -> Result<Cow<'_, str>, Trouble> {
     match text.is_empty() {
         true => Err(Trouble::NotUnderstood("nothing is said".into())),
-        false => words::check_text(text, most),
+        false => words::text(text, most),
     }
 }
 

@@ -8,10 +8,11 @@
 //! Invariant: what a member is told comes in the room's order, and what is missing is told where it is missing.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::words::{Event, fold};
+use super::names::Names;
+use super::words::{Event, Trouble};
 use super::{Broadcasts, SlowReaders};
 use crate::protocol::{Encoded, Framing, Message};
 use crate::reactor::{Moment, Peer};
@@ -173,8 +174,7 @@ pub(super) struct Room {
     /// Counts what the room was told.
     pub(super) seq: u64,
     pub(super) seats: Vec<Seat>,
-    /// By their folded nicks.
-    nicks: HashMap<String, Peer>,
+    nicks: Names<Peer>,
     history: VecDeque<Rc<Post>>,
     history_bytes: usize,
     /// When the last one left.
@@ -188,7 +188,7 @@ impl Room {
             topic: String::new(),
             seq: 0,
             seats: Vec::new(),
-            nicks: HashMap::new(),
+            nicks: Names::default(),
             history: VecDeque::new(),
             history_bytes: 0,
             empty_since: Moment::default(),
@@ -202,12 +202,26 @@ impl Room {
 
     /// Who is called that here.
     pub(super) fn named(&self, nick: &str) -> Option<Peer> {
-        self.nicks.get(&fold(nick)).copied()
+        self.nicks.get(nick)
+    }
+
+    /// Whether somebody but `peer` has this name here, or one that looks like it.
+    ///
+    /// # Errors
+    /// Which of both.
+    pub(super) fn check_free(&self, nick: &str, peer: Peer) -> Result<(), Trouble> {
+        if self.named(nick).is_some_and(|other| other != peer) {
+            return Err(Trouble::NickTaken(nick.to_owned()));
+        }
+        match self.nicks.is_like_anothers(nick, Some(&peer)) {
+            true => Err(Trouble::NickLikeAnother(nick.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Seats him at the end; where that is.
     pub(super) fn enter(&mut self, seat: Seat) -> usize {
-        self.nicks.insert(fold(&seat.nick), seat.peer);
+        self.nicks.insert(&seat.nick, seat.peer);
         self.seats.push(seat);
         self.seats.len() - 1
     }
@@ -215,15 +229,15 @@ impl Room {
     /// Frees the seat. The last one's member sits there now: he is returned, if it was not his own.
     pub(super) fn leave(&mut self, index: usize, now: Moment) -> Option<Peer> {
         let seat = self.seats.swap_remove(index);
-        self.nicks.remove(&fold(&seat.nick));
+        self.nicks.remove(&seat.nick);
         self.empty_since = now;
         self.seats.get(index).map(|moved| moved.peer)
     }
 
     pub(super) fn rename(&mut self, index: usize, nick: Rc<str>) {
         let seat = &mut self.seats[index];
-        self.nicks.remove(&fold(&seat.nick));
-        self.nicks.insert(fold(&nick), seat.peer);
+        self.nicks.remove(&seat.nick);
+        self.nicks.insert(&nick, seat.peer);
         seat.nick = nick;
     }
 

@@ -3,8 +3,9 @@
 //! Nothing here knows who is there. A line and a JSON message become the same [`Ask`], and one [`Event`] becomes both a
 //! line and a JSON message; so whoever comes by either way is in the same room.
 //!
-//! Names and texts are checked where they come in: what would move a terminal's cursor, or could pass for another line,
-//! is refused, so nothing has to be escaped on its way out but what JSON itself escapes.
+//! Texts are checked where they come in (and names in `names`): what would move a terminal's cursor, or could pass for
+//! another line, is refused, and what would reorder its line is isolated. So nothing has to be escaped on its way out but what
+//! JSON itself escapes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -70,6 +71,8 @@ pub(super) enum Trouble {
     TooLong { what: &'static str, most: usize, unit: &'static str },
     NotPrintable(&'static str),
     NickTaken(String),
+    NickLikeAnother(String),
+    RoomLikeAnother(String),
     Nobody(String),
     NotJoined,
     RoomsFull(usize),
@@ -84,7 +87,8 @@ impl Trouble {
             Trouble::NotUnderstood(_) => "not_understood",
             Trouble::TooLong { .. } => "too_long",
             Trouble::NotPrintable(_) => "not_printable",
-            Trouble::NickTaken(_) => "nick_taken",
+            Trouble::NickTaken(_) | Trouble::NickLikeAnother(_) => "nick_taken",
+            Trouble::RoomLikeAnother(_) => "room_taken",
             Trouble::Nobody(_) => "nobody",
             Trouble::NotJoined => "not_joined",
             Trouble::RoomsFull(_) => "rooms_full",
@@ -102,6 +106,12 @@ impl fmt::Display for Trouble {
             Trouble::NotPrintable("text") => f.write_str("a text has no control characters"),
             Trouble::NotPrintable(what) => {
                 write!(f, "a {what} is made of letters, digits, - and _, and begins with a letter or digit")
+            }
+            Trouble::NickLikeAnother(nick) => {
+                write!(f, "{nick} looks like a name that is taken in this room: choose another name")
+            }
+            Trouble::RoomLikeAnother(room) => {
+                write!(f, "{room} looks like the name of another room: choose another name")
             }
             Trouble::NickTaken(nick) => write!(f, "{nick} is taken in this room: choose another name"),
             Trouble::Nobody(nick) => write!(f, "there is no {nick} in this room"),
@@ -173,39 +183,46 @@ pub(super) const HELP: &str = "\
 /quit            hang up
 //TEXT           say a text that begins with /";
 
-/// A name as it is compared: Alice is alice.
-pub(super) fn fold(name: &str) -> String {
-    name.to_lowercase()
-}
-
-pub(super) fn check_nick(nick: &str) -> Result<(), Trouble> {
-    check_name("nickname", nick, NICK_CHARS_MAX)
-}
-
-pub(super) fn check_room(room: &str) -> Result<(), Trouble> {
-    check_name("room's name", room, ROOM_CHARS_MAX)
-}
-
-fn check_name(what: &'static str, name: &str, most: usize) -> Result<(), Trouble> {
-    if name.len() > 4 * most || name.chars().count() > most {
-        return Err(Trouble::TooLong { what, most, unit: "characters" });
+/// A text as others are shown it.
+///
+/// # Errors
+/// Where it is longer than `bytes_max`, or would move a cursor.
+pub(super) fn text(text: &str, bytes_max: usize) -> Result<Cow<'_, str>, Trouble> {
+    if text.len() > bytes_max {
+        return Err(Trouble::TooLong { what: "text", most: bytes_max, unit: "bytes" });
     }
-    let letter = |c: char| c.is_alphanumeric();
-    match name.starts_with(letter) && name.chars().all(|c| letter(c) || c == '-' || c == '_') {
-        true => Ok(()),
-        false => Err(Trouble::NotPrintable(what)),
-    }
-}
-
-pub(super) fn check_text(text: &str, most: usize) -> Result<(), Trouble> {
-    if text.len() > most {
-        return Err(Trouble::TooLong { what: "text", most, unit: "bytes" });
-    }
-    // A tab moves the cursor, but to no other line.
-    match text.chars().any(|c| c.is_control() && c != '\t') {
+    // A tab moves the cursor, but to no other line. Unicode's two separators begin a new line in some programs.
+    match text.chars().any(|c| c.is_control() && c != '\t' || matches!(c, '\u{2028}' | '\u{2029}')) {
         true => Err(Trouble::NotPrintable("text")),
-        false => Ok(()),
+        false => Ok(isolate(text)),
     }
+}
+
+/// Text that cannot reorder what stands before and after it on a line. One that holds bidi controls (embeddings, overrides,
+/// isolates) is put between FSI and PDI; a PDI that would close that too early is left out, and what it leaves open is
+/// closed (UAX 9, BD9: an isolate ends at its matching PDI, and every embedding and override in it as well).
+fn isolate(text: &str) -> Cow<'_, str> {
+    const LRI: char = '\u{2066}';
+    const RLI: char = '\u{2067}';
+    const FSI: char = '\u{2068}';
+    const PDI: char = '\u{2069}';
+    if !text.contains(|c| matches!(c, '\u{202a}'..='\u{202e}' | LRI..=PDI)) {
+        return Cow::Borrowed(text);
+    }
+    let mut isolated = String::with_capacity(text.len() + 2 * PDI.len_utf8());
+    isolated.push(FSI);
+    let mut open = 0;
+    for c in text.chars() {
+        match c {
+            LRI | RLI | FSI => open += 1,
+            PDI if open == 0 => continue,
+            PDI => open -= 1,
+            _ => {}
+        }
+        isolated.push(c);
+    }
+    isolated.extend(std::iter::repeat_n(PDI, open + 1));
+    Cow::Owned(isolated)
 }
 
 /// What members are told. `seq` counts what a room was told, so that who missed something can tell; `at` is in seconds
@@ -382,35 +399,49 @@ mod tests {
     }
 
     #[test]
-    fn names_are_printable_and_bounded() {
-        for nick in ["a", "Alice", "grüße-1_2", "ひらがな", &"x".repeat(24), "7"] {
-            assert_eq!(check_nick(nick), Ok(()), "{nick}");
-        }
-        for nick in [
-            "",
-            " ",
-            "a b",
-            "-a",
-            "a:",
-            "a\u{202e}b",
-            "<b>",
-            "a\n",
-            "\u{1b}[31m",
-            &"x".repeat(25),
-            &"x".repeat(4096),
+    fn a_text_with_bidi_controls_cannot_reorder_its_authors_line() {
+        for (said, shown) in [
+            ("plain, \u{5e9}\u{5dc}\u{5d5}\u{5dd}", "plain, \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            ("\u{202e}evil", "\u{2068}\u{202e}evil\u{2069}"),
+            ("\u{202e}evil\u{202c}", "\u{2068}\u{202e}evil\u{202c}\u{2069}"),
+            // Its end is not one for us.
+            ("\u{2069}\u{202e}evil", "\u{2068}\u{202e}evil\u{2069}"),
+            ("\u{2067}a\u{2069}b\u{2069}c", "\u{2068}\u{2067}a\u{2069}bc\u{2069}"),
+            // What it leaves open does not swallow our end.
+            ("\u{2066}a\u{2067}b", "\u{2068}\u{2066}a\u{2067}b\u{2069}\u{2069}\u{2069}"),
         ] {
-            assert!(check_nick(nick).is_err(), "{nick}");
+            assert_eq!(text(said, TEXT_BYTES_MAX).as_deref(), Ok(shown), "{said:?}");
         }
-        assert_eq!(fold("ALICE"), fold("alice"));
+        for said in ["a\nb", "a\u{85}b", "a\u{2028}b", "a\u{2029}b", "\u{1b}[2J"] {
+            assert_eq!(text(said, TEXT_BYTES_MAX), Err(Trouble::NotPrintable("text")), "{said:?}");
+        }
     }
 
     proptest! {
         #[test]
+        fn isolates_are_balanced_whatever_is_said(said in "[ab\u{202a}-\u{202e}\u{2066}-\u{2069}]{0,40}") {
+            let shown = text(&said, TEXT_BYTES_MAX).expect("there is no control character");
+            if let Some(inside) = shown.strip_prefix('\u{2068}').filter(|_| shown != said.as_str()) {
+                let mut open = 1;
+                for (at, c) in inside.char_indices() {
+                    match c {
+                        '\u{2066}'..='\u{2068}' => open += 1,
+                        '\u{2069}' => open -= 1,
+                        _ => {}
+                    }
+                    prop_assert_eq!(open == 0, at + c.len_utf8() == inside.len(), "only the last one closes ours");
+                }
+            } else {
+                prop_assert_eq!(&shown, &said);
+            }
+        }
+
+        #[test]
         fn whatever_is_let_in_stays_on_its_line_and_is_itself_again_behind_json(text in ".{0,60}") {
-            if check_text(&text, TEXT_BYTES_MAX).is_ok() {
+            if let Ok(text) = super::text(&text, TEXT_BYTES_MAX) {
                 let event = Event::Said { seq: 1, at: 2, nick: "a", text: &text };
                 prop_assert_eq!(event.line(), format!("a: {text}"));
-                let broken = event.line().contains(['\n', '\r', '\u{1b}']);
+                let broken = event.line().contains(['\n', '\r', '\u{1b}', '\u{2028}']);
                 prop_assert!(!broken);
                 let json: serde_json::Value = serde_json::from_str(&event.json()).expect("it is ours");
                 prop_assert_eq!(json["text"].as_str(), Some(&text[..]));

@@ -4,6 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const SHOWN_MAX = 1000; // older entries leave the page
+const NICK_CHARS_MAX = 24; // the server's limit, in characters and not in units of UTF-16
 const BACKOFF_MS = { first: 500, most: 15000 };
 
 let socket = null;
@@ -83,17 +84,17 @@ const heard = {
   },
   said: (event) => entry(event, event.nick === me ? 'mine' : '', event.nick, event.text),
   told(event) {
-    entry(event, 'told', event.nick === me ? `to ${event.to}` : `${event.nick}, to you`, event.text);
+    entry(event, 'told', event.nick === me ? `to ${isolated(event.to)}` : `${isolated(event.nick)}, to you`, event.text);
   },
   came(event) {
     members.add(event.nick);
     people();
-    news(event, `${event.nick} came in`);
+    news(event, `${isolated(event.nick)} came in`);
   },
   went(event) {
     members.delete(event.nick);
     people();
-    news(event, `${event.nick} left`);
+    news(event, `${isolated(event.nick)} left`);
   },
   renamed(event) {
     if (event.nick === me) {
@@ -103,19 +104,19 @@ const heard = {
     members.delete(event.nick);
     members.add(event.to);
     people();
-    news(event, `${event.nick} is now ${event.to}`);
+    news(event, `${isolated(event.nick)} is now ${isolated(event.to)}`);
   },
   topic(event) {
     $('topic').textContent = event.text;
-    if (event.nick) news(event, `${event.nick} set the topic: ${event.text}`);
+    if (event.nick) news(event, `${isolated(event.nick)} set the topic: ${isolated(event.text)}`);
   },
   members(event) {
     members.clear();
     event.members.forEach((nick) => members.add(nick));
     people();
-    news(event, `${event.count} here: ${event.members.join(', ')}`);
+    news(event, `${event.count} here: ${event.members.map(isolated).join(', ')}`);
   },
-  rooms: (event) => news(event, 'rooms: ' + event.rooms.map((it) => `${it.room} (${it.count})`).join(', ')),
+  rooms: (event) => news(event, 'rooms: ' + event.rooms.map((it) => `${isolated(it.room)} (${it.count})`).join(', ')),
   left() {
     wanted = false;
     leave('');
@@ -128,7 +129,9 @@ const heard = {
     if ($('room').hidden) return leave(event.text);
     if (event.code === 'nick_taken' && next === null) {
       // We are back, and our name is not free: perhaps we have it ourselves still, on the connection that was lost.
-      me = me.replace(/(-\d+)?$/, (number) => `-${number ? 1 - number : 2}`).slice(-24);
+      const [, base, number] = me.match(/^(.*?)(?:-(\d+))?$/s);
+      const tail = `-${number ? +number + 1 : 2}`;
+      me = [...base].slice(0, NICK_CHARS_MAX - tail.length).join('') + tail;
       return void ask({ type: 'join', room, nick: me });
     }
     $('problem').textContent = event.text;
@@ -150,6 +153,11 @@ function hear(event) {
 }
 
 // --- what is shown
+
+// A name or text that is written from right to left, kept from reordering the words around it (FSI, PDI). The server has
+// isolated what is said, and names hold no such controls.
+const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const isolated = (text) => RTL.test(text) ? `\u2068${text}\u2069` : text;
 
 function news(event, text, kind = 'news') {
   entry(event, kind === 'news' ? kind : `news ${kind}`, '', text);
@@ -219,7 +227,7 @@ function people() {
     const item = document.createElement('li');
     if (nick === me) {
       item.className = 'me';
-      item.textContent = `${nick} (you)`;
+      item.textContent = `${isolated(nick)} (you)`;
     } else {
       const button = item.appendChild(document.createElement('button'));
       button.type = 'button';
