@@ -50,6 +50,8 @@ fn describe(wanted: &Wanted) -> String {
         rules.datagrams.map(|rate| format!("{rate} datagrams a second per address")),
         limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
         place.metrics.then(|| "metrics".into()),
+        listed("pages of", place.sites.origins()),
+        listed("requests for", place.sites.hosts()),
         place.amplify.then(|| "datagrams answered at any length".into()),
         rules_of(which),
     ];
@@ -58,6 +60,11 @@ fn describe(wanted: &Wanted) -> String {
         text += &said;
     }
     text + "\n"
+}
+
+fn listed(what: &str, names: &[impl ToString]) -> Option<String> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| format!("{what} {}", names.join(" ")))
 }
 
 /// What a service has of its own.

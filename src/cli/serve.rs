@@ -15,6 +15,8 @@ use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
 use super::{Failure, LogLevel, units};
 use crate::endpoint::Endpoint;
+#[cfg(feature = "web")]
+use crate::guard::sites::{AllowedHost, AllowedOrigin};
 use crate::guard::{self, IpNet, Rate};
 use crate::reactor::Limits;
 use crate::server::Server;
@@ -134,11 +136,18 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) metrics: bool,
 
-    /// WebSocket: let pages of this origin in, as https://example.com, beside those of our own host; may be
+    /// WebSocket: let pages of this origin in, as https://example.com, beside those of our own; may be
     /// repeated. * lets in all.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "ORIGIN")]
-    pub(super) origin: Vec<String>,
+    pub(super) origin: Vec<AllowedOrigin>,
+
+    /// HTTP and WebSocket: serve requests for this name, as example.com; may be repeated. * is any. Always served are
+    /// addresses, localhost and names without a dot; others too where no --host is given, but not on loopback. What
+    /// is not served is answered with 421.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Vec<AllowedHost>,
 
     /// Connections at a time; at the limit, new ones wait in the backlog.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -152,7 +161,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(super) deny: Vec<IpNet>,
 
-    /// Like --allow, for each network in this file: one a line, # begins a comment; may be repeated. Read anew at
+    /// Like --allow, for each network in this file: one a line, # or ; begins a comment; may be repeated. Read anew at
     /// SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub(super) allow_file: Vec<PathBuf>,
@@ -362,13 +371,15 @@ impl Options {
     /// The options that are given, and that mean something to http:// and https:// listeners alone.
     pub(super) fn only_for_http(&self) -> Vec<&'static str> {
         #[cfg(feature = "web")]
-        if self.metrics {
-            return vec!["--metrics"];
+        {
+            let options = [
+                (self.metrics, "--metrics"),
+                (!self.origin.is_empty(), "--origin"),
+                (!self.host.is_empty(), "--host"),
+            ];
+            options.into_iter().filter(|(given, _)| *given).map(|(_, option)| option).collect()
         }
-        #[cfg(feature = "web")]
-        if !self.origin.is_empty() {
-            return vec!["--origin"];
-        }
+        #[cfg(not(feature = "web"))]
         Vec::new()
     }
 }

@@ -16,7 +16,7 @@ use super::config::{CommandLine, File, Words};
 use super::serve::Options;
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
-use crate::guard::{self, Guard, IpNet, Rules};
+use crate::guard::{self, Guard, IpNet, Rules, Sites};
 use crate::protocol::Framing;
 use crate::reactor::Limits;
 use crate::server::place::Place;
@@ -275,9 +275,9 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
         #[cfg(not(feature = "web"))]
         metrics: false,
         #[cfg(feature = "web")]
-        origins: options.origin.clone(),
+        sites: Sites::new(options.origin.clone(), options.host.clone()),
         #[cfg(not(feature = "web"))]
-        origins: Vec::new(),
+        sites: Sites::default(),
         tls,
         options: ListenOptions {
             backlog: options.backlog,
@@ -343,9 +343,10 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
 }
 
 fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .map_err(|error| Failure::Usage(format!("{option} {}: cannot read it: {error}", path.display())))?;
-    guard::networks(&text)
+    // A comment may be in any encoding; a network is ASCII, or none.
+    guard::networks(&String::from_utf8_lossy(&bytes))
         .map_err(|(line, problem)| Failure::Usage(format!("{option} {}:{line}: {problem}", path.display())))
 }
 

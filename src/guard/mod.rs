@@ -7,6 +7,8 @@
 //!
 //! What one address may do, whoever it is (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
 //!
+//! Which pages of which sites a browser may bring, and under which names we are reached, is judged in [`sites`].
+//!
 //! What to set depends on who is out there. By default everybody may come, as often as he likes: on a desk, in a test
 //! and behind a proxy all clients share an address or two, and none of them should be refused by surprise. Where
 //! strangers connect directly: 20 to 100 connections and `10/50` new ones an address, `100/200` datagrams. Behind a
@@ -16,6 +18,7 @@
 //! Imports nothing of ours; time is an argument. Without the feature `guard` there are no lists, and everybody may come in.
 
 pub mod crowd;
+pub mod sites;
 
 use std::net::IpAddr;
 #[cfg(feature = "guard")]
@@ -28,6 +31,7 @@ use ipnet::Ipv4Net;
 use prefix_trie::joint::{JointPrefixMap, JointPrefixSet};
 
 pub use crowd::{Rate, Rules, Ticket};
+pub use sites::Sites;
 
 use crowd::Crowd;
 
@@ -55,17 +59,26 @@ pub enum Reason {
     BadHeader,
     /// It makes new connections, or sends datagrams, faster than one address may.
     TooFast,
+    /// Its request is for a host that is not ours.
+    OtherHost,
+    /// It asks for a WebSocket on behalf of another site's page.
+    OtherOrigin,
+    /// It began with HTTP or TLS where lines are spoken.
+    OtherProtocol,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Denied,
         Reason::NotAllowed,
         Reason::TooMany,
         Reason::NoHeader,
         Reason::BadHeader,
         Reason::TooFast,
+        Reason::OtherHost,
+        Reason::OtherOrigin,
+        Reason::OtherProtocol,
     ];
 
     /// Its name in the log and in the summary.
@@ -77,6 +90,9 @@ impl Reason {
             Reason::NoHeader => "no-proxy-header",
             Reason::BadHeader => "bad-proxy-header",
             Reason::TooFast => "too-fast",
+            Reason::OtherHost => "other-host",
+            Reason::OtherOrigin => "other-origin",
+            Reason::OtherProtocol => "other-protocol",
         }
     }
 }
@@ -264,16 +280,28 @@ pub fn network(text: &str) -> Result<IpNet, &'static str> {
         .ok_or("write a network in CIDR notation, like 192.0.2.0/24 or 2001:db8::/32, or one address")
 }
 
-/// The networks of a file's text: one a line; what follows a `#` is a comment.
+/// The networks of a file's text: one a line; what follows a `#` or `;` is a comment. Words behind a network are passed over, as
+/// in `192.0.2.1 name`, unless they could be a part of it: a prefix, a mask or the end of a range. A byte order mark at the
+/// beginning is passed over, too.
 ///
 /// # Errors
 /// The number of the first wrong line, and what is wrong there.
 #[cfg(feature = "guard")]
 pub fn networks(text: &str) -> Result<Vec<IpNet>, (usize, String)> {
-    let entry = |line: &str| line.split('#').next().unwrap_or_default().trim().to_owned();
-    let entries = text.lines().map(entry).enumerate().filter(|(_, entry)| !entry.is_empty());
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let entries = text
+        .lines()
+        .map(|line| line.split(['#', ';']).next().unwrap_or_default().trim())
+        .enumerate()
+        .filter(|(_, entry)| !entry.is_empty());
     entries
-        .map(|(index, entry)| network(&entry).map_err(|hint| (index + 1, format!("{entry:?}: {hint}"))))
+        .map(|(index, entry)| {
+            let (first, rest) = entry.split_once(char::is_whitespace).unwrap_or((entry, ""));
+            let next = rest.split_whitespace().next().unwrap_or_default();
+            let belongs = next.starts_with(['/', '-', '\u{2013}', ',']) || network(next).is_ok();
+            let whole = if belongs { entry } else { first };
+            network(whole).map_err(|hint| (index + 1, format!("{entry:?}: {hint}")))
+        })
         .collect()
 }
 
@@ -332,6 +360,28 @@ mod tests {
         let (line, problem) = networks("10.0.0.0/8\n\n10.0.0.0/99\nten").unwrap_err();
         assert_eq!(line, 3);
         assert!(problem.starts_with("\"10.0.0.0/99\": write"), "{problem}");
+    }
+
+    #[test]
+    fn lists_as_others_publish_them_are_read() {
+        let expected = |networks: &[&str]| Ok(networks.iter().map(|it| network(it).expect(it)).collect());
+        for (text, networks) in [
+            ("\u{feff}10.0.0.0/8\n", &["10.0.0.0/8"][..]),
+            ("\u{feff}# ours\r\n10.0.0.0/8\r\n", &["10.0.0.0/8"]),
+            ("; Spamhaus DROP List\n192.0.2.0/24 ; SBL256894\n", &["192.0.2.0/24"]),
+            ("192.0.2.1 name\n192.0.2.2\tname # why\n", &["192.0.2.1", "192.0.2.2"]),
+            ("192.0.2.1\t10\n", &["192.0.2.1"]),
+            ("2001:db8::/32 a network of nobody", &["2001:db8::/32"]),
+        ] {
+            assert_eq!(super::networks(text), expected(networks), "{text:?}");
+        }
+        // What would be another network if the rest were passed over.
+        for text in
+            ["10.0.0.0 /8", "10.0.0.0 255.0.0.0", "10.0.0.1 - 10.0.0.9", "10.0.0.1 10.0.0.9", "name 10.0.0.1"]
+        {
+            let (line, problem) = super::networks(text).expect_err(text);
+            assert!(line == 1 && problem.starts_with(&format!("{text:?}")), "{problem}");
+        }
     }
 
     /// The scan that the trie replaces: its slow twin.

@@ -3,6 +3,9 @@
 //! A CR anywhere else is an ordinary byte. The last line may lack its end, as `printf hello | nc` sends
 //! it: the end of file ends it, too. Text where a line is valid UTF-8.
 //!
+//! A browser sends what a page of any site wants, to any port. So a connection whose first line is an HTTP request, or that
+//! begins with a TLS handshake, is refused before a line of it is served: else the body of a page's POST would be obeyed.
+//!
 //! Invariant: the first `scanned` of the waiting bytes hold no LF. So a line that trickles in byte by
 //! byte costs one look at each byte, and not one at each byte for each byte.
 
@@ -15,18 +18,23 @@ use super::{Message, Sink, Step, Violation};
 pub struct Lines {
     scanned: u32,
     message_bytes_max: u32,
+    /// No line has been served yet.
+    is_first: bool,
 }
 
 impl Lines {
     /// Lines of at most so many bytes, their ends not counted.
     pub fn new(message_bytes_max: u32) -> Lines {
-        Lines { scanned: 0, message_bytes_max }
+        Lines { scanned: 0, message_bytes_max, is_first: true }
     }
 
     /// The first line, if it is all there.
     pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
         let message_bytes_max = self.message_bytes_max as usize;
         let scanned = self.scanned as usize;
+        if self.is_first && is_tls(bytes) {
+            return Err(Violation::OtherProtocol("TLS"));
+        }
         let Some(found) = find_lf(&bytes[scanned..]) else {
             self.scanned = bytes.len() as u32;
             // A CR in the last place may yet turn out to belong to the line's end.
@@ -43,7 +51,20 @@ impl Lines {
         if line.len() > message_bytes_max {
             return Err(Violation::TooLong { message_bytes_max });
         }
+        if std::mem::take(&mut self.is_first) && is_http(line) {
+            return Err(Violation::OtherProtocol("HTTP"));
+        }
         Ok(Step::Message { message: Message::from_bytes(line), consumed: end + 1 })
+    }
+}
+
+impl Lines {
+    /// A line that the end of file ended.
+    pub(super) fn decode_end<'a>(&self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
+        match self.is_first && is_http(bytes) {
+            true => Err(Violation::OtherProtocol("HTTP")),
+            false => Ok(Step::Message { message: Message::from_bytes(bytes), consumed: bytes.len() }),
+        }
     }
 }
 
@@ -55,9 +76,25 @@ pub(super) fn find_lf(mut bytes: &[u8]) -> Option<usize> {
     (whole[..skipped].last() == Some(&b'\n')).then(|| skipped - 1)
 }
 
-/// A line that the end of file ended.
-pub(super) fn last_line(bytes: &[u8]) -> Step<'_> {
-    Step::Message { message: Message::from_bytes(bytes), consumed: bytes.len() }
+/// Whether it is a request line: `POST / HTTP/1.1`.
+fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let of_a_path =
+        target.starts_with(b"/") || target == b"*" || target.windows(3).any(|three| three == b"://");
+    !method.is_empty()
+        && method.iter().all(|byte| byte.is_ascii_uppercase())
+        && version.starts_with(b"HTTP/")
+        && (of_a_path || method == b"CONNECT")
+}
+
+/// Whether it begins as a TLS client does: with the record of a handshake, of any version from SSL 3.0 to TLS 1.3.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, 3, 0..=4, ..])
 }
 
 /// The message and LF. A message that holds an LF itself arrives as several lines.
@@ -96,6 +133,27 @@ mod tests {
         lines(b"ok\n123456789\nnever\n", &[b"ok"], too_long);
         lines(b"123456789", &[], too_long);
         lines(b"12345678\rx", &[], too_long);
+    }
+
+    #[test]
+    fn a_connection_that_begins_with_http_or_tls_is_refused_at_every_split() {
+        let refused = |input: &[u8], name| {
+            at_every_split(Framing::Lines, 60, input, &[], Some(Violation::OtherProtocol(name)));
+        };
+        refused(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n/nick admin\n", "HTTP");
+        refused(b"GET /a?b HTTP/1.0\n\n", "HTTP");
+        refused(b"OPTIONS * HTTP/1.1\r\n", "HTTP");
+        refused(b"GET http://h/ HTTP/1.1\r\n", "HTTP");
+        refused(b"CONNECT h:443 HTTP/1.1\r\n", "HTTP");
+        refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP");
+        refused(b"GET / HTTP/1.1", "HTTP");
+        refused(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 a ticket \n/nick admin\n", "TLS");
+        // A person may speak of it, and anybody may later.
+        for line in ["GET", "GET /", "I love HTTP/1.1", "get / HTTP/1.1", "POST / HTTP/1.1 is a request line"]
+        {
+            at_every_split(Framing::Lines, 60, line.as_bytes(), &[line.as_bytes()], None);
+        }
+        at_every_split(Framing::Lines, 60, b"hi\nGET / HTTP/1.1\n", &[b"hi", b"GET / HTTP/1.1"], None);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub enum Violation {
     Truncated,
     /// The rest of a message did not come in time.
     Overdue,
+    /// The connection began with another protocol, of this name.
+    OtherProtocol(&'static str),
     /// What came is no request, or not one that is served.
     Http {
         /// The status that says so.
@@ -102,6 +104,9 @@ impl fmt::Display for Violation {
             }
             Violation::Truncated => f.write_str("the end of file in the middle of a message"),
             Violation::Overdue => f.write_str("the rest of a message did not come in time"),
+            Violation::OtherProtocol(name) => {
+                write!(f, "the connection began with {name}, and lines are spoken here")
+            }
             Violation::Http { status, problem } => write!(f, "{problem} ({status})"),
             Violation::WebSocket { code, problem } => write!(f, "{problem} ({code})"),
         }
@@ -230,7 +235,7 @@ impl Protocol {
     /// Where a message ends before its end.
     pub fn decode_end<'a>(&mut self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
         match self {
-            Protocol::Lines(_) if !bytes.is_empty() => Ok(lines::last_line(bytes)),
+            Protocol::Lines(lines) if !bytes.is_empty() => lines.decode_end(bytes),
             Protocol::Prefixed(_) if !bytes.is_empty() => Err(Violation::Truncated),
             #[cfg(feature = "web")]
             Protocol::Http(http) => http.decode_end(bytes).map(|()| Step::NeedMore),

@@ -74,6 +74,16 @@ mod tests {
         prefixed(b"\0\0\0\x01a\xff\xff\xff\xffrest", &[b"a"], too_long);
     }
 
+    /// The least length that four capital letters make is more than 1 GiB, and that is more than any limit.
+    #[test]
+    fn a_request_of_http_is_a_message_that_is_too_long() {
+        for method in ["GET / HTTP/1.1", "POST / HTTP/1.1", "HEAD / HTTP/1.1", "AAAA / HTTP/1.1"] {
+            let most = 1 << 30;
+            let decoded = Protocol::new(Framing::Prefixed, usize::MAX).decode(method.as_bytes()).map(drop);
+            assert_eq!(decoded, Err(Violation::TooLong { message_bytes_max: most }), "{method}");
+        }
+    }
+
     #[test]
     fn an_end_of_file_inside_a_message_is_a_truncation() {
         prefixed(b"\0\0\0\x01a\0\0", &[b"a"], Some(Violation::Truncated));

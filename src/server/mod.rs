@@ -25,7 +25,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::guard::Guard;
+use crate::guard::{Guard, Sites};
 use crate::reactor::{Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::Exchange;
@@ -163,7 +163,7 @@ impl<S: Service> Server<S> {
                 guard: self.guard.clone(),
                 amplify: false,
                 metrics: false,
-                origins: Vec::new(),
+                sites: Sites::default(),
                 tls: self.tls.clone(),
                 options: self.options.clone(),
             });

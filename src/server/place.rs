@@ -8,7 +8,7 @@ use std::io;
 use mio::net::UdpSocket;
 
 use crate::endpoint::Endpoint;
-use crate::guard::Guard;
+use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
 use crate::reactor::Limits;
 use crate::transport::stream::bind_udp;
@@ -31,8 +31,8 @@ pub struct Place {
     pub amplify: bool,
     /// HTTP: `/metrics` and `/healthz` are answered, whatever the service.
     pub metrics: bool,
-    /// WebSocket: the origins whose pages are let in, beside those of our own host; `*` is any.
-    pub origins: Vec<String>,
+    /// HTTP and WebSocket: whose pages are let in, and under which names requests are served.
+    pub sites: Sites,
     /// What it says of itself, where it speaks TLS.
     pub tls: Option<ServerTls>,
     /// Options of its socket.

@@ -89,7 +89,7 @@ impl<S: Service> Running<S> {
             guard: place.guard,
             amplify: place.amplify,
             metrics: place.metrics,
-            origins: place.origins,
+            sites: place.sites,
         };
         let source = match bound {
             Bound::Stream(listener) => {
@@ -159,7 +159,7 @@ impl<S: Service> Running<S> {
             there.message_bytes_max = message_bytes_max;
             there.amplify = place.amplify;
             there.metrics = place.metrics;
-            there.origins = place.origins;
+            there.sites = place.sites;
             there.guard.replace_rules(place.guard);
         }
         if let Source::Listener(index) = source {

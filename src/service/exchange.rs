@@ -13,7 +13,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::guard::{Guard, Reason, Ticket};
+use crate::guard::{Guard, Reason, Sites, Ticket};
 #[cfg(feature = "web")]
 use crate::protocol::http;
 #[cfg(feature = "web")]
@@ -85,8 +85,8 @@ pub struct Place {
     pub amplify: bool,
     /// `GET /metrics` and `GET /healthz` are answered, whatever the service.
     pub metrics: bool,
-    /// WebSocket: the origins whose pages are let in, beside those of our own host; `*` is any.
-    pub origins: Vec<String>,
+    /// HTTP and WebSocket: whose pages are let in, and under which names requests are served.
+    pub sites: Sites,
 }
 
 /// What the exchange keeps of each connection.
@@ -279,7 +279,7 @@ impl<S: Service> Exchange<S> {
                     break;
                 }
                 Err(violation) => {
-                    Self::refuse(board, from, violation);
+                    self.refuse(board, from, violation);
                     break;
                 }
             }
@@ -312,11 +312,21 @@ impl<S: Service> Exchange<S> {
     /// A request for a WebSocket.
     #[cfg(feature = "web")]
     fn upgrade(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, request: &http::Request<'_>) {
+        let is_secure = matches!(board.transport(from), Some(Stream::Tls(_)));
         let Some(conversation) = board.state(from) else { return };
         let Some(place) = self.listeners.get(conversation.listener()) else { return };
-        let key = match super::upgrade::accept_key(request, &place.origins) {
+        let key = match super::upgrade::accept_key(request, &place.sites, is_secure) {
             Ok(key) => key,
             Err((status, problem)) => {
+                if status == super::upgrade::OTHER_ORIGIN {
+                    let origin = String::from_utf8_lossy(request.field("origin").unwrap_or_default());
+                    self.count_refused(
+                        board,
+                        from,
+                        Reason::OtherOrigin,
+                        &format!(", for a page of {origin:?},"),
+                    );
+                }
                 let mut response =
                     http::Response::new(status).field("Content-Type", "text/plain; charset=utf-8");
                 if status == 426 {
@@ -392,7 +402,7 @@ impl<S: Service> Exchange<S> {
                     continue;
                 }
                 Ok(http::Step::NeedMore) => return,
-                Err(violation) => return Self::refuse(board, from, violation),
+                Err(violation) => return self.refuse(board, from, violation),
             };
             if draining && consumed == inbox.len() {
                 http.stop();
@@ -401,7 +411,9 @@ impl<S: Service> Exchange<S> {
                 Some(place) => (place.metrics, place.framing),
                 None => (false, Framing::Http),
             };
-            if metrics && self.on_status(board, from, &request) {
+            if !self.is_for_us(board, from, &request) {
+                // It has been refused.
+            } else if metrics && self.on_status(board, from, &request) {
                 // It has been answered.
             } else if framing == Framing::WebSocket || self.is_to_upgrade(board, from, &request) {
                 self.upgrade(board, from, &request);
@@ -449,6 +461,7 @@ impl<S: Service> Exchange<S> {
             }
             _ => return false,
         };
+        const ALLOW: &str = "GET, HEAD, OPTIONS";
         let mut board = Switchboard::new(board);
         match request.method {
             "GET" | "HEAD" => {
@@ -457,7 +470,9 @@ impl<S: Service> Exchange<S> {
                     .field("Cache-Control", "no-store");
                 board.respond(from, &response, text.as_bytes());
             }
-            _ => board.respond(from, &http::Response::new(405).field("Allow", "GET, HEAD"), b""),
+            // What HAProxy's health check asks.
+            "OPTIONS" => board.respond(from, &http::Response::new(204).field("Allow", ALLOW), b""),
+            _ => board.respond(from, &http::Response::new(405).field("Allow", ALLOW), b""),
         }
         true
     }
@@ -470,11 +485,60 @@ impl<S: Service> Exchange<S> {
         }
     }
 
+    /// Logs and counts the refusal of what an admitted peer asks. `what` follows its address in the log.
+    #[cold]
+    fn count_refused(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        reason: Reason,
+        what: &str,
+    ) {
+        let Some(listener) = board.state(from).map(|conversation| conversation.listener()) else { return };
+        if let Some(place) = self.listeners.get_mut(listener) {
+            place.guard.refuse(reason);
+        }
+        let now = since_start(board.now());
+        match Switchboard::new(board).address(from) {
+            Some(address) => self.refusals.log(format_args!("{address}{what}"), reason, now),
+            None => self.refusals.log(format_args!("{from}{what}"), reason, now),
+        }
+    }
+
+    /// Whether the request is for a name of ours; if not, it is answered here. See [`Sites`].
+    #[cfg(feature = "web")]
+    fn is_for_us(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        request: &http::Request<'_>,
+    ) -> bool {
+        let Some(host) = request.field("host") else { return true };
+        let Some(conversation) = board.state(from) else { return true };
+        // What a proxy introduces was not sent to us by a browser.
+        let by_proxy = conversation.by_proxy.is_some();
+        let Some(place) = self.listeners.get(conversation.listener()) else { return true };
+        let by_loopback = || !by_proxy && board.transport(from).is_some_and(Stream::is_at_loopback);
+        if place.sites.allows_host(host, by_loopback) {
+            return true;
+        }
+        let host = String::from_utf8_lossy(host);
+        let text =
+            format!("This server is not known as {host}: --host NAME adds a name, without its port.\n");
+        let response = http::Response::new(421).field("Content-Type", "text/plain; charset=utf-8");
+        Switchboard::new(board).respond(from, &response, text.as_bytes());
+        self.count_refused(board, from, Reason::OtherHost, &format!(", for the host {host:?},"));
+        false
+    }
+
     /// The peer broke its protocol's rules: it is told where it can be, after the replies that it has
     /// earned, and the conversation is finished.
     #[cold]
-    fn refuse(board: &mut Board<Stream, Conversation>, from: Peer, violation: Violation) {
+    fn refuse(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, violation: Violation) {
         log::debug!("{from}: {violation}");
+        if let Violation::OtherProtocol(name) = violation {
+            self.count_refused(board, from, Reason::OtherProtocol, &format!(", which speaks {name},"));
+        }
         if let Some((conversation, mut outbox)) = board.outbox(from) {
             conversation.protocol.encode_violation(violation, &mut outbox);
         }
@@ -602,7 +666,7 @@ impl<S: Service> Handler for Exchange<S> {
                     inbox.consume(consumed);
                 }
                 Ok(Step::NeedMore) => return,
-                Err(violation) => return Self::refuse(board, from, violation),
+                Err(violation) => return self.refuse(board, from, violation),
             }
             if inbox.is_empty() {
                 return;
@@ -617,7 +681,7 @@ impl<S: Service> Handler for Exchange<S> {
                 self.service.on_message(&mut Switchboard::new(board), from, message);
             }
             Ok(Step::NeedMore) => {}
-            Err(violation) => return Self::refuse(board, from, violation),
+            Err(violation) => return self.refuse(board, from, violation),
         }
         #[cfg(feature = "web")]
         if let Some(Conversation { protocol: Protocol::Http(_) | Protocol::WebSocket(_), .. }) =

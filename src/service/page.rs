@@ -19,12 +19,22 @@ pub(super) struct Asset {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+const ALLOW: &str = "GET, HEAD, OPTIONS";
+
 /// Answers a request for one of these, or says that it is none.
 pub(super) fn serve(board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>, assets: &[Asset]) {
     let plain = |status| Response::new(status).field("Content-Type", "text/plain; charset=utf-8");
-    if !matches!(request.method, "GET" | "HEAD") {
-        let response = plain(405).field("Allow", "GET, HEAD");
-        return board.respond(from, &response, b"Only GET and HEAD are served.\n");
+    match request.method {
+        "GET" | "HEAD" => {}
+        // What HAProxy's health check asks.
+        "OPTIONS" => return board.respond(from, &Response::new(204).field("Allow", ALLOW), b""),
+        _ => {
+            return board.respond(
+                from,
+                &plain(405).field("Allow", ALLOW),
+                b"Only GET and HEAD are served.\n",
+            );
+        }
     }
     let Some(asset) = assets.iter().find(|asset| asset.path == request.path()) else {
         return match request.path() {

@@ -1,15 +1,24 @@
 //! The handshake that makes a WebSocket of an HTTP connection (RFC 6455 section 4.2), the server's side of it.
 //!
 //! A browser lets any page open a WebSocket to anywhere, and sends along what it knows of that place, cookies too; all that
-//! the server is told is the page's Origin. So only pages of our own host are let in, and those that are listed. Programs
-//! that are no browsers send no Origin, and are no danger of that kind.
+//! the server is told is the page's Origin. So only pages of our own origin are let in, and those that are listed; see
+//! [`Sites`]. Programs that are no browsers send no Origin, and are no danger of that kind.
 
 use tungstenite::handshake::derive_accept_key;
 
+use crate::guard::Sites;
 use crate::protocol::http::{Request, Version};
 
-/// The key that answers a right handshake; what is wrong with another one, and the status that says so.
-pub(super) fn accept_key(request: &Request<'_>, origins: &[String]) -> Result<String, (u16, &'static str)> {
+/// The status of a refusal because of the page's origin, and of no other.
+pub(super) const OTHER_ORIGIN: u16 = 403;
+
+/// The key that answers a right handshake; what is wrong with another one, and the status that says so. `is_secure`: whether
+/// the connection speaks TLS with us.
+pub(super) fn accept_key(
+    request: &Request<'_>,
+    sites: &Sites,
+    is_secure: bool,
+) -> Result<String, (u16, &'static str)> {
     if request.method != "GET" || request.version != Version::Http11 || !request.body.is_empty() {
         return Err((400, "a WebSocket begins with a GET of HTTP/1.1"));
     }
@@ -24,11 +33,11 @@ pub(super) fn accept_key(request: &Request<'_>, origins: &[String]) -> Result<St
         (Some((_, key)), None) if is_key(key) => key,
         _ => return Err((400, "Sec-WebSocket-Key is not 16 bytes in base64")),
     };
-    match request.field("origin") {
-        Some(origin) if !allows(origin, request.field("host").unwrap_or_default(), origins) => {
-            Err((403, "pages of that origin are not allowed"))
-        }
-        _ => Ok(derive_accept_key(key)),
+    let host = request.field("host").unwrap_or_default();
+    let mut origins = request.fields().filter(|(name, _)| name.eq_ignore_ascii_case("origin"));
+    match origins.all(|(_, origin)| sites.allows_origin(origin, host, is_secure)) {
+        true => Ok(derive_accept_key(key)),
+        false => Err((OTHER_ORIGIN, "pages of that origin are not allowed: --origin ORIGIN lets them in")),
     }
 }
 
@@ -36,13 +45,6 @@ pub(super) fn accept_key(request: &Request<'_>, origins: &[String]) -> Result<St
 fn is_key(key: &[u8]) -> bool {
     let sign = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(sign) && key.ends_with(b"==")
-}
-
-fn allows(origin: &[u8], host: &[u8], origins: &[String]) -> bool {
-    let listed = |listed: &String| listed == "*" || listed.as_bytes().eq_ignore_ascii_case(origin);
-    let text = std::str::from_utf8(origin).unwrap_or_default();
-    let own = text.split_once("://").is_some_and(|(_, at)| at.as_bytes().eq_ignore_ascii_case(host));
-    own || origins.iter().any(listed)
 }
 
 #[cfg(test)]
@@ -74,8 +76,8 @@ mod tests {
         else {
             panic!("{head:?}");
         };
-        let origins: Vec<String> = origins.iter().map(|origin| (*origin).to_owned()).collect();
-        accept_key(&request, &origins).map_err(|(status, _)| status)
+        let origins = origins.iter().map(|origin| origin.parse().expect("an origin")).collect();
+        accept_key(&request, &Sites::new(origins, Vec::new()), false).map_err(|(status, _)| status)
     }
 
     #[test]
@@ -87,6 +89,8 @@ mod tests {
             ("Connection", "connection: upgrade"),
             ("Origin", ""),
             ("Origin", "Origin: https://SERVER.example.com"),
+            ("Origin", "Origin: http://server.example.com:80"),
+            ("Host", "Host: server.example.com:80"),
             ("Sec-WebSocket-Extensions", ""),
         ] {
             assert_eq!(handshake(name, line, &[]), right, "{line}");
@@ -112,6 +116,8 @@ mod tests {
             ("Origin", "Origin: http://server.example.com.evil.com", 403),
             ("Origin", "Origin: http://server.example.com:8080", 403),
             ("Origin", "Origin: null", 403),
+            ("Origin", "Origin: ftp://server.example.com", 403),
+            ("Origin", "Origin: http://server.example.com\r\nOrigin: http://evil.example.com", 403),
         ] {
             assert_eq!(handshake(name, line, &[]), Err(status), "{line}");
         }
@@ -124,8 +130,8 @@ mod tests {
             (&["https://other.example.com"][..], true),
             (&["https://x", "HTTPS://other.example.com"], true),
             (&["*"], true),
+            (&["https://other.example.com:443"], true),
             (&["http://other.example.com"], false),
-            (&["other.example.com"], false),
         ] {
             assert_eq!(handshake("Origin", other, origins).is_ok(), allowed, "{origins:?}");
         }

@@ -144,6 +144,19 @@ impl Stream {
         }
     }
 
+    /// Whether our end has a loopback address: then the other end is on this machine.
+    pub fn is_at_loopback(&self) -> bool {
+        let address = match self {
+            Stream::Tcp { socket, .. } => socket.local_addr(),
+            Stream::Tls(tls) => tls.socket().local_addr(),
+            Stream::Unix(_) => return false,
+            Stream::Expecting(expecting) => {
+                return expecting.then.as_ref().is_some_and(|then| then.is_at_loopback());
+            }
+        };
+        address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    }
+
     /// What is known of the other end of a TLS connection.
     pub fn secured(&self) -> Option<Secured> {
         match self {

@@ -224,6 +224,7 @@ fn status_line(status: u16) -> Option<&'static str> {
         414 => "HTTP/1.1 414 URI Too Long\r\n",
         416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
         417 => "HTTP/1.1 417 Expectation Failed\r\n",
+        421 => "HTTP/1.1 421 Misdirected Request\r\n",
         426 => "HTTP/1.1 426 Upgrade Required\r\n",
         429 => "HTTP/1.1 429 Too Many Requests\r\n",
         431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
