@@ -310,6 +310,123 @@ fn files_that_are_no_certificate_are_named() {
     }
 }
 
+#[test]
+fn a_chain_is_served_whole_however_its_file_is_joined() {
+    let root = Authority::new();
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "between");
+    let between_key = KeyPair::generate().expect("a key");
+    let between_pem = params.signed_by(&between_key, &root.issuer).expect("it signs").pem();
+    let between = Authority {
+        issuer: Issuer::new(params, between_key),
+        pem: between_pem.clone(),
+        directory: Directory::new(),
+    };
+    let signed = between.signs("server", "localhost");
+    let read = |path: &PathBuf| fs::read_to_string(path).expect("ours");
+    let (own, key) = (read(&signed.cert), read(&signed.key));
+    let own_alone = own.trim_end();
+    for (name, text) in [
+        ("as ACME clients write it", format!("{own}{between_pem}")),
+        ("without a line end between them", format!("{own_alone}{between_pem}")),
+        ("with a byte order mark", format!("\u{feff}{own}{between_pem}")),
+        ("with a byte order mark in the middle", format!("{own_alone}\u{feff}{between_pem}")),
+        ("with text around", format!("Bag Attributes: a - b\n{own}issuer=CN = x\n{between_pem}end\n")),
+        ("its own last", format!("{between_pem}{own}")),
+        ("with the key between", format!("{between_pem}{key}{own}")),
+        ("with CRLF", format!("{own}{between_pem}").replace('\n', "\r\n")),
+    ] {
+        fs::write(&signed.cert, text).expect("the directory is ours");
+        let server = between.serve(&signed, TLS, &[]);
+        let mut alice = call(&server, &root.client(None));
+        echo(&mut alice, "hello").unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(alice.conn.peer_certificates().map(<[_]>::len), Some(2), "{name}");
+        drop(alice);
+        server.stop();
+    }
+    // What can't be read whole is not read at all.
+    for (text, problem) in [
+        (format!("{own}{}", between_pem.replace("-----END CERTIFICATE-----", "")), "without its end"),
+        (format!("{own}{}", between_pem.replace("-----BEGIN", "----BEGIN")), "five dashes that are neither"),
+        (format!("{own}{}", between_pem.replacen("MI", "M?", 1)), "not base64"),
+        (format!("{own}-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "a X509 CRL is not read"),
+    ] {
+        fs::write(&signed.cert, text).expect("the directory is ours");
+        let arguments = ["check", "--listen", TLS, "--cert"].map(String::from).into_iter();
+        let (cert, key) = (signed.cert.display().to_string(), signed.key.display().to_string());
+        let output = run(&arguments.chain([cert.clone(), "--key".into(), key]).collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let begins = format!("switchboard: {cert}:{}", own.lines().count());
+        assert!(output.status.code() == Some(2) && said.contains(problem), "{said}");
+        assert!(said.starts_with(&begins[..begins.len() - 1]) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
+fn a_key_or_certificate_that_nobody_could_use_is_refused_in_one_sentence() {
+    let file = |name: &str| format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    for (cert, key, culprit, problem) in [
+        ("v1.pem", "v1.key", "v1.pem", "X.509 version 1"),
+        ("rsa-1024.pem", "rsa-1024.key", "rsa-1024.key", "the RSA key has 1024 bits"),
+        ("secp256k1.pem", "secp256k1.key", "secp256k1.key", "secp256k1"),
+        ("v1.pem", "encrypted-pkcs8.key", "encrypted-pkcs8.key", "the key is encrypted"),
+        ("v1.pem", "encrypted-sec1.key", "encrypted-sec1.key", "the key is encrypted"),
+    ] {
+        let output = run(&["check", "--listen", TLS, "--cert", &file(cert), "--key", &file(key)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.lines().count() == 1 && said.contains(&file(culprit)) && said.contains(problem),
+            "{said}"
+        );
+    }
+}
+
+#[cfg(feature = "web")]
+#[test]
+fn plain_http_on_a_tls_port_is_answered_in_http() {
+    let ours = Authority::new();
+    let server = ours.serve(&ours.signs("server", "localhost"), "https://127.0.0.1:0", &[]);
+    let address = server.url().split_once("://").expect("a URL").1.to_owned();
+    for request in
+        ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS / HTTP/1.0\r\n\r\n", "POST / HTTP/1.1\r\n\r\n"]
+    {
+        for piece in [request.len(), 1, 3] {
+            let mut client = TcpStream::connect(&address).expect("it listens");
+            client.set_read_timeout(Some(PATIENCE)).expect("not zero");
+            client.set_nodelay(true).expect("it is a socket");
+            for bytes in request.as_bytes().chunks(piece) {
+                // Once it is known what it is, nobody waits for the rest.
+                if client.write_all(bytes).is_err() {
+                    break;
+                }
+            }
+            let mut heard = Vec::new();
+            let ended = client.read_to_end(&mut heard);
+            let heard = String::from_utf8_lossy(&heard).into_owned();
+            if piece < request.len() && heard.is_empty() && ended.is_err() {
+                continue; // what came behind the answer has reset the connection
+            }
+            let (head, body) = heard.split_once("\r\n\r\n").expect("an answer");
+            assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{heard}");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{heard}");
+            assert!(body.contains("TLS") && body.ends_with('\n'), "{heard}");
+        }
+    }
+    echo_over_https(&server, &ours);
+    server.logs("the peer speaks plain HTTP");
+    server.stop();
+}
+
+/// A client with TLS is served as before.
+#[cfg(feature = "web")]
+fn echo_over_https(server: &Server, authority: &Authority) {
+    let mut alice = call(server, &authority.client(None));
+    alice.write_all(b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi").expect("it is taken");
+    assert!(to_the_end(&mut alice).ends_with(b"\r\n\r\nhi"));
+}
+
 #[cfg(feature = "load")]
 #[test]
 fn bench_says_what_its_handshakes_took_and_whom_it_believes() {

@@ -460,6 +460,88 @@ fn lines_over_unix_sockets_and_prefixed_messages_are_in_it_too() {
 }
 
 #[test]
+fn a_name_of_any_script_is_one_name_in_both_of_its_forms() {
+    let server = chat(&[]);
+    let mut members = Vec::new();
+    for nick in ["हिन्दी", "தமிழ்", "ส้ม", "שָׁ", "မြန်မာ", "José"]
+    {
+        let mut member = Program::of(&server);
+        member.say(json!({"type": "join", "room": "garden", "nick": nick}));
+        assert_eq!(member.hear("joined")["nick"], nick);
+        members.push(member);
+    }
+    let mut bob = Program::joined(&server, "garden", "bob");
+    bob.say(json!({"type": "nick", "nick": "Jose\u{301}"}));
+    bob.hear_error("nick_taken");
+    bob.say(json!({"type": "tell", "to": "jose\u{301}", "text": "psst"}));
+    assert_eq!(bob.hear("told")["to"], "José");
+    // A name with what cannot be seen in it.
+    for nick in ["ali\u{200b}ce", "\u{202e}ecila", "ali\u{ad}ce", "\u{3164}", "a\u{fe0f}"] {
+        bob.say(json!({"type": "nick", "nick": nick}));
+        bob.hear_error("not_printable");
+    }
+    // A room is the same in both forms, too.
+    bob.say(json!({"type": "join", "room": "cafe\u{301}"}));
+    assert_eq!(bob.hear("joined")["room"], "café");
+    let mut carol = Program::joined(&server, "Café", "carol");
+    carol.say(json!({"type": "who"}));
+    assert_eq!(carol.hear("members")["count"], 2);
+    server.stop();
+}
+
+#[test]
+fn a_copy_of_a_present_name_is_refused() {
+    let server = chat(&[]);
+    let mut alice = Program::joined(&server, "garden", "alice");
+    let mut mallory = Program::joined(&server, "garden", "mallory");
+    alice.hear("came");
+    for copy in ["\u{430}lice", "al\u{456}ce", "a1ice", "ALICE", "\u{410}LICE"] {
+        mallory.say(json!({"type": "nick", "nick": copy}));
+        mallory.hear_error("nick_taken");
+        let mut stranger = Program::of(&server);
+        stranger.say(json!({"type": "join", "room": "garden", "nick": copy}));
+        stranger.hear_error("nick_taken");
+    }
+    // A room that looks like another one is no better.
+    mallory.say(json!({"type": "join", "room": "g\u{430}rden"}));
+    mallory.hear_error("room_taken");
+    // Where she is not, or is gone, anybody may look like her.
+    mallory.say(json!({"type": "nick", "nick": "a-lice"}));
+    mallory.hear("renamed");
+    alice.hear("renamed");
+    drop(alice);
+    mallory.hear("went");
+    mallory.say(json!({"type": "nick", "nick": "a1ice"}));
+    mallory.hear("renamed");
+    server.stop();
+}
+
+#[test]
+fn a_text_that_turns_around_is_kept_to_itself() {
+    let server = chat(&[]);
+    let mut alice = Caller::named(&server, "alice");
+    let mut bob = Program::joined(&server, "lobby", "bob");
+    alice.hear_until("bob came in");
+    bob.say(json!({"type": "say", "text": "\u{202e}:ecila"}));
+    alice.hear("bob: \u{2068}\u{202e}:ecila\u{2069}");
+    assert_eq!(bob.hear("said")["text"], "\u{2068}\u{202e}:ecila\u{2069}");
+    // It can't end our isolation itself.
+    alice.say("\u{2069}\u{202e}x\u{2067}");
+    assert_eq!(bob.hear("said")["text"], "\u{2068}\u{202e}x\u{2067}\u{2069}\u{2069}");
+    bob.say(json!({"type": "topic", "text": "\u{202e}tea"}));
+    alice.hear("* bob set the topic: \u{2068}\u{202e}tea\u{2069}");
+    // What begins a new line for some programs does so for nobody.
+    for text in ["a\u{2028}alice: b", "a\u{2029}alice: b", "a\u{85}alice: b"] {
+        bob.say(json!({"type": "tell", "to": "alice", "text": text}));
+    }
+    bob.hear("topic");
+    for _ in 0..3 {
+        bob.hear_error("not_printable");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     for (arguments, problem) in [
         (&["serve", "chat", "--listen", UDP][..], "the service chat is for streams"),

@@ -3,12 +3,15 @@
 //! - [`stream`]: TCP and Unix stream sockets behind one enum, so that the loop stays one monomorphic
 //!   function whatever is listened on;
 //! - [`tls`]: TLS on top of a TCP socket (with the feature `tls`; without it, an empty place);
+//! - `pem`: the files of certificates and keys;
 //! - [`proxied`]: a TCP socket whose other end is a proxy, which says first whom it brings;
 //! - [`wire`]: an in-memory transport that does what a test tells it to: short reads, short writes,
 //!   would-block anywhere, end of file, reset.
 //!
 //! All are [`Transport`](crate::reactor::Transport)s.
 
+#[cfg(feature = "tls")]
+mod pem;
 pub mod proxied;
 pub mod stream;
 #[cfg(feature = "tls")]

@@ -12,7 +12,8 @@
 //!   and `flush` says would-block until then.
 //! - The end of file is not the end: a stream that ends without close_notify was cut off, by whoever is in between
 //!   (`UnexpectedEof`). Our own close_notify goes out, whole, before our FIN.
-//! - A handshake that fails says why to the peer (the alert) and to the log.
+//! - A handshake that fails says why to the peer (the alert) and to the log. A client that speaks plain HTTP understands
+//!   no alert: it is answered in HTTP.
 //!
 //! The provider is aws-lc-rs: on one core of an AMD EPYC it makes 15,200 full handshakes a second (server's side,
 //! ECDSA P-256, X25519) where ring makes 12,600, and brings the post-quantum X25519MLKEM768; a fresh build takes 37 s
@@ -36,13 +37,16 @@ use rustls::client::{
     Tls13ClientSessionValue,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, NamedGroup,
     ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Version;
+
+use super::pem;
 
 /// Ciphertext is read in pieces of at most this.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -64,23 +68,63 @@ pub struct Session {
     said_end: bool,
     /// What went wrong; told when the plaintext before it has been read.
     broken: Option<rustls::Error>,
+    first: First,
+}
+
+/// The first bytes that a server receives.
+#[derive(Debug)]
+enum First {
+    /// These so far. They may be the beginning of an HTTP request.
+    Unknown(Vec<u8>),
+    /// The session has them.
+    Tls,
+    /// They are an HTTP request.
+    Http,
+}
+
+/// What plain HTTP is answered with.
+const PLAIN_HTTP: &str = "\
+    HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 70\r\nConnection: close\r\n\r\n\
+    This port speaks TLS, and the request is plain HTTP: use an https URL\n";
+
+/// Whether these are the first bytes of an HTTP request; `None` where more are needed to tell. TLS begins with no letter.
+fn is_http(bytes: &[u8]) -> Option<bool> {
+    const METHODS: [&[u8]; 10] = [
+        b"GET ",
+        b"HEAD ",
+        b"POST ",
+        b"PUT ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
+        b"TRACE ",
+        b"PRI ",
+    ];
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
+        return Some(true);
+    }
+    match METHODS.iter().any(|method| method.starts_with(bytes)) {
+        true => None,
+        false => Some(false),
+    }
 }
 
 impl Session {
     fn new(connection: impl Into<Connection>) -> Session {
-        Session {
-            connection: connection.into(),
-            pending: Vec::new(),
-            emptied: false,
-            said_end: false,
-            broken: None,
-        }
+        let connection = connection.into();
+        let first = match connection {
+            Connection::Server(_) => First::Unknown(Vec::new()),
+            Connection::Client(_) => First::Tls,
+        };
+        Session { connection, first, pending: Vec::new(), emptied: false, said_end: false, broken: None }
     }
 
     /// Takes the handshake as far as it gets. `WouldBlock`: more events are needed.
     ///
     /// # Errors
-    /// `InvalidData` with the reason where it fails; the peer has been sent the alert that says so.
+    /// `InvalidData` with the reason where it fails; the peer has been sent the alert that says so, or an answer in HTTP
+    /// where that is what it speaks.
     pub fn establish(&mut self, io: &mut (impl Read + Write)) -> io::Result<()> {
         loop {
             self.flush(io)?;
@@ -88,6 +132,11 @@ impl Session {
                 return Ok(());
             }
             self.read_some(io, &mut [], &mut 0)?;
+            if let First::Http = self.first {
+                // A new socket takes it whole; a peer that resets does without.
+                let _ = io.write(PLAIN_HTTP.as_bytes());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer speaks plain HTTP"));
+            }
             if let Some(error) = self.broken.take() {
                 let _ = self.flush(io); // the alert; who doesn't take it does without
                 return Err(broken(&error));
@@ -165,6 +214,10 @@ impl Session {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
+                Ok(count) if !matches!(self.first, First::Tls) => {
+                    self.take_first(&scratch[..count]);
+                    self.emptied = false;
+                }
                 Ok(count) => {
                     self.take_in(&scratch[..count], into, filled);
                     // Where no plaintext came of it we would say would-block, and only a would-block proves that:
@@ -177,6 +230,27 @@ impl Session {
             }
             Ok(())
         })
+    }
+
+    /// Takes in the first bytes, once it is known that they are no HTTP request.
+    fn take_first(&mut self, bytes: &[u8]) {
+        let First::Unknown(begun) = &mut self.first else { return };
+        let mut begun = std::mem::take(begun);
+        let whole = match begun.is_empty() {
+            true => bytes,
+            false => {
+                begun.extend_from_slice(bytes);
+                &begun
+            }
+        };
+        match is_http(whole) {
+            Some(true) => self.first = First::Http,
+            None => self.first = First::Unknown(whole.to_vec()),
+            Some(false) => {
+                self.first = First::Tls;
+                self.take_in(whole, &mut [], &mut 0);
+            }
+        }
     }
 
     fn take_in(&mut self, bytes: &[u8], into: &mut [u8], filled: &mut usize) {
@@ -324,6 +398,9 @@ impl Tls {
                 Ok(())
             }
             Err(error) => {
+                if let First::Http = self.session.first {
+                    self.leave_in_order();
+                }
                 if error.kind() == io::ErrorKind::InvalidData {
                     let peer = self.socket.peer_addr().map_or("a peer".into(), |address| address.to_string());
                     log::debug!("the handshake with {peer} failed: {error}");
@@ -331,6 +408,19 @@ impl Tls {
                 Err(error)
             }
         }
+    }
+
+    /// Sends our FIN, and takes what has arrived: a socket that is closed with bytes unread resets its connection, and a
+    /// reset destroys an answer that is on its way.
+    fn leave_in_order(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        SCRATCH.with_borrow_mut(|scratch| {
+            for _ in 0..4 {
+                if !matches!(self.socket.read(scratch), Ok(count) if count > 0) {
+                    break;
+                }
+            }
+        });
     }
 
     /// See [`Session::is_emptied`].
@@ -406,17 +496,15 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// A certificate with its chain and its key, from PEM files. With `client_ca`, whoever shows no certificate that
+    /// A certificate with its chain and its key, from PEM files; the order in them does not matter. With `client_ca`, whoever shows no certificate that
     /// one of those authorities has signed does not get through the handshake.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
     pub fn from_files(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<ServerTls, String> {
-        let chain = certificates(cert)?;
+        let (chain, fitting) = chain_and_key(cert, key)?;
         warn_of_its_time(cert, &chain[0]);
-        ServerTls::new(chain, private_key(key)?, client_ca, || {
-            format!("{}: the key does not fit the certificate in {}", key.display(), cert.display())
-        })
+        ServerTls::new(chain, fitting, client_ca, || misfit(cert, key))
     }
 
     /// A certificate of our own making, for development: `names` are the hosts and addresses that it is for. Nothing
@@ -561,9 +649,12 @@ impl ClientTls {
         };
         let mut config = match shown {
             None => builder.with_no_client_auth(),
-            Some((cert, key)) => builder
-                .with_client_auth_cert(certificates(cert)?, private_key(key)?)
-                .map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))?,
+            Some((cert, key)) => {
+                let (chain, fitting) = chain_and_key(cert, key)?;
+                builder
+                    .with_client_auth_cert(chain, fitting)
+                    .map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))?
+            }
         };
         config.resumption = match resume {
             true => Resumption::store(Arc::new(Sessions::default())),
@@ -674,38 +765,188 @@ impl ServerCertVerifier for BelievesAnybody {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let named = |problem: String| format!("{}: {problem}", path.display());
-    let all: Result<Vec<_>, _> = match CertificateDer::pem_file_iter(path) {
-        Ok(found) => found.collect(),
-        Err(error) => Err(error),
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: cannot read it: {error}", path.display()))
+}
+
+/// The blocks of a file that `wants` takes. What belongs to the other kind of file, or to none of ours, such as parameters of
+/// a curve, is known and passed over; anything else is refused, because a block that is skipped is missed later.
+fn blocks<T>(
+    path: &Path,
+    bytes: &[u8],
+    mut wants: impl FnMut(&mut pem::Block<'_>) -> Result<Option<T>, String>,
+) -> Result<Vec<T>, String> {
+    let placed = |place, problem| format!("{}:{place}: {problem}", path.display());
+    let mut wanted = Vec::new();
+    for mut block in pem::blocks(bytes).map_err(|(place, problem)| placed(place, problem))? {
+        match wants(&mut block).map_err(|problem| placed(block.place, problem))? {
+            Some(it) => wanted.push(it),
+            None => match block.label {
+                "CERTIFICATE" | "EC PARAMETERS" | "DH PARAMETERS" | "PUBLIC KEY" => {}
+                label if label.ends_with("PRIVATE KEY") => {}
+                label => return Err(placed(block.place, format!("a {label} is not read here: take it out"))),
+            },
+        }
+    }
+    Ok(wanted)
+}
+
+/// What to write about a file without any of what is sought.
+fn nothing_in(path: &Path, bytes: &[u8], what: &str) -> String {
+    let hint = match bytes.first() {
+        Some(0x30) => "; it looks like DER or PKCS #12: have openssl write it as PEM",
+        _ => "",
     };
-    match all.map_err(|error| named(what_is_wrong(&error)))? {
-        none if none.is_empty() => {
-            Err(named("there is no certificate in it (PEM, BEGIN CERTIFICATE)".into()))
-        }
-        chain => {
-            for certificate in &chain {
-                x509_parser::parse_x509_certificate(certificate)
-                    .map_err(|_| named("it holds something that is no certificate".into()))?;
+    format!("{}: there is no {what}){hint}", path.display())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = read(path)?;
+    let chain = blocks(path, &bytes, |block| match block.label {
+        "CERTIFICATE" | "X509 CERTIFICATE" => {
+            let der = std::mem::take(&mut block.der);
+            match x509_parser::parse_x509_certificate(&der) {
+                Ok(([], _)) => Ok(Some(CertificateDer::from(der))),
+                _ => Err("it holds something that is no certificate".into()),
             }
-            Ok(chain)
         }
+        _ => Ok(None),
+    })?;
+    match chain.is_empty() {
+        true => Err(nothing_in(path, &bytes, "certificate in it (PEM, BEGIN CERTIFICATE")),
+        false => Ok(chain),
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let named = |problem: String| format!("{}: {problem}", path.display());
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            named(match text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
-                true => "the key is encrypted: decrypt it first (openssl pkey -in FILE -out FILE)".into(),
-                false => "there is no private key in it (PEM, BEGIN PRIVATE KEY)".into(),
-            })
+fn private_keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
+    let bytes = read(path)?;
+    let keys = blocks(path, &bytes, |block| {
+        let of = match block.label {
+            "PRIVATE KEY" => |der: Vec<u8>| PrivateKeyDer::Pkcs8(der.into()),
+            "RSA PRIVATE KEY" => |der: Vec<u8>| PrivateKeyDer::Pkcs1(der.into()),
+            "EC PRIVATE KEY" => |der: Vec<u8>| PrivateKeyDer::Sec1(der.into()),
+            "ENCRYPTED PRIVATE KEY" => return Err(ENCRYPTED.into()),
+            label if label.ends_with("PRIVATE KEY") => {
+                return Err(format!("a key of this form is not read: {UNKNOWN_KEY}"));
+            }
+            _ => return Ok(None),
+        };
+        match block.is_encrypted {
+            true => Err(ENCRYPTED.into()),
+            false => Ok(Some(of(std::mem::take(&mut block.der)))),
         }
-        error => named(what_is_wrong(&error)),
-    })
+    })?;
+    match keys.is_empty() {
+        true => Err(nothing_in(path, &bytes, "private key in it (PEM, BEGIN PRIVATE KEY")),
+        false => Ok(keys),
+    }
+}
+
+const ENCRYPTED: &str = "the key is encrypted: decrypt it first (openssl pkey -in FILE -out FILE)";
+const UNKNOWN_KEY: &str =
+    "make one of ECDSA P-256, P-384 or P-521, of RSA with 2048 bits or more, or of Ed25519";
+
+/// A chain in the order in which it is sent, with the key of its first certificate. TLS wants the server's own first (RFC
+/// 8446 section 4.4.2), and some clients want each one's issuer next; files come in any order.
+fn chain_and_key(
+    cert: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let mut rest = certificates(cert)?;
+    let mut fitting = None;
+    for candidate in private_keys(key)? {
+        let signing = aws_lc_rs::sign::any_supported_type(&candidate)
+            .map_err(|_| format!("{}: {}", key.display(), what_is_wrong_with(&candidate)))?;
+        let public = signing.public_key();
+        let fits = |certificate: &CertificateDer<'_>| match &public {
+            Some(public) => parsed(certificate).is_some_and(|it| it.public_key().raw == public.as_ref()),
+            None => true, // the handshake will tell
+        };
+        if let Some(index) = rest.iter().position(fits) {
+            fitting = Some((index, candidate));
+            break;
+        }
+    }
+    let (own, fitting) = fitting.ok_or_else(|| misfit(cert, key))?;
+    let mut chain = vec![rest.remove(own)];
+    if parsed(&chain[0]).is_some_and(|it| it.version() != X509Version::V3) {
+        return Err(format!(
+            "{}: the certificate is of X.509 version 1, which clients refuse: make one of version 3, with its hosts as subjectAltName",
+            cert.display()
+        ));
+    }
+    while let Some(index) = rest.iter().position(|other| is_issuer(other, &chain[chain.len() - 1])) {
+        chain.push(rest.remove(index));
+    }
+    chain.extend(rest); // of another chain, such as a cross-signed one: some clients find their way by it
+    Ok((chain, fitting))
+}
+
+fn misfit(cert: &Path, key: &Path) -> String {
+    format!("{}: the key does not fit the certificate in {}", key.display(), cert.display())
+}
+
+fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    x509_parser::parse_x509_certificate(certificate).ok().map(|(_, parsed)| parsed)
+}
+
+/// Whether the one may have signed the other.
+fn is_issuer(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
+    let (Some(one), Some(other)) = (parsed(one), parsed(other)) else { return false };
+    one.subject().as_raw() == other.issuer().as_raw() && one.subject().as_raw() != other.subject().as_raw()
+}
+
+/// Why a key can't be used, in words for who has to make another one.
+fn what_is_wrong_with(key: &PrivateKeyDer<'_>) -> String {
+    /// Object identifiers as they are encoded.
+    const RSA: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    const SECP256K1: [u8; 7] = [6, 5, 0x2b, 0x81, 4, 0, 0x0a];
+    let der = key.secret_der();
+    let names = |identifier: &[u8]| der.windows(identifier.len()).any(|bytes| bytes == identifier);
+    let problem = match key {
+        _ if names(&SECP256K1) => "the key is on the curve secp256k1, which TLS does not use".into(),
+        PrivateKeyDer::Pkcs8(_) if names(&RSA) => rsa_problem(inner_key(der).unwrap_or_default()),
+        PrivateKeyDer::Pkcs1(_) => rsa_problem(der),
+        _ => "the key is damaged, or of a kind that is not spoken here".into(),
+    };
+    format!("{problem}: {UNKNOWN_KEY}")
+}
+
+fn rsa_problem(pkcs1: &[u8]) -> String {
+    match rsa_bits(pkcs1) {
+        Some(bits @ 0..2048) => format!("the RSA key has {bits} bits, which is too few"),
+        Some(bits) if bits > 8192 => format!("the RSA key has {bits} bits, which is too many"),
+        _ => "the RSA key is damaged".into(),
+    }
+}
+
+/// The key in PKCS #8 (RFC 5208): version, algorithm, key.
+fn inner_key(pkcs8: &[u8]) -> Option<&[u8]> {
+    let (content, _) = der_value(pkcs8)?;
+    let (_, content) = der_value(content)?;
+    let (_, content) = der_value(content)?;
+    der_value(content).map(|(key, _)| key)
+}
+
+/// The length of the modulus in PKCS #1 (RFC 8017): version, modulus, and others.
+fn rsa_bits(pkcs1: &[u8]) -> Option<usize> {
+    let (content, _) = der_value(pkcs1)?;
+    let (_, content) = der_value(content)?;
+    let (modulus, _) = der_value(content)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
+}
+
+/// The first value of DER, and what comes behind it.
+fn der_value(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, content) = match *der.get(1)? {
+        len if len < 0x80 => (usize::from(len), der.get(2..)?),
+        0x81 => (usize::from(*der.get(2)?), der.get(3..)?),
+        0x82 => (usize::from(u16::from_be_bytes([*der.get(2)?, *der.get(3)?])), der.get(4..)?),
+        _ => return None,
+    };
+    content.split_at_checked(len)
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
@@ -714,14 +955,6 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(roots)
-}
-
-fn what_is_wrong(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => format!("cannot read it: {error}"),
-        pem::Error::NoItemsFound => "there is nothing in it".into(),
-        _ => "it is no PEM file".into(),
-    }
 }
 
 /// A certificate out of its time is one that clients will refuse: worth saying, and theirs to decide.
@@ -893,13 +1126,33 @@ mod tests {
 
     #[test]
     fn garbage_fails_the_handshake_and_the_peer_is_told_why() {
-        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16; 64], &[0; 64], &[0xFF; 70_000]] {
+        for garbage in [&b"HELO world\r\n\r\n"[..], b"GETTING in", &[0x16; 64], &[0; 64], &[0xFF; 70_000]] {
             let mut pair = pair();
             pair.far.say(garbage);
             let error = pair.server.establish(&mut pair.near).expect_err("it is no hello");
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
             let alert = pair.far.hear();
             assert!(alert.first() == Some(&21), "{alert:?} is no alert");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_answered_in_http_at_every_split() {
+        let request = b"OPTIONS / HTTP/1.0\r\n\r\n";
+        for at in 1..request.len() {
+            let mut pair = pair();
+            pair.far.say(&request[..at]);
+            let mut error = pair.server.establish(&mut pair.near).expect_err("it is no hello");
+            if at < b"OPTIONS ".len() {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "after {at} bytes");
+                pair.far.say(&request[at..]);
+                error = pair.server.establish(&mut pair.near).expect_err("it is no hello");
+            }
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            let answer = String::from_utf8(pair.far.hear()).expect("it is text");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{answer}");
         }
     }
 
