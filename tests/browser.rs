@@ -220,3 +220,49 @@ fn a_chat_of_two_windows_and_a_terminal() {
     sees(&mut browser, &bob, "carol", "line 24"); // what was there is there
     server.stop();
 }
+
+#[test]
+fn names_of_any_script_and_a_text_that_turns_around() {
+    let Some(mut browser) = Browser::start("the chat's page") else { return };
+    let server = Server::start(&["serve", "chat", "--listen", "http://127.0.0.1:0", "--listen", TCP]);
+    let mut carol = server.call_at(1);
+    let alice = browser.open(server.url(), DESKTOP);
+    come_in(&mut browser, &alice, "Jose\u{301}");
+    browser.wait(&alice, "document.querySelector('#members .me')?.textContent === 'Jos\\u00e9 (you)'");
+    carol.say("/nick \u{5d3}\u{5e0}\u{5d9}\n/nick al\u{ad}ice\n");
+    sees(&mut browser, &alice, "", "guest1 is now \u{2068}\u{5d3}\u{5e0}\u{5d9}\u{2069}");
+    carol.say("\u{2069}\u{202e}:\u{e9}soJ\n");
+    let shown = "\u{2068}\u{202e}:\u{e9}soJ\u{2069}";
+    sees(&mut browser, &alice, "\u{5d3}\u{5e0}\u{5d9}", shown);
+    // The author stands before what he says.
+    browser.wait(
+        &alice,
+        "(() => { const item = [...document.querySelectorAll('#log li')].at(-1); \
+         const at = (part) => item.querySelector(part).getBoundingClientRect(); \
+         return at('time').right <= at('.nick').left && at('.nick').right <= at('.text').left; })()",
+    );
+    browser.screenshot(&alice, "chat-scripts");
+    server.stop();
+}
+
+#[test]
+fn a_page_of_another_site_reaches_neither_the_page_nor_the_lines() {
+    let Some(mut browser) = Browser::start("what pages of other sites can do") else { return };
+    let server = Server::start(&["serve", "chat", "--listen", "http://127.0.0.1:0", "--listen", TCP]);
+    let mut carol = server.call_at(1);
+    hears(&mut carol, "* 1 here: guest1\n");
+    // Its owner has its name resolve to us.
+    let port = server.address(0).port();
+    let evil = browser.open(&format!("http://evil.example:{port}/"), DESKTOP);
+    browser.wait(&evil, "document.body?.textContent.includes('--host')");
+    let post = "fetch('http://127.0.0.1:PORT/', {method: 'POST', mode: 'no-cors', body: '/nick admin\\nhello\\n'}).then(() => 1, () => 2)";
+    let outcome = browser.eval(&evil, &post.replace("PORT", &server.address(1).port().to_string()));
+    assert!(!outcome.is_string(), "{outcome}");
+    hears(&mut carol, "* guest2 came in\n* guest2 left\n");
+    let socket = format!(
+        "new Promise((tell) => {{ const it = new WebSocket('ws://127.0.0.1:{port}/ws'); it.onopen = () => tell('open'); it.onerror = () => tell('refused'); }})"
+    );
+    assert_eq!(browser.eval(&evil, &socket), "refused");
+    let summary = server.stop().summary();
+    assert_eq!((summary.of("other-origin"), summary.of("other-protocol") > 0), (1, true), "{summary:?}");
+}

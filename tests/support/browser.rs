@@ -60,6 +60,7 @@ impl Browser {
                 "--no-first-run",
                 "--no-default-browser-check",
                 "--lang=en",
+                "--host-resolver-rules=MAP evil.example 127.0.0.1", // what its owner could do, too
                 "--remote-debugging-port=0",
                 "about:blank",
             ])
