@@ -10,8 +10,9 @@
 //!   some 1,400 bytes on most, it travels in fragments, and one lost fragment is the loss of all.
 //! - The sender's address is what the sender says it is. If an answer is larger than its question, anybody can
 //!   aim our answers at somebody else, and have us multiply his bytes (*amplification*). So an echo is as
-//!   long as what it answers; and it still belongs on this machine only, as two such servers, given one
-//!   datagram with a forged address, echo it to each other for ever.
+//!   long as what it answers. And two such servers, given one datagram with a forged address, echo it to each
+//!   other for ever (CVE-2024-2169). So senders that are servers themselves get no answer, and `Server` limits
+//!   the rate of each address (see `Rate::DATAGRAMS`): an exchange that exceeds it loses a datagram, and ends.
 //! - What is kept for each sender is kept for each address that somebody made up: it needs a bound.
 //!
 //! The counts are longer than any question, so they are told over TCP, where the handshake has proved that the
@@ -48,7 +49,9 @@ impl Service for Tally {
         if self.senders.len() < SENDERS_MAX || self.senders.contains_key(&from.address) {
             *self.senders.entry(from.address).or_default() += 1;
         }
-        board.send_to(from, bytes);
+        if !from.is_server() {
+            board.send_to(from, bytes);
+        }
     }
 
     /// Somebody came by TCP: he is told, and that is all.

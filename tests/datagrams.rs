@@ -121,3 +121,30 @@ fn a_thousand_in_small_bursts_are_all_answered() {
         }
     }
 }
+
+/// A client takes an answer only from where it has asked. 127.0.0.2 is an address of every Linux machine, and none that the
+/// kernel would choose.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_comes_from_the_address_that_was_asked() {
+    let mut listeners = vec![("udp://0.0.0.0:0", "127.0.0.2:0"), ("udp://0.0.0.0:0", "127.0.0.1:0")];
+    if has_ipv6() {
+        // The last one is IPv4 at an IPv6 socket.
+        listeners.extend([("udp://[::]:0", "[::1]:0"), ("udp://[::]:0", "127.0.0.2:0")]);
+    }
+    for (listener, asked) in listeners {
+        let server = Server::start(&["serve", "echo", "--listen", listener]);
+        let mut asked: std::net::SocketAddr = asked.parse().unwrap();
+        asked.set_port(server.address(0).port());
+        let any = if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let alice = UdpSocket::bind(any).unwrap();
+        alice.set_read_timeout(Some(PATIENCE)).unwrap();
+        for said in [&b"where are you?"[..], b"", &[7; 9000]] {
+            alice.send_to(said, asked).unwrap();
+            let mut bytes = vec![0; DATAGRAM_BYTES_MAX];
+            let (count, from) = alice.recv_from(&mut bytes).unwrap();
+            assert_eq!((from, &bytes[..count]), (asked, said), "at {listener}");
+        }
+        server.stop();
+    }
+}

@@ -9,7 +9,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
     ("src/protocol", &[], &["httparse", "tungstenite"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
-    ("src/transport", &["reactor"], &["log", "mio", "rcgen", "rustls", "socket2", "x509_parser"]),
+    ("src/transport", &["reactor"], &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol"], &[]),
     ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "simple_logger"]),
@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "src/load",
-        &["endpoint", "protocol", "reactor", "server", "service", "transport"],
+        &["endpoint", "guard", "protocol", "reactor", "server", "service", "transport"],
         &["base64", "hdrhistogram", "httparse", "log", "mio", "nix", "serde", "serde_json", "tungstenite"],
     ),
     (

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Failure;
 use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
+use crate::endpoint::Endpoint;
 use crate::service::directory::Which;
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
@@ -47,7 +48,10 @@ fn describe(wanted: &Wanted) -> String {
         number(proxies).map(|count| format!("networks of proxies: {count}")),
         rules.connections_max.map(|most| format!("{most} connections per address")),
         rules.accepts.map(|rate| format!("{rate} new ones a second per address")),
-        rules.datagrams.map(|rate| format!("{rate} datagrams a second per address")),
+        rules
+            .datagrams
+            .filter(|_| matches!(place.endpoint, Endpoint::Udp(_)))
+            .map(|rate| format!("{rate} datagrams a second per address")),
         limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
         place.metrics.then(|| "metrics".into()),
         listed("pages of", place.sites.origins()),

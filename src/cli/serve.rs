@@ -183,9 +183,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(super) proxy_protocol: Vec<IpNet>,
 
-    /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. [default: no limit]
-    #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
-    pub(super) datagrams_per_ip: Option<Rate>,
+    /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. It also ends an endless exchange
+    /// with another server, which one forged sender can start. off: no limit.
+    #[arg(long, value_name = "RATE[/BURST]|off", default_value = "10000/20000", value_parser = rate_or_off, allow_hyphen_values = true)]
+    pub(super) datagrams_per_ip: MaybeRate,
 
     /// Read so many bytes a second from each connection, and no more: who sends faster is slowed down. [default: no
     /// limit]
@@ -272,6 +273,17 @@ pub(super) struct Options {
     /// What to log; RUST_LOG says it, too.
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub(super) log_level: Option<LogLevel>,
+}
+
+/// clap would take `Option<Rate>` for an option that may be left out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MaybeRate(pub(super) Option<Rate>);
+
+fn rate_or_off(text: &str) -> Result<MaybeRate, String> {
+    match text {
+        "off" => Ok(MaybeRate(None)),
+        rate => rate.parse().map(|rate| MaybeRate(Some(rate))).map_err(|hint| format!("{hint}; or off")),
+    }
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {

@@ -283,6 +283,7 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
             backlog: options.backlog,
             keepalive: options.keepalive,
             reuse_port: options.reuse_port,
+            only_v6: false,
             unix_mode: options.unix_mode,
         },
     };
@@ -337,7 +338,7 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
     let rules = Rules {
         connections_max: options.connections_per_ip_max,
         accepts: options.accepts_per_ip,
-        datagrams: options.datagrams_per_ip,
+        datagrams: options.datagrams_per_ip.0,
     };
     Ok(Guard::new(allow, deny).with_rules(rules).with_proxies(options.proxy_protocol.clone()))
 }
@@ -449,5 +450,17 @@ fn level(options: &Options) -> Result<LevelFilter, Failure> {
             Failure::Usage(format!("RUST_LOG={level:?} is no log level: use {levels}"))
         }),
         _ => Ok(LevelFilter::Info),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Rate;
+
+    #[test]
+    fn the_program_has_the_librarys_rate_of_datagrams_by_default() {
+        let options = parse(&command(), vec!["serve".into()]).unwrap_or_else(|_| panic!("it is right"));
+        assert_eq!(options.datagrams_per_ip.0, Some(Rate::DATAGRAMS));
     }
 }

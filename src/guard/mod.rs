@@ -65,11 +65,13 @@ pub enum Reason {
     OtherOrigin,
     /// It began with HTTP or TLS where lines are spoken.
     OtherProtocol,
+    /// A datagram's sender is one of our own sockets: it is forged, or an answer of ours that has come back.
+    OwnSocket,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::Denied,
         Reason::NotAllowed,
         Reason::TooMany,
@@ -79,6 +81,7 @@ impl Reason {
         Reason::OtherHost,
         Reason::OtherOrigin,
         Reason::OtherProtocol,
+        Reason::OwnSocket,
     ];
 
     /// Its name in the log and in the summary.
@@ -93,6 +96,7 @@ impl Reason {
             Reason::OtherHost => "other-host",
             Reason::OtherOrigin => "other-origin",
             Reason::OtherProtocol => "other-protocol",
+            Reason::OwnSocket => "own-socket",
         }
     }
 }

@@ -20,7 +20,7 @@ use super::dialogue::{Dialogue, Flight, Heard};
 use super::plan::Plan;
 use super::script::{Rendered, Script};
 use crate::endpoint::Endpoint;
-use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer};
+use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Route};
 use crate::transport::{Address, Stream};
 
 /// Connections that are being opened at a time: more would overflow a listener's backlog, and measure
@@ -497,7 +497,7 @@ impl Handler for Caller {
         self.talk(board, index, now_ns);
     }
 
-    fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, _from: SocketAddr, bytes: &[u8]) {
+    fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, _route: Route, bytes: &[u8]) {
         let now_ns = self.clock.now_ns();
         let (Some(line), ledger) = (self.lines.get_mut(socket), &mut self.ledger) else { return };
         line.dialogue.hear_datagram(&self.script, &mut self.rendered, bytes, |heard| {

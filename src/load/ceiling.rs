@@ -15,6 +15,7 @@ use super::run::{Circumstances, run};
 use super::script::Expected;
 use super::witness::ServerSource;
 use crate::endpoint::Endpoint;
+use crate::guard::Guard;
 use crate::protocol::Framing;
 use crate::server::Server;
 use crate::service::echo::Echo;
@@ -29,7 +30,11 @@ pub fn ceiling(plan: &Plan, interrupted: &AtomicBool) -> Option<f64> {
         Endpoint::Udp(_) => Endpoint::Udp(any),
         _ => Endpoint::Tcp(any, plan.target.framing()),
     };
-    let server = Server::new(Echo).message_bytes_max(1 << 30).listen(&place.to_string()).ok()?;
+    let server = Server::new(Echo)
+        .guard(Guard::default())
+        .message_bytes_max(1 << 30)
+        .listen(&place.to_string())
+        .ok()?;
     let target = server.endpoints().into_iter().next()?;
     let over = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&over);

@@ -10,7 +10,6 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +20,7 @@ use slab::Slab;
 
 use super::buffer::{Buffer, SMALL_BYTES, Spares};
 use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
-use super::datagram::Datagrams;
+use super::datagram::{Datagrams, Route};
 use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
 use super::tally::{Column, Counts};
@@ -29,9 +28,9 @@ use super::timers::{Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
 
 /// What a handler may do. See the module's text.
-pub struct Board<T, S> {
+pub struct Board<T: Transport, S> {
     pub(super) connections: Slab<Connection<T, S>>,
-    pub(super) datagrams: Vec<Datagrams>,
+    pub(super) datagrams: Vec<Datagrams<T::Datagrams>>,
     /// Sources to serve in the next pass, each once.
     pub(super) queue: Vec<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
@@ -195,8 +194,9 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// Sends one datagram, of at most 65,507 bytes, from the datagram socket with this index; an empty
-    /// one is sent, too. What can't be sent at once is dropped and counted.
-    pub fn send_to(&mut self, socket: usize, to: SocketAddr, bytes: &[u8]) {
+    /// one is sent, too. What can't be sent at once is dropped and counted. `to` is an address, or the [`Route`] of a datagram
+    /// that is answered.
+    pub fn send_to(&mut self, socket: usize, to: impl Into<Route>, bytes: &[u8]) {
         let Some(datagrams) = self.datagrams.get_mut(socket) else {
             return;
         };
@@ -204,7 +204,7 @@ impl<T: Transport, S> Board<T, S> {
             self.counters.datagrams_dropped += 1;
             return;
         }
-        datagrams.push(to, bytes, &mut self.spares);
+        datagrams.push(to.into(), bytes, &mut self.spares);
         if !datagrams.queued {
             datagrams.queued = true;
             self.queue.push(Source::Datagram(socket as u32).token());

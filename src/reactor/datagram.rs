@@ -3,11 +3,16 @@
 //! What can't be sent now is dropped and counted, for that is what the network would do with it: a
 //! queue that waits for a slow link delivers yesterday's news. An error is about one datagram, or is
 //! an ICMP message about an earlier one, and never about the socket: it is counted and passed over.
+//!
+//! An answer leaves from the address that was asked: a client drops what comes from another one, and so does every firewall
+//! on the way. The kernel knows that address; who asks the kernel for it is the [`DatagramSocket`]. The core carries it from
+//! the question to the answer, in a [`Route`].
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdpSocket};
 
+use mio::event;
 use mio::net::UdpSocket;
 
 use super::Reactor;
@@ -17,16 +22,72 @@ use super::connection::Readiness;
 use super::handler::{Handler, Transport};
 use super::token::Source;
 
-pub(super) struct Datagrams {
+/// The two ends of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// The other end: the sender of a datagram that came, the receiver of one that goes.
+    pub peer: SocketAddr,
+    /// Our end, where the socket has several addresses: the one that the datagram was sent to, and that its answer is to
+    /// come from. `None`: the kernel chooses.
+    pub local: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for Route {
+    /// To there, from the address that the kernel chooses.
+    fn from(peer: SocketAddr) -> Route {
+        Route { peer, local: None }
+    }
+}
+
+/// A non-blocking socket of datagrams. Each call moves one datagram, whole.
+pub trait DatagramSocket: event::Source {
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// Receives one; returns its length and its ends.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2); `WouldBlock` where none is there.
+    fn receive_datagram(&mut self, into: &mut [u8]) -> io::Result<(usize, Route)>;
+
+    /// Sends one; returns its length.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2).
+    fn send_datagram(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize>;
+}
+
+/// The plain socket: the kernel chooses our end of an answer. That is right where it is bound to one address, and a guess
+/// where it is bound to all.
+impl DatagramSocket for UdpSocket {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn receive_datagram(&mut self, into: &mut [u8]) -> io::Result<(usize, Route)> {
+        self.recv_from(into).map(|(count, peer)| (count, peer.into()))
+    }
+
+    fn send_datagram(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize> {
+        self.send_to(bytes, route.peer)
+    }
+}
+
+pub(super) struct Datagrams<D> {
     /// `None` once it is closed. Its index stays its own.
-    pub(super) socket: Option<UdpSocket>,
+    pub(super) socket: Option<D>,
+    /// Where it is bound; `None` once it is closed.
+    bound: Option<SocketAddr>,
     /// The latch: a receive may get somewhere.
     pub(super) readable: bool,
     pub(super) queued: bool,
     /// What handlers sent in this callback, end to end ...
     outbox: Buffer,
     /// ... and whose each piece is, with its length.
-    addressees: VecDeque<(SocketAddr, usize)>,
+    addressees: VecDeque<(Route, usize)>,
 }
 
 /// What became of the datagrams that were in the outbox.
@@ -37,9 +98,10 @@ pub(super) struct Sent {
     pub(super) dropped: u64,
 }
 
-impl Datagrams {
-    pub(super) fn new(socket: UdpSocket) -> Self {
+impl<D: DatagramSocket> Datagrams<D> {
+    pub(super) fn new(socket: D) -> Self {
         Datagrams {
+            bound: socket.local_address().ok(),
             socket: Some(socket),
             readable: false,
             queued: false,
@@ -52,7 +114,7 @@ impl Datagrams {
         self.outbox.len()
     }
 
-    pub(super) fn push(&mut self, to: SocketAddr, bytes: &[u8], spares: &mut Spares) {
+    pub(super) fn push(&mut self, to: Route, bytes: &[u8], spares: &mut Spares) {
         self.outbox.append(bytes, spares);
         self.addressees.push_back((to, bytes.len()));
     }
@@ -61,13 +123,13 @@ impl Datagrams {
     pub(super) fn flush(&mut self, spares: &mut Spares) -> Sent {
         let mut sent = Sent::default();
         while let Some((to, len)) = self.addressees.pop_front() {
-            let Some(socket) = &self.socket else {
+            let Some(socket) = &mut self.socket else {
                 sent.dropped += 1;
                 self.outbox.consume(len);
                 continue;
             };
             let outcome = loop {
-                match socket.send_to(&self.outbox.bytes()[..len], to) {
+                match socket.send_datagram(&self.outbox.bytes()[..len], &to) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     outcome => break outcome,
                 }
@@ -88,15 +150,15 @@ impl Datagrams {
 
 impl<H: Handler> Reactor<H> {
     /// This datagram socket; `None` once it is closed.
-    pub fn datagram_socket(&self, index: usize) -> Option<&UdpSocket> {
+    pub fn datagram_socket(&self, index: usize) -> Option<&<H::Transport as Transport>::Datagrams> {
         self.board.datagrams.get(index)?.socket.as_ref()
     }
 
     /// Receives and sends no more there, and gives the socket back. What waits to be received stays in it.
-    pub fn unlisten_datagrams(&mut self, index: usize) -> Option<UdpSocket> {
+    pub fn unlisten_datagrams(&mut self, index: usize) -> Option<<H::Transport as Transport>::Datagrams> {
         let datagrams = self.board.datagrams.get_mut(index)?;
         let mut socket = datagrams.socket.take()?;
-        datagrams.readable = false;
+        (datagrams.readable, datagrams.bound) = (false, None);
         // Not left to the close: see `unlisten`.
         let _ = self.poll.registry().deregister(&mut socket);
         Some(socket)
@@ -116,13 +178,13 @@ impl<H: Handler> Reactor<H> {
             let Some(socket) = datagrams.socket.as_mut().filter(|_| datagrams.readable) else { break };
             inbox.clear();
             // One block holds the largest datagram there is, so none is ever cut short.
-            match socket.recv_from(inbox.room(LARGE_BYTES, &mut board.spares)) {
-                Ok((count, from)) => {
+            match socket.receive_datagram(inbox.room(LARGE_BYTES, &mut board.spares)) {
+                Ok((count, route)) => {
                     inbox.filled(count);
                     board.counters.datagrams_in += 1;
                     board.counters.bytes_in += count as u64;
                     datagrams.queued = true; // its own replies need no place in the queue
-                    handler.on_datagram(board, index, from, inbox.bytes());
+                    handler.on_datagram(board, index, route, inbox.bytes());
                     board.datagrams[index].queued = false;
                     flush_datagrams(board, index);
                 }
@@ -138,6 +200,27 @@ impl<H: Handler> Reactor<H> {
             board.queue.push(Source::Datagram(index as u32).token());
         }
     }
+}
+
+impl<T: Transport, S> Board<T, S> {
+    /// Whether this is the address of one of the reactor's own datagram sockets. A datagram with such a sender is one of ours
+    /// that has come back, or forged: an answer would be answered, for ever.
+    ///
+    /// Costs system calls only where the port is that of a socket that is bound to all addresses.
+    pub fn is_own_datagram_address(&self, address: SocketAddr) -> bool {
+        let is = |bound: SocketAddr| {
+            let (bound_ip, ip) = (bound.ip().to_canonical(), address.ip().to_canonical());
+            // [::] takes IPv4 as well.
+            let covers = bound_ip.is_unspecified() && (bound_ip.is_ipv6() || ip.is_ipv4());
+            bound.port() == address.port() && (bound_ip == ip || covers && is_local(ip))
+        };
+        self.datagrams.iter().filter_map(|datagrams| datagrams.bound).any(is)
+    }
+}
+
+/// Whether an address is one of this machine's: only those can be bound. Nothing is sent.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || StdUdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Sends what handlers have sent, without waiting for the sockets' turns.

@@ -2,11 +2,11 @@
 //! ([`Handler`], above it), with the limits and the endings that both speak of.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::event;
 
+use super::datagram::{DatagramSocket, Route};
 use super::{Board, Buffer, Moment, Peer};
 
 /// How bytes move: a non-blocking stream with two independent directions.
@@ -19,6 +19,9 @@ use super::{Board, Buffer, Moment, Peer};
 pub trait Transport: Read + Write + event::Source + Sized {
     /// What accepts new streams of this kind.
     type Listener: event::Source;
+
+    /// What carries datagrams beside streams of this kind; `mio::net::UdpSocket` will do.
+    type Datagrams: DatagramSocket;
 
     /// Where an accepted stream comes from.
     type Address;
@@ -144,8 +147,8 @@ pub trait Handler: Sized {
         true
     }
 
-    /// A datagram came to the datagram socket with this index. It may be empty.
-    fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _from: SocketAddr, _bytes: &[u8]) {}
+    /// A datagram came to the datagram socket with this index. It may be empty. An answer goes the same [`Route`].
+    fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _route: Route, _bytes: &[u8]) {}
 
     /// The timer that was set with this key is due.
     fn on_timer(&mut self, _board: &mut BoardOf<Self>, _key: u128) {}

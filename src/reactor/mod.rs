@@ -43,6 +43,7 @@ mod token;
 pub use board::{Board, Counters, Outbox};
 pub use buffer::{Buffer, Spares};
 pub use connection::Readiness;
+pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
 pub use handler::{BoardOf, CloseReason, Handler, Limits, Transport};
 pub use timers::Moment;
@@ -53,7 +54,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use board::tenant;
@@ -165,7 +165,11 @@ impl<H: Handler> Reactor<H> {
     ///
     /// # Errors
     /// Where the poll refuses it.
-    pub fn listen_datagrams(&mut self, mut socket: UdpSocket) -> io::Result<usize> {
+    pub fn listen_datagrams(
+        &mut self,
+        socket: impl Into<<H::Transport as Transport>::Datagrams>,
+    ) -> io::Result<usize> {
+        let mut socket = socket.into();
         let index = self.board.datagrams.len();
         let token = Source::Datagram(index as u32).token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;

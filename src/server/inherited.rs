@@ -15,8 +15,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::place::Bound;
 use crate::endpoint::Endpoint;
-use crate::transport::stream::{SocketFile, adopt_udp};
-use crate::transport::{ListenOptions, Listener};
+use crate::transport::stream::SocketFile;
+use crate::transport::{Datagrams, ListenOptions, Listener};
 
 /// See the module's text.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Given {
             Endpoint::Tcp(..) | Endpoint::Tls(..) => {
                 Bound::Stream(Listener::adopt_tcp(socket.into(), options)?)
             }
-            Endpoint::Udp(_) => Bound::Datagram(adopt_udp(socket.into())?),
+            Endpoint::Udp(_) => Bound::Datagram(Datagrams::adopt(socket.into())?),
             Endpoint::Unix(path, _) => {
                 let file = match self.giver {
                     Giver::Systemd => None,

@@ -25,7 +25,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::guard::{Guard, Sites};
+use crate::guard::{Guard, Rate, Rules, Sites};
 use crate::reactor::{Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::Exchange;
@@ -62,7 +62,8 @@ impl<S: Service> Server<S> {
             message_bytes_max: MESSAGE_BYTES_MAX,
             drain_for: Duration::from_secs(10),
             options: ListenOptions::default(),
-            guard: Guard::default(),
+            guard: Guard::default()
+                .with_rules(Rules { datagrams: Some(Rate::DATAGRAMS), ..Rules::default() }),
             tls: None,
             announce: true,
             places: Vec::new(),
@@ -93,7 +94,7 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Who may come in.
+    /// Who may come in. Without this: every address, with at most [`Rate::DATAGRAMS`] over UDP.
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guard = guard;
         self

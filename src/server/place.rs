@@ -5,15 +5,12 @@
 
 use std::io;
 
-use mio::net::UdpSocket;
-
 use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
-use crate::reactor::Limits;
-use crate::transport::stream::bind_udp;
+use crate::reactor::{DatagramSocket, Limits};
 use crate::transport::tls::ServerTls;
-use crate::transport::{ListenOptions, Listener};
+use crate::transport::{Datagrams, ListenOptions, Listener};
 
 /// What is wanted at one place.
 #[derive(Debug, Clone)]
@@ -79,7 +76,7 @@ pub enum Bound {
     /// Of streams.
     Stream(Listener),
     /// Of datagrams.
-    Datagram(UdpSocket),
+    Datagram(Datagrams),
 }
 
 impl Bound {
@@ -93,7 +90,7 @@ impl Bound {
                 Listener::tcp(*address, options).map(Bound::Stream)
             }
             Endpoint::Unix(path, _) => Listener::unix(path, options).map(Bound::Stream),
-            Endpoint::Udp(address) => bind_udp(*address, options).map(Bound::Datagram),
+            Endpoint::Udp(address) => Datagrams::bind(*address, options).map(Bound::Datagram),
         };
         bound.map_err(|error| {
             let message = format!("cannot listen on {endpoint}: {error}{}", hint(endpoint, &error));
@@ -105,7 +102,7 @@ impl Bound {
     pub fn endpoint(&self, asked: &Endpoint) -> Endpoint {
         let address = match self {
             Bound::Stream(listener) => listener.local_address(),
-            Bound::Datagram(socket) => socket.local_addr().ok(),
+            Bound::Datagram(socket) => socket.local_address().ok(),
         };
         match address {
             Some(address) => asked.clone().at(address),

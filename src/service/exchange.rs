@@ -19,7 +19,7 @@ use crate::protocol::http;
 #[cfg(feature = "web")]
 use crate::protocol::websocket::{self, WebSocket};
 use crate::protocol::{Framing, Message, Protocol, Sink, Step, Violation};
-use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer};
+use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer, Route};
 use crate::transport::proxied::{Introduced, Problem};
 use crate::transport::{Address, Stream};
 
@@ -734,15 +734,19 @@ impl<S: Service> Handler for Exchange<S> {
         &mut self,
         board: &mut Board<Stream, Conversation>,
         socket: usize,
-        address: SocketAddr,
+        Route { peer: address, local }: Route,
         bytes: &[u8],
     ) {
         let place = &mut self.sockets[socket];
         let now = since_start(board.now());
+        if board.is_own_datagram_address(address) {
+            place.guard.refuse(Reason::OwnSocket);
+            return self.refusals.log(address, Reason::OwnSocket, now);
+        }
         if let Err(reason) = place.guard.admit_datagram(address.ip(), now) {
             return self.refusals.log(address, reason, now);
         }
-        let origin = Origin { socket, address };
+        let origin = Origin { socket, address, local };
         let mut switchboard = Switchboard::new(board);
         if !place.amplify {
             switchboard.answering = Some((origin, bytes.len()));

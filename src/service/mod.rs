@@ -32,7 +32,7 @@ mod upgrade;
 pub mod web;
 
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use crate::protocol::http::{Length, Progress, Request, Response};
 #[cfg(feature = "web")]
 use crate::protocol::websocket;
 use crate::protocol::{Encoded, Framing, Message, Protocol};
-use crate::reactor::{Board, CloseReason, Descriptor, Moment, Peer};
+use crate::reactor::{Board, CloseReason, Descriptor, Moment, Peer, Route};
 use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
 
@@ -83,7 +83,8 @@ pub trait Service {
         self.on_open(board, peer);
     }
 
-    /// A datagram came. It may be empty.
+    /// A datagram came. It may be empty. Its sender may be forged: see [`Origin::is_server`]. (A datagram from one of our own
+    /// sockets does not come: it was dropped, and counted as refused.)
     fn on_datagram(&mut self, _board: &mut Switchboard<'_>, _from: Origin, _bytes: &[u8]) {}
 
     /// The peer has said everything; it may still be listening. The default says our end, too, once
@@ -114,6 +115,22 @@ pub struct Origin {
     pub socket: usize,
     /// The sender.
     pub address: SocketAddr,
+    /// The address that it was sent to, where our socket is bound to all of them, and the system says which (see
+    /// [`Datagrams`](crate::transport::Datagrams)): the answer leaves from there.
+    pub local: Option<IpAddr>,
+}
+
+impl Origin {
+    /// Whether the sender's port is below 1024: those belong to servers (DNS, NTP, TFTP, an old echo), and clients have none of
+    /// them (RFC 6335 section 6, RFC 4787 REQ-3). An answer to such a sender is answered again, and so on for ever, so a service
+    /// that answers whatever comes does not answer these (CVE-2024-2169).
+    pub fn is_server(&self) -> bool {
+        self.address.port() < 1024
+    }
+
+    fn route(self) -> Route {
+        Route { peer: self.address, local: self.local }
+    }
 }
 
 /// The service's handle on everybody else. What it is told takes effect when the callback has returned.
@@ -323,7 +340,7 @@ impl<'a> Switchboard<'a> {
                 None => return self.board.drop_datagram(),
             }
         }
-        self.board.send_to(to.socket, to.address, bytes);
+        self.board.send_to(to.socket, to.route(), bytes);
     }
 
     /// Calls [`Service::on_timer`] with this key when `delay` has passed.

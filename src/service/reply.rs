@@ -1,6 +1,7 @@
 //! Reply: the same answer to every message, whatever it said.
 //!
-//! On raw bytes a message is what one read returned; over lines it is a line, and the answer is one.
+//! On raw bytes a message is what one read returned; over lines it is a line, and the answer is one. A datagram that could
+//! itself be an answer gets none: one that is our own text, as of another server like this one, and one from a server's port.
 
 use crate::protocol::Message;
 use crate::reactor::Peer;
@@ -30,7 +31,9 @@ impl Service for Reply {
         board.send(from, Message::Text(&self.answer));
     }
 
-    fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, _bytes: &[u8]) {
-        board.send_to(from, self.answer.as_bytes());
+    fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
+        if bytes != self.answer.as_bytes() && !from.is_server() {
+            board.send_to(from, self.answer.as_bytes());
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`stream`]: TCP and Unix stream sockets behind one enum, so that the loop stays one monomorphic
 //!   function whatever is listened on;
+//! - [`datagram`]: UDP sockets that answer from the address that was asked;
 //! - [`tls`]: TLS on top of a TCP socket (with the feature `tls`; without it, an empty place);
 //! - `pem`: the files of certificates and keys;
 //! - [`proxied`]: a TCP socket whose other end is a proxy, which says first whom it brings;
@@ -10,6 +11,7 @@
 //!
 //! All are [`Transport`](crate::reactor::Transport)s.
 
+pub mod datagram;
 #[cfg(feature = "tls")]
 mod pem;
 pub mod proxied;
@@ -21,4 +23,5 @@ pub mod tls;
 pub mod tls;
 pub mod wire;
 
+pub use datagram::Datagrams;
 pub use stream::{Address, ListenOptions, Listener, Stream};

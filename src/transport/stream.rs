@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
 use super::proxied::{Expecting, Introduced};
@@ -78,13 +78,16 @@ pub struct ListenOptions {
     /// TCP and UDP: let other processes listen on the same port (SO_REUSEPORT); the kernel spreads new
     /// connections over them. Needs the feature `socket-options`.
     pub reuse_port: bool,
+    /// TCP and UDP at [::]: take IPv6 alone (IPV6_V6ONLY), so that another socket can listen at 0.0.0.0 on the same port. Needs
+    /// the feature `socket-options`.
+    pub only_v6: bool,
     /// Unix: the permission bits of the socket's file. `None`: as the umask leaves them.
     pub unix_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        ListenOptions { backlog: 4096, keepalive: None, reuse_port: false, unix_mode: None }
+        ListenOptions { backlog: 4096, keepalive: None, reuse_port: false, only_v6: false, unix_mode: None }
     }
 }
 
@@ -187,6 +190,7 @@ impl Stream {
 
 impl Transport for Stream {
     type Listener = Listener;
+    type Datagrams = super::datagram::Datagrams;
     type Address = Address;
     type Introduction = Introduced;
 
@@ -462,36 +466,6 @@ impl Listener {
     }
 }
 
-/// Binds a UDP socket.
-///
-/// # Errors
-/// Those of socket(2) and bind(2).
-pub fn bind_udp(address: SocketAddr, options: &ListenOptions) -> io::Result<UdpSocket> {
-    if !options.reuse_port {
-        return UdpSocket::bind(address);
-    }
-    #[cfg(feature = "socket-options")]
-    {
-        use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        Ok(UdpSocket::from_std(socket.into()))
-    }
-    #[cfg(not(feature = "socket-options"))]
-    Err(without_socket_options("reuse_port"))
-}
-
-/// Takes over a UDP socket that is bound already.
-///
-/// # Errors
-/// Those of fcntl(2).
-pub fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
-    socket.set_nonblocking(true)?;
-    Ok(UdpSocket::from_std(socket))
-}
-
 /// Bytes of one connection that the kernel holds and has not sent yet (TCP_NOTSENT_LOWAT, tcp(7)); it takes up to one
 /// segment more, of at most 64 KiB. Without this limit the send buffer of a connection whose peer does not read grows to
 /// megabytes (`tcp_wmem`), and no limit of ours counts them: 1,500 downloads that nobody read held 1.2 GB. What has been sent
@@ -521,6 +495,9 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
+    if address.is_ipv6() && options.only_v6 {
+        socket.set_only_v6(true)?;
+    }
     tell((&socket).into(), options)?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
@@ -529,9 +506,7 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
 
 #[cfg(not(feature = "socket-options"))]
 fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
-    if options.reuse_port {
-        return Err(without_socket_options("reuse_port"));
-    }
+    check_without_socket_options(options)?;
     if options.keepalive.is_some() {
         return Err(without_socket_options("keepalive"));
     }
@@ -555,6 +530,16 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     set_mode(path, options)?;
     Ok(listener)
+}
+
+/// What streams and datagrams can't be told.
+#[cfg(not(feature = "socket-options"))]
+pub(super) fn check_without_socket_options(options: &ListenOptions) -> io::Result<()> {
+    match options {
+        ListenOptions { reuse_port: true, .. } => Err(without_socket_options("reuse_port")),
+        ListenOptions { only_v6: true, .. } => Err(without_socket_options("only_v6")),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(not(feature = "socket-options"))]

@@ -239,6 +239,7 @@ impl Write for Wire {
 impl Transport for Wire {
     /// The lines that the test put there wait to be accepted.
     type Listener = WireListener;
+    type Datagrams = mio::net::UdpSocket;
     type Address = ();
     type Introduction = ();
 
