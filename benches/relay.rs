@@ -51,7 +51,7 @@ fn pin(pid: i32, cpu: usize) {
 fn start(folder: &std::path::Path) -> Outcome<(Running, String, String)> {
     let config = folder.join("relay-bench.toml");
     let text = "log-level = \"error\"\n\
-                [[listener]]\nurl = \"udp://127.0.0.1:0\"\nservice = \"relay\"\n\
+                [[listener]]\nurl = \"udp://127.0.0.1:0\"\nservice = \"relay\"\ndatagrams-per-ip = \"off\"\n\
                 [[listener]]\nurl = \"ws://127.0.0.1:0\"\nservice = \"chat\"\nmessages-per-member = \"1000000\"\n";
     std::fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
     let child = Command::new(PROGRAM)
@@ -100,10 +100,10 @@ fn play(address: &str, clients: u32, duration: Duration) -> Outcome<Vec<u32>> {
             break;
         }
         for (number, (socket, token, seen)) in players.iter_mut().enumerate() {
-            while let Ok(24..) = socket.recv(&mut bytes) {
+            while let Ok(28..) = socket.recv(&mut bytes) {
                 let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-                *seen = word(8);
-                late.insert(*seen, word(20));
+                *seen = word(24);
+                late.insert(word(8), word(20));
             }
             // All over the world, and not twice at one place.
             let x = (number as u32 * 331 + step * 97) % 65_536;

@@ -120,7 +120,7 @@ impl<L: Line> Player<L> {
     fn look(&mut self) -> State {
         let bytes = self.line.hear(PATIENCE).expect("the world");
         let state = State::read(&bytes);
-        self.seen = state.tick;
+        self.seen = state.nonce;
         self.update();
         state
     }
@@ -143,6 +143,8 @@ struct State {
     id: u32,
     tick: u32,
     heard: u32,
+    /// What the next update repeats.
+    nonce: u32,
     others: Vec<(u32, u16, u16)>,
 }
 
@@ -150,13 +152,14 @@ impl State {
     fn read(bytes: &[u8]) -> State {
         assert_eq!(bytes[..4], [b'S', b'B', 1, STATE]);
         let count = usize::from(bytes[18]) << 8 | usize::from(bytes[19]);
-        assert_eq!(bytes.len(), 24 + 8 * count);
+        assert_eq!(bytes.len(), 28 + 8 * count);
         let other = |it: &[u8]| (word(it, 0), (word(it, 4) >> 16) as u16, word(it, 4) as u16);
         State {
             id: word(bytes, 4),
             tick: word(bytes, 8),
             heard: word(bytes, 12),
-            others: bytes[24..].chunks(8).map(other).collect(),
+            nonce: word(bytes, 24),
+            others: bytes[28..].chunks(8).map(other).collect(),
         }
     }
 }
@@ -208,28 +211,26 @@ fn who_has_no_token_of_his_own_is_refused_and_nobody_is_sent_more_than_he_sent()
         let refusal = mallory.hear(PATIENCE).expect("a refusal");
         assert_eq!((refusal.len(), refusal[3], word(&refusal, 12)), (24, REFUSAL, 2));
     }
-    // What makes no sense: refused, and where the refusal would be longer, in silence.
-    for (bytes, is_answered) in [
-        (vec![0; 24], true),
-        (message(9, 0, [0; 3]), true),
-        (vec![b'S'; 25], true),
-        (vec![0; 1200], true),
-        (message(HELLO, 0, [0; 3])[..23].to_vec(), false),
-        (vec![b'S', b'B', 1, HELLO], false),
-        (vec![], false),
+    // What no client sends gets silence: each could be an answer itself. The hello behind them is answered first.
+    for bytes in [
+        vec![0; 24],
+        message(9, 0, [0; 3]),
+        message(0x63, 0, [0; 3]),
+        message(WELCOME, alice.token, [0; 3]),
+        message(STATE, alice.token, [0; 3]),
+        message(REFUSAL, 0, [2, 0, 0]),
+        vec![b'S'; 25],
+        vec![0; 1200],
+        message(HELLO, 0, [0; 3])[..23].to_vec(),
+        vec![b'S', b'B', 1, HELLO],
+        vec![],
     ] {
         mallory.say(&bytes);
-        match is_answered {
-            true => {
-                let refusal = mallory.hear(PATIENCE).expect("a refusal");
-                assert_eq!((refusal.len(), refusal[3], word(&refusal, 12)), (24, REFUSAL, 1));
-            }
-            false => assert_eq!(mallory.hear(short), None, "{} bytes", bytes.len()),
-        }
     }
     // Hello alone makes no player.
     mallory.say(&message(HELLO, 0, [5, 0, 0]));
-    assert_eq!(mallory.hear(PATIENCE).expect("a welcome")[3], WELCOME);
+    let first = mallory.hear(PATIENCE).expect("a welcome");
+    assert_eq!((first[3], word(&first, 12)), (WELCOME, 5));
     assert_eq!(mallory.hear(short), None);
     for _ in 0..10 {
         assert!(alice.look().others.is_empty());
@@ -260,11 +261,12 @@ fn a_client_that_confirms_nothing_gets_fewer_pictures_and_no_backlog() {
     let mut backlog = 0;
     let mut newest = 0;
     while newest + 10 < last {
-        newest = State::read(&slow.line.hear(PATIENCE).expect("the world")).tick;
+        let state = State::read(&slow.line.hear(PATIENCE).expect("the world"));
+        newest = state.tick;
         backlog += 1;
         assert!(backlog <= 10, "{backlog} pictures of the past");
         if backlog == 9 {
-            slow.seen = newest;
+            slow.seen = state.nonce;
             slow.update();
         }
     }
@@ -273,6 +275,60 @@ fn a_client_that_confirms_nothing_gets_fewer_pictures_and_no_backlog() {
     let from = slow.look().tick;
     let count = (0..50).map(|_| slow.look().tick).last().expect("some") - from;
     assert!(count < 100, "{count} ticks in 50 pictures");
+    server.stop();
+}
+
+/// The token is right, and the updates come; but what they repeat has not been received at this address.
+#[test]
+fn a_client_that_repeats_no_nonce_is_sent_at_most_three_times_what_it_sends() {
+    let server = relay(&["--tick", "200"]);
+    let crowd: Vec<_> = (0..70).map(|number| Player::enter(udp(&server), (1000, 1000 + number))).collect();
+    let mut alice = Player::enter(udp(&server), (1000, 2000));
+    alice.look_until("she sees as many as one can", |state| state.others.len() == 64);
+    drop(crowd);
+
+    for guess in [0, 1, u32::MAX, alice.seen] {
+        // One update, and silence until it is forgotten; then many.
+        let mut blind = Player::enter(udp(&server), (1000, 3000));
+        let (mut sent, mut received) = (24, 0);
+        for round in 0..40 {
+            while let Some(bytes) = blind.line.hear(Duration::from_millis(if round == 0 { 300 } else { 5 })) {
+                assert_eq!(bytes[3], STATE);
+                received += bytes.len();
+            }
+            assert!(
+                received <= 3 * sent,
+                "{received} bytes for {sent}, in round {round}, with nonce {guess}"
+            );
+            blind.seen = guess;
+            blind.update();
+            sent += 24;
+        }
+        assert!(received > 0, "a client that is there has to receive a nonce");
+    }
+    server.stop();
+}
+
+/// It has received, and now it doesn't: its address is somebody else's. What follows the last nonce is a handful of states.
+#[test]
+fn a_stream_ends_where_its_nonces_do_not_come_back() {
+    let server = relay(&["--tick", "200"]);
+    let mut mallory = Player::enter(udp(&server), (1000, 1000));
+    for _ in 0..5 {
+        mallory.look();
+    }
+    let last = mallory.seen;
+    let (mut states, began) = (0, Instant::now());
+    while began.elapsed() < Duration::from_millis(900) {
+        if let Some(bytes) = mallory.line.hear(Duration::from_millis(20)) {
+            states += 1;
+            // As if it counted on, from what it had.
+            mallory.seen = last.wrapping_add(states);
+            assert_eq!(bytes.len(), 28);
+        }
+        mallory.update();
+    }
+    assert!(states <= 8 + 2, "{states} states without a nonce that came back");
     server.stop();
 }
 

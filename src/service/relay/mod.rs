@@ -2,13 +2,18 @@
 //! `--tick` times a second.
 //!
 //! **The latest, or nothing.** A tick sends what is so now; what a client has missed is never sent again. A client that
-//! does not confirm what it was sent (in each update it says which tick it has seen) is left out until it does, or a second
-//! has passed: so a slow one gets fewer and fresher pictures, and nowhere on the way to it a backlog grows, neither in our
-//! outbox nor in the kernel's buffers, which would hold megabytes of the past.
+//! does not confirm what it was sent (each update repeats the nonce of the last state that came) is left out until it does, or
+//! a second has passed: so a slow one gets fewer and fresher pictures, and nowhere on the way to it a backlog grows, neither in
+//! our outbox nor in the kernel's buffers, which would hold megabytes of the past.
 //!
-//! **Nobody is spoofed or flooded.** Whoever says hello from an address gets a token there, of the same length; only who
-//! has received that can be served. Tokens are a keyed hash of the address, so that a flood of hellos is not remembered
-//! (a SYN cookie's idea, RFC 4987 section 3.6).
+//! **No address is spoofed or flooded.** A hello is answered with a token, sent to the hello's address, of the same length; only
+//! a client that has received it is served. Tokens are a keyed hash of the address, so that a flood of hellos is not remembered
+//! (a SYN cookie's idea, RFC 4987 section 3.6). A token is good for an hour, and in an hour an address can change hands. So the
+//! stream itself is proven too: without a nonce that came back, a client over UDP is sent at most three times what it sends
+//! (QUIC's rule, RFC 9000 section 8.1).
+//!
+//! **No answer is answered.** A datagram that no client sends gets silence, so that a forged sender never makes two servers
+//! answer each other.
 //!
 //! **Ticks are on a grid**: the n-th is due n periods after the first, however late the one before was; ticks that were
 //! missed altogether are left out. How late one was is told in it, and counted. While nobody is there, nothing ticks.
@@ -21,7 +26,7 @@
 mod wire;
 mod world;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -46,9 +51,17 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 /// A token is good for one to two of these.
 const TOKEN_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// So many ticks may be on their way to a client; one that confirms nothing is sent one a second.
-const UNSEEN_MAX: u32 = 8;
+/// States that may be on their way to a client; one that confirms nothing is sent one a second.
+const UNSEEN_MAX: usize = 8;
 const UNSEEN_FOR: Duration = Duration::from_secs(1);
+
+/// What an update over UDP pays for while no nonce has come back.
+const CREDIT_BYTES: usize = 3 * MESSAGE_BYTES;
+
+/// The longest state. A datagram of 548 bytes reaches every IPv4 host in one piece (576 bytes with its headers, RFC 1122
+/// section 3.3.2).
+const STATE_BYTES_MAX: usize = wire::STATE_HEAD_BYTES + SIGHT_MAX * wire::SIGHT_BYTES;
+const _: () = assert!(STATE_BYTES_MAX <= 548 && CREDIT_BYTES >= wire::STATE_HEAD_BYTES);
 
 /// The page: HTML, style and one script.
 const PAGE: &[Asset] = &[
@@ -87,10 +100,14 @@ struct Player {
     /// The last update's number, and when it came.
     sequence: u32,
     heard_at: Moment,
-    /// The tick that was seen, and the one that was sent, and when.
-    seen: u32,
-    sent: u32,
+    /// The nonces of the states that were sent behind the last one that it has confirmed, the oldest first; at most
+    /// [`UNSEEN_MAX`].
+    unseen: VecDeque<u32>,
     sent_at: Moment,
+    /// A nonce has come back, and a window of states was not yet sent since then: it is there, and receives.
+    proven: bool,
+    /// Bytes that it may be sent while it is not proven; at most one state.
+    credit_bytes: usize,
 }
 
 /// See the module's text.
@@ -168,8 +185,14 @@ impl Relay {
 
     fn hear(&mut self, board: &mut Switchboard<'_>, way: Way, bytes: &[u8]) {
         let now = board.now();
-        let Some(said) = wire::parse(bytes) else {
-            return self.refuse(board, way, Refusal::NotUnderstood);
+        let said = match (wire::parse(bytes), way) {
+            (Some(said), _) => said,
+            // The sender may be forged, and what came may be an answer of the server that is really there.
+            (None, Way::Datagrams(_)) => {
+                self.counts.refused += 1;
+                return;
+            }
+            (None, Way::WebSocket(_)) => return self.refuse(board, way, Refusal::NotUnderstood),
         };
         let is_known = |token| match way {
             Way::Datagrams(origin) => self.is_token(origin, token, now),
@@ -189,7 +212,7 @@ impl Relay {
             Said::Update { sequence, at, seen, .. } => {
                 self.counts.updates += 1;
                 match self.places.get(&way) {
-                    Some(&index) => self.players[index].update(sequence, at, seen, self.tick, now),
+                    Some(&index) => self.players[index].update(sequence, at, seen, now),
                     None if self.players.len() >= self.rules.players_max => {
                         self.refuse(board, way, Refusal::Full);
                     }
@@ -210,9 +233,10 @@ impl Relay {
             at,
             sequence,
             heard_at: now,
-            seen: self.tick,
-            sent: self.tick,
+            unseen: VecDeque::new(),
             sent_at: now,
+            proven: false,
+            credit_bytes: CREDIT_BYTES,
         });
         if self.next.is_none() {
             self.schedule(board, now.after(self.period()));
@@ -263,13 +287,13 @@ impl Relay {
         let (mut message, mut seen) = (std::mem::take(&mut self.message), std::mem::take(&mut self.seen));
         for index in 0..self.players.len() {
             let player = &self.players[index];
-            let unseen = player.sent.wrapping_sub(player.seen);
-            if unseen >= UNSEEN_MAX && now.since(player.sent_at) < UNSEEN_FOR {
+            let Some(room) = player.room(now) else {
                 self.counts.conflated += 1;
                 continue;
-            }
+            };
             let turn = self.tick as usize;
             self.map.look(index, player.at, turn, |other| self.players[other].at, &mut seen);
+            seen.truncate((room - wire::STATE_HEAD_BYTES) / wire::SIGHT_BYTES); // the nearest come first
             let held = now.since(player.heard_at).as_micros() / 100;
             let head = StateHead {
                 id: player.id,
@@ -277,6 +301,7 @@ impl Relay {
                 heard: player.sequence,
                 held: u16::try_from(held).unwrap_or(u16::MAX),
                 late_us,
+                nonce: self.secret.hash_one(("nonce", player.id, self.tick)) as u32,
             };
             wire::begin_state(&head, seen.len(), &mut message);
             for (_, other) in &seen {
@@ -285,8 +310,7 @@ impl Relay {
             }
             self.send(board, player.way, &message);
             self.counts.states += 1;
-            let player = &mut self.players[index];
-            (player.sent, player.sent_at) = (self.tick, now);
+            self.players[index].sent(head.nonce, message.len(), now);
         }
         (self.message, self.seen) = (message, seen);
     }
@@ -298,16 +322,43 @@ fn hour(now: Moment) -> u64 {
 
 impl Player {
     /// Only what is newer counts: datagrams come in any order, and twice.
-    fn update(&mut self, sequence: u32, at: Position, seen: u32, tick: u32, now: Moment) {
+    fn update(&mut self, sequence: u32, at: Position, seen: u32, now: Moment) {
         if !wire::is_after(sequence, self.sequence) {
             return;
         }
         (self.sequence, self.at, self.heard_at) = (sequence, at, now);
-        // Nobody can have seen what was not sent to him.
-        if wire::is_after(seen, self.seen) && !wire::is_after(seen, self.sent) && !wire::is_after(seen, tick)
-        {
-            self.seen = seen;
+        self.credit_bytes = (self.credit_bytes + CREDIT_BYTES).min(STATE_BYTES_MAX);
+        if let Some(index) = self.unseen.iter().position(|nonce| *nonce == seen) {
+            self.unseen.drain(..=index);
+            self.proven = true;
         }
+    }
+
+    /// The bytes that its next state may have; `None` where none is due.
+    fn room(&self, now: Moment) -> Option<usize> {
+        if self.unseen.len() >= UNSEEN_MAX && now.since(self.sent_at) < UNSEEN_FOR {
+            return None;
+        }
+        match self.way {
+            Way::Datagrams(_) if !self.proven => {
+                (self.credit_bytes >= wire::STATE_HEAD_BYTES).then_some(self.credit_bytes)
+            }
+            // A connection is proof by itself.
+            Way::Datagrams(_) | Way::WebSocket(_) => Some(STATE_BYTES_MAX),
+        }
+    }
+
+    /// A state was sent to it.
+    fn sent(&mut self, nonce: u32, bytes: usize, now: Moment) {
+        if !self.proven {
+            self.credit_bytes = self.credit_bytes.saturating_sub(bytes);
+        }
+        if self.unseen.len() == UNSEEN_MAX {
+            self.unseen.pop_front(); // one a second is tried, and the latest is the likeliest to be confirmed
+        }
+        self.unseen.push_back(nonce);
+        self.proven &= self.unseen.len() < UNSEEN_MAX;
+        self.sent_at = now;
     }
 
     /// A connection says itself when it ends.
@@ -333,7 +384,9 @@ impl Counts {
 
 impl Service for Relay {
     fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
-        self.hear(board, Way::Datagrams(from), bytes);
+        if !from.is_server() {
+            self.hear(board, Way::Datagrams(from), bytes);
+        }
     }
 
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
@@ -393,5 +446,3 @@ impl Service for Relay {
         *text += &format!("{name}_sum {}\n{name}_count {ticks}\n", *late_us as f64 / 1e6);
     }
 }
-
-const _: () = assert!(MESSAGE_BYTES + SIGHT_MAX * wire::SIGHT_BYTES <= 536);

@@ -1,7 +1,10 @@
 //! The relay's messages, as datagrams and as binary WebSocket messages: see the [guide](crate::guide::relay) for the layout.
 //!
-//! Everything from a client is exactly [`MESSAGE_BYTES`] long, and so is every answer but the state of the world: nobody
-//! is sent more than he sent before he has shown that he is where he says. Numbers are big-endian.
+//! Everything from a client is exactly [`MESSAGE_BYTES`] long, and so is every answer but the state of the world. Numbers are
+//! big-endian.
+//!
+//! Invariant: the kinds that a client sends and the kinds that the relay sends have none in common. The relay answers the
+//! former alone, so no answer of one relay gets an answer from another, whatever sender was forged.
 
 /// The length of what clients send.
 pub const MESSAGE_BYTES: usize = 24;
@@ -32,7 +35,7 @@ impl Position {
 pub(super) enum Said {
     /// It wants a token; the number comes back with it.
     Hello { number: u32 },
-    /// It is there now, and has seen the world of this tick.
+    /// It is there now, and repeats the nonce of the last state that it has received.
     Update { token: u64, sequence: u32, at: Position, seen: u32 },
     /// It goes.
     Bye { token: u64 },
@@ -42,7 +45,7 @@ pub(super) enum Said {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Refusal {
-    /// What it said is none of [`Said`].
+    /// What it sent is none of [`Said`]. Over WebSocket alone: see [`parse`].
     NotUnderstood = 1,
     /// The token is not of its address, or old: it is to say hello again.
     Token = 2,
@@ -57,6 +60,8 @@ const STATE: u8 = 4;
 const BYE: u8 = 5;
 const REFUSAL: u8 = 6;
 
+/// `None` for everything that no client sends. As a datagram that gets no answer: it could be an answer itself, of a relay or
+/// of another server, and two servers would answer each other for ever (CVE-2024-2169).
 pub(super) fn parse(bytes: &[u8]) -> Option<Said> {
     let bytes: &[u8; MESSAGE_BYTES] = bytes.try_into().ok()?;
     if bytes[..3] != MAGIC {
@@ -98,6 +103,9 @@ pub(super) fn refusal(why: Refusal) -> [u8; MESSAGE_BYTES] {
     message(REFUSAL, 0, [why as u32, 0, 0])
 }
 
+/// The bytes of a state before those of the others.
+pub(super) const STATE_HEAD_BYTES: usize = 28;
+
 /// What a client is told of the world in one tick, before those that it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StateHead {
@@ -109,6 +117,8 @@ pub(super) struct StateHead {
     pub(super) held: u16,
     /// How late the tick was, in microseconds.
     pub(super) late_us: u32,
+    /// Only who has received this state can repeat it.
+    pub(super) nonce: u32,
 }
 
 /// Begins the state of the world in `bytes`; those in sight are appended with [`put_sight`].
@@ -123,6 +133,7 @@ pub(super) fn begin_state(head: &StateHead, count: usize, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&head.held.to_be_bytes());
     bytes.extend_from_slice(&count.to_be_bytes());
     bytes.extend_from_slice(&head.late_us.to_be_bytes());
+    bytes.extend_from_slice(&head.nonce.to_be_bytes());
 }
 
 pub(super) fn put_sight(id: u32, at: Position, bytes: &mut Vec<u8>) {

@@ -11,7 +11,7 @@ use super::wire::Position;
 /// How far one sees: a quarter of the world.
 pub const SIGHT: u16 = 16_384;
 
-/// How many one sees at most: what fits in a datagram of 536 bytes, which every network carries in one piece.
+/// How many one sees at most: what fits in a datagram that every network carries in one piece (see `STATE_BYTES_MAX`).
 pub const SIGHT_MAX: usize = 64;
 
 /// How many are looked at, for one.

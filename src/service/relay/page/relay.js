@@ -9,7 +9,7 @@ const KEPT = 240; // points of each graph
 const BACKOFF_MS = { first: 500, most: 15000 };
 
 let socket = null, tries = 0, ticksPerS = 30, sending = null;
-let me = 0, sequence = 0, seen = 0;
+let me = 0, sequence = 0, seen = 0; // seen: the nonce of the latest picture, which is said back
 let x = 8192 + Math.random() * 49152, y = 8192 + Math.random() * 49152;
 const sentAt = new Map(); // by sequence, for the way there and back
 let before = null, latest = null; // two pictures of the world: {tick, at, others: Map(id -> [x, y])}
@@ -47,7 +47,7 @@ function hear(view) {
       update();
       return show('connected', true);
     case STATE:
-      return hearState(view);
+      return view.byteLength >= 28 && hearState(view);
     case REFUSAL:
       show(view.getUint32(12) === 3 ? 'the world is full' : 'refused', false);
   }
@@ -57,9 +57,9 @@ function hearState(view) {
   const now = performance.now();
   const tick = view.getUint32(8), heard = view.getUint32(12), held = view.getUint16(16) / 10;
   me = view.getUint32(4);
-  seen = tick;
+  seen = view.getUint32(24);
   const others = new Map();
-  for (let at = 24; at + 8 <= view.byteLength; at += 8) {
+  for (let at = 28; at + 8 <= view.byteLength; at += 8) {
     others.set(view.getUint32(at), [view.getUint16(at + 4), view.getUint16(at + 6)]);
   }
   if (latest) note('jitter', Math.abs(now - latest.at - (tick - latest.tick) * 1000 / ticksPerS));
