@@ -3,14 +3,21 @@
 //! `tcp://HOST:PORT`, `tls://HOST:PORT`, `udp://HOST:PORT`, `unix:PATH`; a bare `HOST:PORT` is TCP. The scheme's tail picks
 //! the framing: `tcp+lines://`, `unix+prefixed:`; without one, bytes are raw. `http://HOST:PORT` and `https://` are HTTP over
 //! TCP and TLS (port 80 and 443 where none is said), `unix+http:PATH` is that over a Unix socket; `ws://`, `wss://` and
-//! `unix+ws:` are WebSocket. IPv6 stands in brackets.
+//! `unix+ws:` are WebSocket. IPv6 stands in brackets, with its zone where it is link-local: `[fe80::1%eth0]`. `unix:@NAME` is
+//! a name in Linux's abstract namespace, which has no file.
+//!
+//! An [`Endpoint`] is one place: one socket can listen there. A URL can stand for several, because a host's name can have
+//! several addresses: [`Endpoints`].
 
+use std::ffi::OsString;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::protocol::Framing;
+use crate::transport::stream::{check_unix_path, interface, is_abstract};
 
 /// A parsed URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +26,7 @@ pub enum Endpoint {
     Tcp(SocketAddr, Framing),
     /// A TCP address where TLS is spoken, and the host as it was written: what a certificate is for.
     Tls(SocketAddr, Framing, String),
-    /// A Unix stream socket.
+    /// A Unix stream socket. A path that begins with a NUL byte is an abstract name, which is written with `@`.
     Unix(PathBuf, Framing),
     /// A UDP address.
     Udp(SocketAddr),
@@ -99,9 +106,13 @@ impl fmt::Display for Endpoint {
             Endpoint::Tcp(address, _) => write!(f, "tcp{tail}://{address}"),
             Endpoint::Tls(address, ..) => write!(f, "tls{tail}://{address}"),
             Endpoint::Unix(path, _) => {
-                write!(f, "unix{tail}:")?;
+                let (mark, name) = match path.as_os_str().as_bytes() {
+                    [0, name @ ..] => ("@", String::from_utf8_lossy(name)),
+                    path => ("", String::from_utf8_lossy(path)),
+                };
+                write!(f, "unix{tail}:{mark}")?;
                 // A path may hold anything; where it is shown, it stays on its line.
-                path.display().to_string().chars().try_for_each(|c| match c.is_control() {
+                name.chars().try_for_each(|c| match c.is_control() {
                     true => write!(f, "{}", c.escape_default()),
                     false => write!(f, "{c}"),
                 })
@@ -126,34 +137,74 @@ impl std::error::Error for BadUrl {}
 impl FromStr for Endpoint {
     type Err = BadUrl;
 
-    /// Names are resolved here, once; the first address is taken.
+    /// The first one of the URL's [`Endpoints`].
+    fn from_str(url: &str) -> Result<Self, BadUrl> {
+        Endpoints::from_str(url).map(|all| all.0[0].clone())
+    }
+}
+
+/// The endpoints that one URL stands for: one for each address of its host, in the order in which the resolver prefers them
+/// (RFC 6724), each once. There is at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints(Vec<Endpoint>);
+
+impl Endpoints {
+    /// All of them.
+    pub fn all(&self) -> &[Endpoint] {
+        &self.0
+    }
+
+    /// Those where a socket can be bound here; all, where that is none (binding them says why). A name often has more
+    /// addresses than the machine: `localhost` is ::1 in many a container that has no IPv6.
+    pub fn of_this_machine(&self) -> Vec<Endpoint> {
+        let local = |endpoint: &&Endpoint| endpoint.address().is_none_or(is_local);
+        match self.0.iter().filter(local).cloned().collect::<Vec<_>>() {
+            local if local.is_empty() => self.0.clone(),
+            local => local,
+        }
+    }
+}
+
+/// Only addresses of this machine can be bound. Nothing is sent.
+fn is_local(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_ok()
+}
+
+impl From<Endpoint> for Endpoints {
+    fn from(endpoint: Endpoint) -> Endpoints {
+        Endpoints(vec![endpoint])
+    }
+}
+
+impl FromStr for Endpoints {
+    type Err = BadUrl;
+
+    /// Names are resolved here, once.
     fn from_str(url: &str) -> Result<Self, BadUrl> {
         let bad = |problem: String| Err(BadUrl(problem));
-        if let Some((scheme, rest)) = url.split_once(':')
-            && (scheme == "unix" || scheme.starts_with("unix+"))
-        {
-            let framing = framing(scheme, "unix")?;
-            return match rest {
-                "" => bad("a path is missing: write unix:/run/name.sock".into()),
-                path if path.contains('\0') => bad("a path can't hold a NUL byte".into()),
-                path => Ok(Endpoint::Unix(path.into(), framing)),
-            };
+        // A scheme is the same in capitals (RFC 3986, 3.1).
+        let (written, rest) = url.split_once(':').unwrap_or(("", url));
+        let scheme = written.to_ascii_lowercase();
+        if scheme == "unix" || scheme.starts_with("unix+") {
+            return Ok(Endpoint::Unix(unix_path(rest)?, framing(&scheme, "unix")?).into());
         }
-        let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
+        let (scheme, rest) = match rest.strip_prefix("//") {
+            Some(rest) => (scheme.as_str(), rest),
+            None => ("tcp", url),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let over_tcp = |host: &str, framing| each(host, |at| Endpoint::Tcp(at, framing));
         match scheme {
-            "udp" => Ok(Endpoint::Udp(resolve(rest)?)),
-            tcp if tcp == "tcp" || tcp.starts_with("tcp+") => {
-                let framing = framing(tcp, "tcp")?;
-                Ok(Endpoint::Tcp(resolve(rest)?, framing))
-            }
+            "udp" => each(rest, Endpoint::Udp),
+            tcp if tcp == "tcp" || tcp.starts_with("tcp+") => over_tcp(rest, framing(tcp, "tcp")?),
             tls if tls == "tls" || tls.starts_with("tls+") => over_tls(scheme, rest, framing(tls, "tls")?),
             #[cfg(feature = "web")]
-            "http" => Ok(Endpoint::Tcp(resolve(&with_port(rest, 80))?, Framing::Http)),
+            "http" => over_tcp(&with_port(rest, 80), Framing::Http),
             #[cfg(feature = "web")]
             "https" => over_tls(scheme, &with_port(rest, 443), Framing::Http),
             #[cfg(feature = "web")]
-            "ws" => Ok(Endpoint::Tcp(resolve(&with_port(rest, 80))?, Framing::WebSocket)),
+            "ws" => over_tcp(&with_port(rest, 80), Framing::WebSocket),
             #[cfg(feature = "web")]
             "wss" => over_tls(scheme, &with_port(rest, 443), Framing::WebSocket),
             #[cfg(not(feature = "web"))]
@@ -168,13 +219,38 @@ impl FromStr for Endpoint {
     }
 }
 
-fn over_tls(scheme: &str, rest: &str, framing: Framing) -> Result<Endpoint, BadUrl> {
+/// One for each address.
+fn each(host_and_port: &str, endpoint: impl Fn(SocketAddr) -> Endpoint) -> Result<Endpoints, BadUrl> {
+    resolve(host_and_port).map(|addresses| Endpoints(addresses.into_iter().map(endpoint).collect()))
+}
+
+/// A path, or an abstract name.
+fn unix_path(written: &str) -> Result<PathBuf, BadUrl> {
+    let path: PathBuf = match written.strip_prefix('@') {
+        Some(name) => OsString::from_vec([b"\0", name.as_bytes()].concat()).into(),
+        None => written.into(),
+    };
+    match written {
+        "" => Err(BadUrl("a path is missing: write unix:/run/name.sock".into())),
+        "@" => Err(BadUrl("a name is missing: write unix:@name".into())),
+        _ if written.contains('\0') => Err(BadUrl("a path can't hold a NUL byte".into())),
+        _ if is_abstract(&path) && cfg!(not(any(target_os = "linux", target_os = "android"))) => {
+            Err(BadUrl(format!("abstract names are Linux's: write unix:./{written} for a file")))
+        }
+        _ => match check_unix_path(&path) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(BadUrl(error.to_string())),
+        },
+    }
+}
+
+fn over_tls(scheme: &str, rest: &str, framing: Framing) -> Result<Endpoints, BadUrl> {
     if cfg!(not(feature = "tls")) {
         return Err(BadUrl(format!("{scheme}:// needs the feature `tls`: use tcp://, udp:// or unix:")));
     }
-    let address = resolve(rest)?;
-    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
-    Ok(Endpoint::Tls(address, framing, host.trim_matches(['[', ']']).to_owned()))
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host).trim_matches(['[', ']']);
+    let host = host.split('%').next().unwrap_or_default(); // a zone means nothing to the other end
+    each(rest, |address| Endpoint::Tls(address, framing, host.to_owned()))
 }
 
 /// With the scheme's port, where none is said.
@@ -204,11 +280,16 @@ fn framing(scheme: &str, transport: &str) -> Result<Framing, BadUrl> {
     }
 }
 
-fn resolve(host_and_port: &str) -> Result<SocketAddr, BadUrl> {
-    if let Ok(address) = host_and_port.parse() {
-        return Ok(address);
-    }
+/// Every address of a host, each once.
+fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, BadUrl> {
     let bad = |problem: String| Err(BadUrl(problem));
+    if let Some((user, _)) = host_and_port.rsplit_once('@') {
+        let user = user.split(':').next().unwrap_or_default(); // what follows may be a password
+        return bad(format!("{user:?} before the @ would be a user: leave it out"));
+    }
+    if let Ok(address @ SocketAddr::V4(_)) = host_and_port.parse() {
+        return Ok(vec![address]);
+    }
     let Some((host, port)) = host_and_port.rsplit_once(':') else {
         return bad(format!("a port is missing: write {}:8080", non_empty(host_and_port)));
     };
@@ -223,11 +304,54 @@ fn resolve(host_and_port: &str) -> Result<SocketAddr, BadUrl> {
             "a host is missing: write 127.0.0.1:{port}, or 0.0.0.0:{port} for every IPv4 address"
         ));
     }
-    match host_and_port.to_socket_addrs().map(|mut addresses| addresses.next()) {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => bad(format!("the host {host:?} has no address")),
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return ipv6(inner, port.parse().unwrap_or_default()).map(|address| vec![address]);
+    }
+    match host_and_port.to_socket_addrs() {
+        Ok(found) => {
+            let mut addresses: Vec<SocketAddr> = Vec::new();
+            for address in found {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+            match addresses.is_empty() {
+                true => bad(format!("the host {host:?} has no address")),
+                false => Ok(addresses),
+            }
+        }
         Err(error) => bad(format!("the host {host:?} can't be resolved: {error}")),
     }
+}
+
+/// What stands in brackets: an address, and its zone behind a `%` (RFC 4007, section 11), by name or number.
+fn ipv6(inner: &str, port: u16) -> Result<SocketAddr, BadUrl> {
+    let bad = |problem: String| Err(BadUrl(problem));
+    let (address, zone) = inner.split_once('%').map_or((inner, None), |(it, zone)| (it, Some(zone)));
+    let Ok(address) = address.parse::<Ipv6Addr>() else {
+        return bad(format!("{address:?} is no IPv6 address: write one as in [::1]:8080"));
+    };
+    let number = |zone: &str| zone.parse::<u32>().ok().or_else(|| interface(zone));
+    let scope = match zone {
+        // In a URL, a browser would write the sign as %25 (RFC 6874).
+        Some(zone) => match number(zone).or_else(|| number(zone.strip_prefix("25")?)) {
+            Some(scope) => scope,
+            None => {
+                return bad(format!(
+                    "the zone {zone:?} is no network interface: see `ip link` for their names"
+                ));
+            }
+        },
+        None if address.is_unicast_link_local() => {
+            return bad(format!(
+                "{address} is link-local, and needs its zone: write [{address}%eth0]:{port}, with your interface"
+            ));
+        }
+        None => 0,
+    };
+    // Elsewhere it means nothing, and sockets don't tell it either.
+    let scope = if address.is_unicast_link_local() || address.is_multicast() { scope } else { 0 };
+    Ok(SocketAddrV6::new(address, port, 0, scope).into())
 }
 
 fn non_empty(host: &str) -> &str {
@@ -247,6 +371,8 @@ mod tests {
             "udp://0.0.0.0:53",
             "unix:/run/switchboard.sock",
             "unix+lines:relative/path",
+            "unix:./@file",
+            "unix:@abstract",
         ] {
             assert_eq!(url.parse::<Endpoint>().unwrap().to_string(), url);
         }
@@ -264,6 +390,11 @@ mod tests {
         #[cfg(all(feature = "web", feature = "tls"))]
         assert_eq!("https://127.0.0.1".parse::<Endpoint>().unwrap().to_string(), "https://127.0.0.1:443");
         assert_eq!("127.0.0.1:80".parse::<Endpoint>().unwrap().to_string(), "tcp://127.0.0.1:80");
+        assert_eq!(
+            "TCP+Lines://127.0.0.1:80".parse::<Endpoint>().unwrap().to_string(),
+            "tcp+lines://127.0.0.1:80"
+        );
+        assert_eq!("[::1]:80".parse::<Endpoint>().unwrap().to_string(), "tcp://[::1]:80");
         assert_eq!("tcp://[::1]:80/".parse::<Endpoint>().unwrap().to_string(), "tcp://[::1]:80");
     }
 
@@ -284,11 +415,56 @@ mod tests {
             ("tcp://127.0.0.1:70000", "\"70000\""),
             ("tcp://127.0.0.1:http", "\"http\""),
             ("tcp://::1", "[::1]:8080"),
+            ("tcp://alice:secret@127.0.0.1:80", "\"alice\" before the @"),
+            ("tcp://[::1", "\"1\""),
+            ("tcp://[127.0.0.1]:80", "\"127.0.0.1\" is no IPv6 address"),
+            ("tcp://[fe80::1]:80", "write [fe80::1%eth0]:80"),
+            ("tcp://[fe80::1%nowhere]:80", "\"nowhere\" is no network interface"),
             ("unix:", "a path is missing"),
+            ("unix:@", "a name is missing"),
             ("", "a port is missing"),
         ] {
             let problem = url.parse::<Endpoint>().unwrap_err().to_string();
             assert!(problem.contains(hint), "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_all_its_addresses_each_once() {
+        let all: Endpoints = "tcp+lines://localhost:7".parse().unwrap();
+        let addresses: Vec<SocketAddr> = all.all().iter().filter_map(Endpoint::address).collect();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        let mut once = addresses.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), addresses.len(), "{addresses:?}");
+        assert!(all.of_this_machine().iter().all(|it| all.all().contains(it)));
+        assert_eq!("tcp+lines://localhost:7".parse::<Endpoint>().unwrap(), all.all()[0]);
+    }
+
+    #[cfg(all(target_os = "linux", feature = "socket-options"))]
+    #[test]
+    fn a_zone_is_an_interface_by_name_or_number() {
+        let index = interface("lo").expect("every machine has it");
+        let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, index);
+        for url in ["[fe80::1%lo]:80".into(), format!("[fe80::1%{index}]:80"), "[fe80::1%25lo]:80".into()] {
+            assert_eq!(url.parse::<Endpoint>().unwrap().address(), Some(expected.into()), "{url}");
+        }
+        // Where the zone means nothing, it makes no difference.
+        for url in ["[::1%lo]:80", "[::1%1]:80"] {
+            assert_eq!(url.parse::<Endpoint>().unwrap().address(), Some("[::1]:80".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_told_how_long_it_may_be() {
+        let most = crate::transport::stream::UNIX_PATH_BYTES_MAX;
+        for mark in ["/", "@"] {
+            let path = |bytes: usize| format!("unix:{mark}{}", "x".repeat(bytes - 1));
+            assert!(path(most).parse::<Endpoint>().is_ok(), "{mark}");
+            let problem = path(most + 1).parse::<Endpoint>().unwrap_err().to_string();
+            let expected = format!("has {} bytes, and a Unix socket's has at most {most}", most + 1);
+            assert!(problem.contains(&expected), "{problem}");
         }
     }
 }

@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/protocol", &[], &["httparse", "tungstenite"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
     ("src/transport", &["reactor"], &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"]),
-    ("src/endpoint.rs", &["protocol"], &[]),
+    ("src/endpoint.rs", &["protocol", "transport"], &[]),
     ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "simple_logger"]),
     (

@@ -17,14 +17,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::panel::Panel;
 use super::{Failure, units};
-use crate::endpoint::{BadUrl, Endpoint};
+use crate::endpoint::{BadUrl, Endpoint, Endpoints};
 use crate::load::ceiling::ceiling;
 use crate::load::compare::{self, Figure, Side};
 #[cfg(feature = "web")]
 use crate::load::fan_out;
 #[cfg(feature = "web")]
-use crate::load::http::Asked;
+use crate::load::http::{Asked, basic_authorization};
 use crate::load::plan::{Arrivals, Plan, Rate, WarmUp};
+use crate::load::reach::reach;
 use crate::load::report::{Limit, Report, Round};
 use crate::load::run::{Circumstances, Outcome, run as run_plan};
 use crate::load::script::{Expected, Said, Template};
@@ -33,6 +34,7 @@ use crate::load::summary::{self, Style};
 use crate::load::witness::ServerSource;
 use crate::load::{files, page};
 use crate::protocol::Framing;
+use crate::transport::stream::unix_address;
 use crate::transport::tls::ClientTls;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Trust;
@@ -324,7 +326,7 @@ struct Session {
     panel: Panel,
 }
 
-pub(super) fn run(options: Options) -> Result<u8, Failure> {
+pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     match (options.ab, options.urls.len()) {
         (true, 1) => return Err(Failure::Usage("--ab compares two servers: give two URLs".into())),
         (false, 2) => {
@@ -332,7 +334,9 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    let plan = plan(&options, &options.urls[0]).map_err(Failure::Usage)?;
+    let sources = options.source.clone();
+    options.urls.iter_mut().for_each(|url| url.from_sources(&sources));
+    let mut plan = self::plan(&options, &options.urls[0]).map_err(Failure::Usage)?;
     for url in &options.urls {
         self::plan(&options, url).and_then(|plan| plan.check()).map_err(Failure::Usage)?;
     }
@@ -350,9 +354,11 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
             .map_err(|error| Failure::Runtime(format!("cannot watch signals: {error}")))?;
     }
     let spawned = match &options.spawn {
-        Some(command) => Some(Spawned::start(command, &plan.target, &interrupted)?),
+        Some(command) => Some(Spawned::start(command, &options.urls[0].others, &interrupted)?),
         None => None,
     };
+    options.urls.iter_mut().for_each(Url::choose);
+    plan.target = options.urls[0].endpoint.clone();
     let server = match (&spawned, options.server_pid) {
         (Some(spawned), _) => ServerSource::Spawned(spawned.0.id()),
         (None, Some(pid)) => ServerSource::Pid(pid),
@@ -360,7 +366,7 @@ pub(super) fn run(options: Options) -> Result<u8, Failure> {
     };
     let mut circumstances = Circumstances {
         server,
-        command: std::env::args().skip(1).collect(),
+        command: std::env::args().skip(1).map(without_user).collect(),
         ceiling_per_s: None,
         probe: options.rounds.is_none() && !options.ab && plan.duration >= Duration::from_secs(1),
     };
@@ -467,29 +473,82 @@ fn room(options: &Options, plan: &Plan) -> Result<Option<fan_out::Room>, String>
 #[derive(Debug, Clone)]
 struct Url {
     endpoint: Endpoint,
+    /// The addresses of its host, where there are several: see [`Url::choose`].
+    others: Vec<Endpoint>,
     /// HTTP: the host as it is written, and the path.
     #[cfg_attr(not(feature = "web"), expect(dead_code))]
     asked: Option<(String, String)>,
+    /// HTTP: who asks, as in `user:password@`.
+    #[cfg_attr(not(feature = "web"), expect(dead_code))]
+    user: Option<String>,
+}
+
+impl Url {
+    fn new(text: &str, asked: Option<(String, String)>, user: Option<String>) -> Result<Url, BadUrl> {
+        let endpoints: Endpoints = text.parse()?;
+        Ok(Url { endpoint: endpoints.all()[0].clone(), others: endpoints.all().to_vec(), asked, user })
+    }
+
+    /// Leaves the addresses that can be connected to from these, if there are any.
+    fn from_sources(&mut self, sources: &[IpAddr]) {
+        let fits = |it: &&Endpoint| {
+            let v6 = it.address().is_some_and(|address| address.is_ipv6());
+            sources.iter().all(|source| source.is_ipv6() == v6)
+        };
+        let fitting: Vec<Endpoint> = self.others.iter().filter(fits).cloned().collect();
+        if let Some(first) = fitting.first() {
+            (self.endpoint, self.others) = (first.clone(), fitting);
+        }
+    }
+
+    /// Of several addresses, the one that answers. Where none does, the first: the run says what is wrong there.
+    fn choose(&mut self) {
+        if let Some(reached) = reach(&self.others) {
+            self.endpoint = reached.clone();
+        }
+    }
 }
 
 impl std::str::FromStr for Url {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Url, BadUrl> {
-        let split =
-            text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https" | "ws" | "wss"));
-        let Some((scheme, rest)) = split else {
+        let is_http =
+            |scheme: &str| ["http", "https", "ws", "wss"].iter().any(|it| scheme.eq_ignore_ascii_case(it));
+        let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
             let endpoint: Endpoint = text.parse()?;
             let asked = is_web(&endpoint).then(|| ("localhost".into(), "/".into()));
-            return Ok(Url { endpoint, asked });
+            return Url::new(text, asked, None);
         };
-        let (host, path) = match rest.find(['/', '?']) {
-            Some(at) if rest.as_bytes()[at] == b'/' => rest.split_at(at),
-            _ => (rest, "/"),
+        // RFC 3986, section 3: the authority ends at the first of these; the fragment is the client's own.
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user.to_owned()), host),
+            None => (None, authority),
         };
-        let path = path.split('#').next().unwrap_or_default(); // a fragment is the client's own
-        let endpoint = format!("{scheme}://{host}").parse()?;
-        Ok(Url { endpoint, asked: Some((host.into(), path.into())) })
+        let path = match rest.split('#').next().unwrap_or_default() {
+            path if path.starts_with('/') => path.to_owned(),
+            query => format!("/{query}"),
+        };
+        Url::new(&format!("{scheme}://{host}"), Some((without_zone(host), path)), user)
+    }
+}
+
+/// A zone is this machine's own, and is not sent (RFC 6874, section 4).
+fn without_zone(host: &str) -> String {
+    match (host.find('%'), host.find(']')) {
+        (Some(from), Some(to)) if from < to => [&host[..from], &host[to..]].concat(),
+        _ => host.to_owned(),
+    }
+}
+
+/// As it is shown, and kept in reports: who asks is nobody else's business, and their password least of all.
+fn without_user(argument: String) -> String {
+    let Some((scheme, rest)) = argument.split_once("://") else { return argument };
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{behind}"),
+        None => argument,
     }
 }
 
@@ -536,13 +595,12 @@ fn asked(options: &Options, url: &Url) -> Result<Option<Asked>, String> {
     if path.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err(format!("{path:?} is no path: write what is not a letter in percent, as in %20"));
     }
-    Ok(Some(Asked {
-        method,
-        path: path.clone(),
-        host: host.clone(),
-        fields: options.header.clone(),
-        has_body,
-    }))
+    let mut fields = options.header.clone();
+    let says_who = |field: &String| field.to_ascii_lowercase().starts_with("authorization:");
+    if let Some(user) = url.user.as_deref().filter(|_| !options.header.iter().any(says_who)) {
+        fields.push(basic_authorization(user));
+    }
+    Ok(Some(Asked { method, path: path.clone(), host: host.clone(), fields, has_body }))
 }
 
 #[cfg(feature = "web")]
@@ -832,7 +890,7 @@ pub(super) fn width() -> usize {
 struct Spawned(Child);
 
 impl Spawned {
-    fn start(command: &str, target: &Endpoint, interrupted: &AtomicBool) -> Result<Spawned, Failure> {
+    fn start(command: &str, targets: &[Endpoint], interrupted: &AtomicBool) -> Result<Spawned, Failure> {
         // `exec`, so that the process is the server and not the shell. Its standard output is for people:
         // ours may be JSON.
         let child = Command::new("sh")
@@ -843,12 +901,12 @@ impl Spawned {
         let problem = |what: String| Failure::Runtime(format!("--spawn {command:?}: {what}"));
         let mut spawned = Spawned(child.map_err(|error| problem(format!("cannot start it: {error}")))?);
         let deadline = Instant::now() + SPAWN_WITHIN;
-        while !is_up(target) {
+        while !targets.iter().any(is_up) {
             if let Ok(Some(status)) = spawned.0.try_wait() {
                 return Err(problem(format!("it ended before anyone could connect: {status}")));
             }
             if Instant::now() > deadline || interrupted.load(Ordering::Relaxed) {
-                return Err(problem(format!("nobody listens at {target} after {SPAWN_WITHIN:?}")));
+                return Err(problem(format!("nobody listens at {} after {SPAWN_WITHIN:?}", targets[0])));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -862,7 +920,9 @@ fn is_up(target: &Endpoint) -> bool {
         Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => {
             std::net::TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok()
         }
-        Endpoint::Unix(path, _) => std::os::unix::net::UnixStream::connect(path).is_ok(),
+        Endpoint::Unix(path, _) => {
+            unix_address(path).and_then(|it| std::os::unix::net::UnixStream::connect_addr(&it)).is_ok()
+        }
         Endpoint::Udp(address) => std::net::UdpSocket::bind(address).is_err(),
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
 }
 
 fn describe(wanted: &Wanted) -> String {
-    let Wanted { place, which, said } = wanted;
+    let Wanted { place, which, said, .. } = wanted;
     let limits = place.limits();
     let mut text = format!(
         "{} {} ({said}): at most {} connections, idle {}, stalled {}, messages of {} bytes, outboxes of {} bytes",
@@ -46,6 +46,8 @@ fn describe(wanted: &Wanted) -> String {
         number(allowed).map(|count| format!("networks allowed: {count} and no others")),
         number(denied).map(|count| format!("networks denied: {count}")),
         number(proxies).map(|count| format!("networks of proxies: {count}")),
+        (place.guard.is_unix_proxy() && matches!(place.endpoint, Endpoint::Unix(..)))
+            .then(|| "by way of proxies".into()),
         rules.connections_max.map(|most| format!("{most} connections per address")),
         rules.accepts.map(|rate| format!("{rate} new ones a second per address")),
         rules
@@ -53,6 +55,7 @@ fn describe(wanted: &Wanted) -> String {
             .filter(|_| matches!(place.endpoint, Endpoint::Udp(_)))
             .map(|rate| format!("{rate} datagrams a second per address")),
         limits.read_bytes_per_s.map(|bytes| format!("{bytes} bytes a second per connection")),
+        place.options.only_v6.then(|| "IPv6 alone".into()),
         place.metrics.then(|| "metrics".into()),
         listed("pages of", place.sites.origins()),
         listed("requests for", place.sites.hosts()),

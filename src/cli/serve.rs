@@ -14,14 +14,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::config::CommandLine;
 use super::settings::{Settings, Wanted};
 use super::{Failure, LogLevel, units};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Endpoints};
 #[cfg(feature = "web")]
 use crate::guard::sites::{AllowedHost, AllowedOrigin};
 use crate::guard::{self, IpNet, Rate};
 use crate::reactor::Limits;
 use crate::server::Server;
 use crate::server::inherited::Inherited;
-use crate::server::place::Bound;
+use crate::server::place::{Bound, bind_all};
 use crate::server::running::{Running, Source as Place};
 use crate::server::succession;
 use crate::service::Service;
@@ -77,10 +77,10 @@ pub(super) struct Options {
     service: ServiceName,
 
     /// Where to listen; may be repeated. tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT,
-    /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH; +lines or +prefixed behind the scheme picks the framing, as in
+    /// ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT, unix:PATH or unix:@NAME; a HOST with several addresses is a listener at each; +lines or +prefixed behind the scheme picks the framing, as in
     /// tcp+lines://HOST:PORT, and unix+http:PATH or unix+ws:PATH what is spoken; port 0 picks a free one. [default: tcp://127.0.0.1:8080; chat, relay and web: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
-    pub(super) listen: Vec<Endpoint>,
+    pub(super) listen: Vec<Endpoints>,
 
     /// A TOML file whose keys are these options; see the README. The command line wins over it.
     #[arg(long, value_name = "FILE")]
@@ -179,9 +179,10 @@ pub(super) struct Options {
     pub(super) accepts_per_ip: Option<Rate>,
 
     /// In this network are proxies, which begin each connection with a PROXY header (version 1 or 2) that says whom they
-    /// bring; may be repeated. The header is required from there, and believed from nowhere else.
-    #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    pub(super) proxy_protocol: Vec<IpNet>,
+    /// bring; may be repeated. The header is required from there, and believed from nowhere else. unix: all that connect to Unix
+    /// sockets are proxies.
+    #[arg(long, value_name = "CIDR|unix", value_parser = proxies)]
+    pub(super) proxy_protocol: Vec<Proxies>,
 
     /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. It also ends an endless exchange
     /// with another server, which one forged sender can start. off: no limit.
@@ -290,6 +291,21 @@ fn cidr(text: &str) -> Result<IpNet, String> {
     guard::network(text).map_err(String::from)
 }
 
+/// Where proxies are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proxies {
+    In(IpNet),
+    /// At the other end of every Unix socket.
+    Unix,
+}
+
+fn proxies(text: &str) -> Result<Proxies, String> {
+    match text {
+        "unix" | "unix:" => Ok(Proxies::Unix), // nginx writes the colon
+        network => cidr(network).map(Proxies::In).map_err(|hint| format!("{hint}; or unix")),
+    }
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o777) => Ok(mode),
@@ -298,6 +314,11 @@ fn octal(text: &str) -> Result<u32, String> {
 }
 
 impl Options {
+    /// Where it is said to listen.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.listen.iter().flat_map(Endpoints::all)
+    }
+
     /// The service that is asked for.
     ///
     /// # Errors
@@ -476,14 +497,13 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
         running.take_over(succession::take_over(path, &mut inherited).map_err(failed)?);
     }
     let mut open = Vec::new();
-    for wanted in settings.listeners_at(inherited.places().cloned().collect()) {
-        let bound = match inherited.take(&wanted.place.endpoint, &wanted.place.options) {
-            Some(bound) => bound,
-            None => wanted.place.bind(),
-        };
-        let bound = bound.map_err(failed)?;
+    let wanted = settings.listeners_at(inherited.places().cloned().collect());
+    for (wanted, bound) in bind(wanted, &mut inherited).map_err(failed)? {
         let source = listen(&mut running, &wanted, bound).map_err(failed)?;
         open.push((source, wanted));
+    }
+    if let Some(problem) = inherited.astray() {
+        log::warn!("{problem}");
     }
     for place in inherited.places() {
         log::warn!("a socket at {place} was passed to us, and no listener is wanted there: it is closed");
@@ -507,6 +527,29 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
         }
     };
     running.run(reload).map_err(failed)
+}
+
+/// A socket for each: one that was passed to us where there is one, else a new one.
+fn bind(wanted: Vec<Wanted>, inherited: &mut Inherited) -> std::io::Result<Vec<(Wanted, Bound)>> {
+    let mut sockets: Vec<Option<Bound>> = Vec::new();
+    for it in &wanted {
+        sockets.push(inherited.take(&it.place.endpoint, &it.place.options).transpose()?);
+    }
+    let mut index = 0;
+    // The addresses of one name are bound together, so that they can get the same free port.
+    for of_one_name in wanted.chunk_by(|one, next| one.url == next.url) {
+        let here = index..index + of_one_name.len();
+        index = here.end;
+        let new: Vec<usize> = here.filter(|index| sockets[*index].is_none()).collect();
+        let endpoints: Vec<Endpoint> =
+            new.iter().map(|index| wanted[*index].place.endpoint.clone()).collect();
+        of_one_name.iter().try_for_each(|it| it.place.check())?;
+        let bound = bind_all(&endpoints, &of_one_name[0].place.options);
+        for (index, bound) in new.into_iter().zip(bound.map_err(|error| inherited.explain(error))?) {
+            sockets[index] = Some(bound);
+        }
+    }
+    Ok(wanted.into_iter().zip(sockets.into_iter().flatten()).collect())
 }
 
 fn listen<S: Assign>(running: &mut Running<S>, wanted: &Wanted, bound: Bound) -> std::io::Result<Place> {
@@ -535,6 +578,9 @@ fn change<S: Assign>(
     let mut ways: Vec<Option<Way>> = Vec::new();
     for it in &wanted {
         let there = left.iter().position(|(_, there)| there.place.endpoint == it.place.endpoint);
+        if let Some(index) = there {
+            check_stack(&left[index].1, it)?;
+        }
         ways.push(there.map(|index| match left.remove(index) {
             (source, there) if there.which == it.which => Way::Adjust(source),
             (source, _) => Way::Anew(source),
@@ -542,6 +588,9 @@ fn change<S: Assign>(
     }
     for (way, it) in ways.iter_mut().zip(&wanted).filter(|(way, _)| way.is_none()) {
         let there = left.iter().position(|(_, there)| there.place.endpoint.same_socket(&it.place.endpoint));
+        if let Some(index) = there {
+            check_stack(&left[index].1, it)?;
+        }
         *way = Some(match there {
             Some(index) => Way::Anew(left.remove(index).0),
             None => Way::New(it.place.bind()?),
@@ -573,6 +622,20 @@ fn change<S: Assign>(
         open.push((source, it));
     }
     Ok(format!("{adjusted} listeners go on, {opened} are new, {closed} are gone"))
+}
+
+/// Whether a socket at [::] takes IPv4 as well is decided when it is bound.
+fn check_stack(there: &Wanted, wanted: &Wanted) -> std::io::Result<()> {
+    let only_v6 = wanted.place.options.only_v6;
+    if there.place.options.only_v6 == only_v6 {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: it would have to take {} now, which a socket cannot change: start the server again",
+        wanted.place.endpoint,
+        if only_v6 { "IPv6 alone" } else { "IPv4 as well" }
+    );
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message))
 }
 
 /// Raises the soft limit of descriptors to the hard one, and keeps the connections below it: a process

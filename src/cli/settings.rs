@@ -4,6 +4,7 @@
 //!
 //! Invariant: no two listeners want the same place.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use clap::{Args, Command, FromArgMatches};
 use log::LevelFilter;
 
 use super::config::{CommandLine, File, Words};
-use super::serve::Options;
+use super::serve::{Options, Proxies};
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
@@ -22,6 +23,7 @@ use crate::reactor::Limits;
 use crate::server::place::Place;
 use crate::service::directory::Which;
 use crate::transport::ListenOptions;
+use crate::transport::stream::is_abstract;
 #[cfg(feature = "tls")]
 use crate::transport::tls::SelfSigned;
 use crate::transport::tls::ServerTls;
@@ -51,6 +53,8 @@ pub(super) struct Wanted {
     pub(super) which: Which,
     /// Where this was said: a file's line and column, or an option.
     pub(super) said: String,
+    /// The number of its URL: the addresses of one name have the same.
+    pub(super) url: usize,
 }
 
 /// The options of `serve`, alone.
@@ -67,9 +71,7 @@ impl Settings {
         let Some(path) = &alone.config else {
             let mut listeners = Vec::new();
             let said = if alone.listen.is_empty() { BY_DEFAULT } else { "--listen" };
-            for endpoint in places(&alone) {
-                listeners.push(wanted(&alone, endpoint, said)?);
-            }
+            listeners_of(&alone, said, &mut listeners)?;
             return Settings::of(&alone, listeners, None);
         };
 
@@ -85,20 +87,18 @@ impl Settings {
                 false if line.says("listen") => "--listen",
                 false => &said.place,
             };
-            for endpoint in places(&process) {
-                listeners.push(wanted(&process, endpoint, by)?);
-            }
+            listeners_of(&process, by, &mut listeners)?;
         }
         for table in from_tables {
             let at = |failure| placed(failure, &table);
             let options = parse(&command, table.words.clone()).map_err(at)?;
-            if !options.listen.iter().any(is_tls)
+            if !options.endpoints().any(is_tls)
                 && let Some(option) =
                     only_for_tls(&options).find(|option| !only_for_tls(&process).any(|it| it == *option))
             {
                 return Err(at(nobody_uses(option)));
             }
-            if !options.listen.iter().any(is_http)
+            if !options.endpoints().any(is_http)
                 && let Some(option) = options
                     .only_for_http()
                     .into_iter()
@@ -116,15 +116,13 @@ impl Settings {
                     "{option} is for the service {its}, and this listener's is {service}: leave it out, or write it above all listeners"
                 ))));
             }
-            for endpoint in options.listen.clone() {
-                listeners.push(wanted(&options, endpoint, &table.place).map_err(at)?);
-            }
+            listeners_of(&options, &table.place, &mut listeners).map_err(at)?;
         }
         Settings::of(&process, listeners, Some(&said))
     }
 
     /// `file`: where the process's options stand in one.
-    fn of(process: &Options, listeners: Vec<Wanted>, file: Option<&Words>) -> Result<Settings, Failure> {
+    fn of(process: &Options, mut listeners: Vec<Wanted>, file: Option<&Words>) -> Result<Settings, Failure> {
         let at = |failure| match file {
             Some(file) => placed(failure, file),
             None => failure,
@@ -144,6 +142,11 @@ impl Settings {
                 return Err(at(for_another(option, service)));
             }
         }
+        if let Some(problem) = nobody_obeys(process, &listeners) {
+            return Err(at(Failure::Usage(problem)));
+        }
+        part_the_families(&mut listeners);
+        listeners.iter().for_each(warn_of_ipv4);
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(
@@ -169,11 +172,11 @@ impl Settings {
         match &self.listeners[..] {
             [everyday] if everyday.said == BY_DEFAULT && !places.is_empty() => {
                 let framing = everyday.place.endpoint.framing();
-                let at = |place: Endpoint| {
+                let at = |(url, place): (usize, Endpoint)| {
                     let endpoint = place.with_framing(framing);
-                    Wanted { place: Place { endpoint, ..everyday.place.clone() }, ..everyday.clone() }
+                    Wanted { place: Place { endpoint, ..everyday.place.clone() }, url, ..everyday.clone() }
                 };
-                places.into_iter().map(at).collect()
+                places.into_iter().enumerate().map(at).collect()
             }
             listeners => listeners.to_vec(),
         }
@@ -228,10 +231,89 @@ fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, F
     options.map_err(|error| Failure::Usage(one_line(&error)))
 }
 
-fn places(options: &Options) -> Vec<Endpoint> {
-    match options.listen.is_empty() {
-        true => vec![options.everyday().parse().expect("it is ours, and right")],
-        false => options.listen.clone(),
+/// The listeners that are asked for: for each URL, one at each address of its host that this machine has.
+fn listeners_of(options: &Options, said: &str, listeners: &mut Vec<Wanted>) -> Result<(), Failure> {
+    let everyday = || vec![options.everyday().parse().expect("it is ours, and right")];
+    let urls = if options.listen.is_empty() { everyday() } else { options.listen.clone() };
+    for url in urls {
+        let number = listeners.last().map_or(0, |last| last.url + 1);
+        let here = url.of_this_machine();
+        for elsewhere in url.all().iter().filter(|endpoint| !here.contains(endpoint)) {
+            log::warn!("{said}: {elsewhere} is no address of this machine: not listened on");
+        }
+        for endpoint in here {
+            listeners.push(Wanted { url: number, ..wanted(options, endpoint, said)? });
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with an option that no listener can obey, though it looks as if one did.
+fn nobody_obeys(process: &Options, listeners: &[Wanted]) -> Option<String> {
+    let unix = listeners.iter().filter_map(|listener| match &listener.place.endpoint {
+        Endpoint::Unix(path, _) => Some(path),
+        _ => None,
+    });
+    let (count, abstract_count) = (unix.clone().count(), unix.filter(|path| is_abstract(path)).count());
+    if process.unix_mode.is_some() && count > 0 && count == abstract_count {
+        return Some(
+            "--unix-mode is for socket files, and unix:@NAME has none: every process here can connect to it; listen on unix:PATH, \
+             or leave the option out"
+                .into(),
+        );
+    }
+    let by = |proxies| process.proxy_protocol.contains(proxies);
+    if by(&Proxies::Unix) && count == 0 {
+        return Some(
+            "--proxy-protocol unix is for unix: listeners, and there is none: give the proxies' network"
+                .into(),
+        );
+    }
+    if !process.proxy_protocol.is_empty() && !by(&Proxies::Unix) && count == listeners.len() {
+        return Some(
+            "--proxy-protocol: a network is for IP, and all listeners are Unix sockets: write --proxy-protocol unix".into(),
+        );
+    }
+    None
+}
+
+/// Who denies all of IPv6 may believe that nothing is left.
+fn warn_of_ipv4(listener: &Wanted) {
+    let Place { endpoint, guard, options, .. } = &listener.place;
+    let at_all = |it: SocketAddr| it.is_ipv6() && it.ip().is_unspecified();
+    if guard.lets_ipv4_alone_pass() && !options.only_v6 && endpoint.address().is_some_and(at_all) {
+        log::warn!(
+            "{}: {endpoint} takes IPv4 as well, and deny ::/0 lets that pass: deny 0.0.0.0/0, too",
+            listener.said
+        );
+    }
+}
+
+/// A socket at [::] takes IPv4 as well, unless it is told not to: it is, where IPv4 has a listener of its own at that port.
+fn part_the_families(listeners: &mut [Wanted]) {
+    let places: Vec<Endpoint> = listeners.iter().map(|listener| listener.place.endpoint.clone()).collect();
+    for listener in listeners {
+        let at_all = |address: &SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
+        let Some(here) = listener.place.endpoint.address().filter(at_all).filter(|it| it.port() != 0) else {
+            continue;
+        };
+        let other = |endpoint: &&Endpoint| {
+            endpoint.address().is_some_and(|there| {
+                there.ip().to_canonical().is_ipv4()
+                    && listener.place.endpoint.same_socket(&(*endpoint).clone().at(here))
+                    && there.port() == here.port()
+            })
+        };
+        listener.place.options.only_v6 = places.iter().any(|it| other(&it));
+        let all_of_ipv4 = |it: &&Endpoint| it.address().is_some_and(|there| there.ip().is_unspecified());
+        let others = places.iter().filter(other);
+        if let (Some(one), None) = (others.clone().next(), others.clone().find(all_of_ipv4)) {
+            log::warn!(
+                "{}: {} takes IPv6 alone, because {one} is a listener of its own: for the rest of IPv4, listen at 0.0.0.0 instead",
+                listener.said,
+                listener.place.endpoint
+            );
+        }
     }
 }
 
@@ -283,11 +365,11 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
             backlog: options.backlog,
             keepalive: options.keepalive,
             reuse_port: options.reuse_port,
-            only_v6: false,
+            only_v6: false, // see `part_the_families`
             unix_mode: options.unix_mode,
         },
     };
-    Ok(Wanted { place, which, said: said.into() })
+    Ok(Wanted { place, which, said: said.into(), url: 0 })
 }
 
 fn is_http(endpoint: &Endpoint) -> bool {
@@ -340,7 +422,12 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
         accepts: options.accepts_per_ip,
         datagrams: options.datagrams_per_ip.0,
     };
-    Ok(Guard::new(allow, deny).with_rules(rules).with_proxies(options.proxy_protocol.clone()))
+    let networks = options.proxy_protocol.iter().filter_map(|proxies| match proxies {
+        Proxies::In(network) => Some(*network),
+        Proxies::Unix => None,
+    });
+    let guard = Guard::new(allow, deny).with_rules(rules).with_proxies(networks.collect());
+    Ok(guard.with_unix_proxies(options.proxy_protocol.contains(&Proxies::Unix)))
 }
 
 fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {
@@ -381,7 +468,7 @@ fn self_signed(options: &Options) -> Result<&'static SelfSigned, String> {
         return Ok(made);
     }
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
-    for endpoint in &options.listen {
+    for endpoint in options.endpoints() {
         if let Endpoint::Tls(_, _, host) = endpoint
             && !names.contains(host)
         {
@@ -404,11 +491,13 @@ fn overlap(one: &Wanted, other: &Wanted) -> bool {
     let (one, other) = (&one.place.endpoint, &other.place.endpoint);
     match (one.address(), other.address()) {
         (Some(here), Some(there)) => {
-            let wildcard = here.ip().is_unspecified() || there.ip().is_unspecified();
-            let covers =
-                here.is_ipv4() == there.is_ipv4() && here.port() == there.port() && wildcard && !shared;
-            let one = if covers { one.clone().at(there) } else { one.clone() };
-            here.port() != 0 && one.same_socket(other)
+            // [::ffff:127.0.0.1] is IPv4; and [::] leaves IPv4 to the other: see `part_the_families`.
+            let (this, that) = (here.ip().to_canonical(), there.ip().to_canonical());
+            let wildcard = this.is_unspecified() || that.is_unspecified();
+            let covers = this.is_ipv4() == that.is_ipv4() && wildcard && !shared;
+            let one_place =
+                here == there || (here.port() == there.port() && (this == that && this.is_ipv4() || covers));
+            here.port() != 0 && one_place && one.clone().at(there).same_socket(other)
         }
         _ => one.same_socket(other),
     }

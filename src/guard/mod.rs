@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "guard")]
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 #[cfg(feature = "guard")]
 use prefix_trie::joint::{JointPrefixMap, JointPrefixSet};
 
@@ -113,6 +113,8 @@ pub struct Guard {
     /// Who brings others; likewise.
     #[cfg(feature = "guard")]
     proxies: Arc<JointPrefixSet<IpNet>>,
+    /// Every process that connects to a Unix socket of ours is a proxy.
+    unix_proxies: bool,
     /// What one address may do.
     rules: Rules,
     crowd: Crowd,
@@ -161,6 +163,28 @@ impl Guard {
     #[cfg(not(feature = "guard"))]
     pub fn is_proxy(&self, _address: IpAddr) -> bool {
         false
+    }
+
+    /// The same, where all who connect to a Unix socket are proxies that say whom they bring. (Who may connect there, the file's
+    /// permissions say.)
+    pub fn with_unix_proxies(mut self, proxies: bool) -> Guard {
+        self.unix_proxies = proxies;
+        self
+    }
+
+    /// Whether a header is believed of a connection to a Unix socket, and required.
+    #[inline]
+    pub fn is_unix_proxy(&self) -> bool {
+        self.unix_proxies
+    }
+
+    /// Whether the lists deny every IPv6 address that they don't name, and let IPv4 pass: `deny ::/0` alone. At a socket that takes
+    /// both, that is seldom what is meant.
+    #[cfg(feature = "guard")]
+    pub fn lets_ipv4_alone_pass(&self) -> bool {
+        let denied = |all: IpNet| self.lists.entries.get(&all) == Some(&Verdict::Refuse(Reason::Denied));
+        let v4 = IpNet::V4(Ipv4Net::default());
+        !self.lists.strangers_stay_out && denied(IpNet::V6(Ipv6Net::default())) && !denied(v4)
     }
 
     /// The same, and what one address may do.
@@ -354,6 +378,24 @@ mod tests {
     fn a_mapped_network_is_the_ipv4_network_that_it_is() {
         assert_eq!(judge(&[], &["::ffff:10.0.0.0/104"], "10.1.2.3"), DENIED);
         assert_eq!(judge(&[], &["::ffff:10.0.0.0/104"], "::ffff:11.1.2.3"), Verdict::Admit);
+    }
+
+    #[test]
+    fn a_list_that_denies_ipv6_alone_is_known() {
+        let guard = |allow: &[&str], deny: &[&str]| {
+            let parse = |list: &[&str]| list.iter().map(|entry| entry.parse().unwrap()).collect();
+            Guard::new(parse(allow), parse(deny)).lets_ipv4_alone_pass()
+        };
+        assert!(guard(&[], &["::/0"]) && guard(&[], &["::/0", "10.0.0.0/8"]));
+        for (allow, deny) in [
+            (&[][..], &["::/0", "0.0.0.0/0"][..]),
+            (&[], &["::/0", "::ffff:0:0/96"]),
+            (&["2001:db8::/32"], &["::/0"]),
+            (&[], &["0.0.0.0/0"]),
+            (&[], &["2000::/3"]),
+        ] {
+            assert!(!guard(allow, deny), "{allow:?} {deny:?}");
+        }
     }
 
     #[test]

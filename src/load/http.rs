@@ -7,6 +7,9 @@
 
 use std::mem::MaybeUninit;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// More fields than that are no answer.
 const FIELDS_MAX: usize = 100;
 
@@ -26,6 +29,22 @@ pub struct Asked {
     pub fields: Vec<String>,
     /// The payload is sent as a body.
     pub has_body: bool,
+}
+
+/// The field that says who asks, from a URL's `user:password` (RFC 7617). What is written in percent is decoded first.
+pub fn basic_authorization(user: &str) -> String {
+    let mut decoded = Vec::new();
+    let mut rest = user.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..2).filter(|it| *first == b'%' && it.iter().all(u8::is_ascii_hexdigit));
+        let byte = digits.and_then(|it| u8::from_str_radix(str::from_utf8(it).ok()?, 16).ok());
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    if !decoded.contains(&b':') {
+        decoded.push(b':');
+    }
+    format!("Authorization: Basic {}", STANDARD.encode(decoded))
 }
 
 impl Asked {

@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -80,6 +81,14 @@ fn is_local(ip: IpAddr) -> bool {
 /// The kernel lists the path as the server wrote it. Another spelling, or one that is relative to the
 /// server's folder, is the same socket if it leads to the same file.
 fn unix_holders(path: &Path) -> Vec<u32> {
+    if let [0, name @ ..] = path.as_os_str().as_bytes() {
+        // An abstract name has one spelling, and the kernel writes a NUL byte as @.
+        let name = String::from_utf8_lossy(name).replace('\0', "@");
+        let text = table("unix");
+        let named = |(inode, bound): (u64, &str)| (bound.strip_prefix('@') == Some(&name)).then_some(inode);
+        let inodes: Vec<u64> = procfs::unix_listeners(&text).filter_map(named).collect();
+        return holders_of(&inodes).into_iter().map(|(pid, _)| pid).collect();
+    }
     let Some(target) = identity(path) else { return Vec::new() };
     let name = path.canonicalize().ok().and_then(|it| Some(it.file_name()?.to_string_lossy().into_owned()));
     let text = table("unix");
@@ -239,6 +248,22 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_finds(&target, &[]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_listener_is_found_by_its_name() {
+        use std::os::linux::net::SocketAddrExt;
+
+        let us = std::process::id();
+        let url = |name: &str| format!("unix:@{name}").parse::<Endpoint>().unwrap();
+        let name = format!("switchboard listening {us}");
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        assert_finds(&url(&name), &[us]);
+        assert_finds(&url(&format!("{name} not")), &[]);
+        drop(listener);
+        assert_finds(&url(&name), &[]);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! Reading order, from the whole to the parts:
 //!
-//! - [`run`]: a run from the first connection to the report; [`plan`]: what is asked of it;
+//! - [`run`]: a run from the first connection to the report; [`plan`]: what is asked of it; [`reach`]: which address is called;
 //! - [`crew`]: the threads; [`caller`]: the clients of one of them, as a handler on the reactor;
 //! - [`script`]: what is said and must come back; [`dialogue`]: what each byte that came means;
 //!   [`pacer`]: when messages of an open loop are due;
@@ -42,6 +42,7 @@ pub mod page;
 pub mod plan;
 pub mod plot;
 mod procfs;
+pub mod reach;
 pub mod report;
 pub mod run;
 pub mod script;

@@ -24,7 +24,7 @@ mod supervisor;
 use std::io;
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::guard::{Guard, Rate, Rules, Sites};
 use crate::reactor::{Limits, Reactor};
 use crate::service::Service;
@@ -32,7 +32,7 @@ use crate::service::exchange::Exchange;
 use crate::transport::ListenOptions;
 use crate::transport::tls::ServerTls;
 
-use place::{Bound, Place};
+use place::{Bound, Place, bind_all};
 use running::Running;
 
 /// Bytes of a message, by default. Small enough that 10,000 peers who each stop just short of it are
@@ -113,16 +113,18 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Binds and listens; call it again for each further place. Port 0 lets the system choose.
+    /// Binds and listens; call it again for each further place. Port 0 lets the system choose. A name with several addresses,
+    /// such as `localhost`, is a place for each of them that this machine has.
     ///
     /// # Errors
     /// `InvalidInput` for a URL that makes no sense; else those of bind(2), with the URL and a hint.
     pub fn listen(mut self, url: &str) -> io::Result<Self> {
-        let endpoint: Endpoint = url.parse().map_err(|problem| {
+        let endpoints: Endpoints = url.parse().map_err(|problem| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {url}: {problem}"))
         })?;
-        let bound = Bound::bind(&endpoint, &self.options)?;
-        self.places.push((endpoint, bound, None));
+        let endpoints = endpoints.of_this_machine();
+        let bound = bind_all(&endpoints, &self.options)?;
+        self.places.extend(endpoints.into_iter().zip(bound).map(|(endpoint, bound)| (endpoint, bound, None)));
         Ok(self)
     }
 

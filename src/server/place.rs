@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
 use crate::reactor::{DatagramSocket, Limits};
+use crate::transport::stream::is_abstract;
 use crate::transport::tls::ServerTls;
 use crate::transport::{Datagrams, ListenOptions, Listener};
 
@@ -55,7 +56,7 @@ impl Place {
 
     /// # Errors
     /// `InvalidInput` for TLS without a certificate.
-    pub(super) fn check(&self) -> io::Result<()> {
+    pub fn check(&self) -> io::Result<()> {
         match (&self.endpoint, &self.tls) {
             (Endpoint::Tls(..), None) => {
                 let message = format!("{} needs a certificate and a key", self.endpoint);
@@ -69,6 +70,44 @@ impl Place {
     pub fn message_bytes_max(&self) -> usize {
         self.message_bytes_max.min(Protocol::message_bytes_max(self.endpoint.framing(), Limits::BYTES_MAX))
     }
+}
+
+/// Binds sockets for these, which are the addresses of one name. Where they leave the port open, all get the same one, if there is
+/// one that is free at each address.
+///
+/// # Errors
+/// Those of [`Bound::bind`].
+pub fn bind_all(endpoints: &[Endpoint], options: &ListenOptions) -> io::Result<Vec<Bound>> {
+    /// A port that is free at one address is mostly free at the others.
+    const TRIES: usize = 16;
+
+    let leaves_it_open = |it: &Endpoint| it.address().is_some_and(|address| address.port() == 0);
+    if endpoints.len() > 1 && endpoints.iter().all(leaves_it_open) {
+        for _ in 0..TRIES {
+            match bind_at_one_port(endpoints, options) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                outcome => return outcome,
+            }
+        }
+    }
+    endpoints.iter().map(|endpoint| Bound::bind(endpoint, options)).collect()
+}
+
+/// The first one chooses.
+fn bind_at_one_port(endpoints: &[Endpoint], options: &ListenOptions) -> io::Result<Vec<Bound>> {
+    let mut bound: Vec<Bound> = Vec::new();
+    let mut port = 0;
+    for endpoint in endpoints {
+        let mut endpoint = endpoint.clone();
+        if let Some(mut address) = endpoint.address() {
+            address.set_port(port);
+            endpoint = endpoint.at(address);
+        }
+        let socket = Bound::bind(&endpoint, options)?;
+        port = socket.endpoint(&endpoint).address().map_or(port, |address| address.port());
+        bound.push(socket);
+    }
+    Ok(bound)
 }
 
 /// A socket that listens.
@@ -114,6 +153,9 @@ impl Bound {
 /// What to do about a failed bind.
 fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
     match (error.kind(), endpoint) {
+        (io::ErrorKind::AddrInUse, Endpoint::Unix(path, _)) if is_abstract(path) => {
+            "; a running server listens there: stop it, or take another name"
+        }
         (io::ErrorKind::AddrInUse, Endpoint::Unix(..)) => {
             "; a running server listens there: stop it, or take another path"
         }
@@ -128,6 +170,10 @@ fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
         }
         (io::ErrorKind::PermissionDenied, _) => "; ports below 1024 need a privilege: take a higher one",
         (io::ErrorKind::AlreadyExists, _) => "; remove it, or take another path",
+        // fe80::1 of another interface, and the like.
+        (io::ErrorKind::InvalidInput, Endpoint::Tcp(..) | Endpoint::Tls(..) | Endpoint::Udp(_)) => {
+            "; take an address of this machine, and the zone that it is in"
+        }
         (io::ErrorKind::NotFound, Endpoint::Unix(..)) => "; make its directory first",
         _ => "",
     }

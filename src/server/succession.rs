@@ -34,6 +34,7 @@ use rustix::net::{
 
 use super::inherited::{Giver, Inherited};
 use crate::reactor::Transport;
+use crate::transport::stream::check_unix_path;
 use crate::transport::{ListenOptions, Listener, Stream};
 
 /// How long the other one is waited for, at each step.
@@ -59,6 +60,7 @@ pub struct Inheritance {
 pub fn take_over(path: &Path, inherited: &mut Inherited) -> io::Result<Inheritance> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("--take-over {}: {error}", path.display()));
+    check_unix_path(path).map_err(named)?;
     // We are to wait there ourselves: better found out before anybody has been told that we listen.
     if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
         return Err(named(io::Error::new(io::ErrorKind::NotFound, "make its directory first")));

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::io;
 #[cfg(feature = "web")]
 use std::mem;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::guard::{Guard, Reason, Sites, Ticket};
@@ -105,7 +104,7 @@ pub struct Conversation {
 #[derive(Debug)]
 enum ByProxy {
     /// It is at this address, and has still to say it.
-    Expected(SocketAddr),
+    Expected(Address),
     /// Itself.
     Itself,
     /// This client.
@@ -555,12 +554,16 @@ impl<S: Service> Handler for Exchange<S> {
         let place = &mut self.listeners[listener];
         let mut conversation =
             Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener);
+        let is_proxy = match address {
+            Address::Ip(address) => place.guard.is_proxy(address.ip()),
+            Address::Unix => place.guard.is_unix_proxy(),
+        };
+        if is_proxy {
+            // Whom it brings is judged.
+            conversation.by_proxy = Some(Box::new(ByProxy::Expected(*address)));
+            return Some(conversation);
+        }
         if let Address::Ip(address) = address {
-            if place.guard.is_proxy(address.ip()) {
-                // Whom it brings is judged.
-                conversation.by_proxy = Some(Box::new(ByProxy::Expected(*address)));
-                return Some(conversation);
-            }
             match place.guard.admit(address.ip(), since_start(now)) {
                 Ok(ticket) => conversation.ticket = ticket,
                 Err(reason) => {
@@ -593,13 +596,9 @@ impl<S: Service> Handler for Exchange<S> {
                 *by_proxy = ByProxy::Itself;
                 return true;
             }
-            Ok(Introduced::Client(Address::Ip(address))) => *address,
+            Ok(Introduced::Client(address)) => *address,
             // Of whom we know nothing, the proxy's address is the nearest.
             Ok(Introduced::Somebody) => proxy,
-            Ok(Introduced::Client(Address::Unix)) => {
-                *by_proxy = ByProxy::Introduced(Address::Unix);
-                return true;
-            }
             Err(error) => {
                 let reason = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                     Some(Problem::Missing) => Reason::NoHeader,
@@ -610,6 +609,10 @@ impl<S: Service> Handler for Exchange<S> {
                 self.refusals.log(format_args!("{proxy} ({error})"), reason, now);
                 return false;
             }
+        };
+        let Address::Ip(address) = address else {
+            *by_proxy = ByProxy::Introduced(Address::Unix);
+            return true;
         };
         match place.guard.admit(address.ip(), now) {
             Ok(ticket) => {

@@ -12,6 +12,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use mio::net::UnixStream;
+
 use super::stream::{Address, Stream};
 
 /// How a header of version 2 begins.
@@ -196,6 +198,15 @@ impl Expecting {
         let socket = match &self.then {
             Some(Stream::Tcp { socket, .. }) => socket,
             Some(Stream::Tls(tls)) => tls.socket(),
+            Some(Stream::Unix(socket)) => {
+                return self.header.read(
+                    |into| peek_unix(socket, into),
+                    |into| {
+                        let mut socket = socket;
+                        socket.read(into)
+                    },
+                );
+            }
             _ => return Err(io::ErrorKind::NotConnected.into()),
         };
         self.header.read(
@@ -206,6 +217,21 @@ impl Expecting {
             },
         )
     }
+}
+
+/// The standard library has a peek for TCP alone.
+#[cfg(feature = "socket-options")]
+fn peek_unix(socket: &UnixStream, into: &mut [u8]) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{MsgFlags, recv};
+    Ok(recv(socket.as_raw_fd(), into, MsgFlags::MSG_PEEK)?)
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn peek_unix(_socket: &UnixStream, _into: &mut [u8]) -> io::Result<usize> {
+    let message = "a PROXY header over a Unix socket needs the feature `socket-options`";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// The bytes of a header so far.

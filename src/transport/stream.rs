@@ -10,7 +10,9 @@ use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -129,12 +131,12 @@ impl Stream {
         Ok(Stream::Tcp { socket: TcpStream::from_std(socket.into()), established: false })
     }
 
-    /// Connects to a Unix listener. That happens at once, or not at all.
+    /// Connects to a Unix listener. That happens at once, or not at all. A path that begins with a NUL byte is an abstract name.
     ///
     /// # Errors
     /// Those of connect(2): nobody listens, the backlog is full, no permission.
     pub fn connect_unix(path: &Path) -> io::Result<Stream> {
-        UnixStream::connect(path).map(Stream::Unix)
+        UnixStream::connect_addr(&unix_address(path)?).map(Stream::Unix)
     }
 
     /// The other side's address, if it is still there.
@@ -390,12 +392,18 @@ impl Listener {
     }
 
     /// Binds and listens on a Unix socket. A socket file that nobody listens on any more is replaced;
-    /// the file is removed when the listener is dropped.
+    /// the file is removed when the listener is dropped. A path that begins with a NUL byte is an abstract name: it has no
+    /// file and no permissions, and ends with its last socket.
     ///
     /// # Errors
     /// Those of bind(2) and listen(2); `AddrInUse` where somebody listens there, `AlreadyExists`
     /// where the path is a file of another kind.
     pub fn unix(path: &Path, options: &ListenOptions) -> io::Result<Listener> {
+        check_unix_path(path)?;
+        if is_abstract(path) {
+            let options = ListenOptions { unix_mode: None, ..options.clone() };
+            return Ok(Listener::Unix(bind_unix(path, &options)?, None));
+        }
         make_way(path)?;
         let listener = bind_unix(path, options)?;
         Ok(Listener::Unix(listener, Some(SocketFile::of(path)?)))
@@ -527,7 +535,7 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
 
 #[cfg(not(feature = "socket-options"))]
 fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind(path)?;
+    let listener = UnixListener::bind_addr(&unix_address(path)?)?;
     set_mode(path, options)?;
     Ok(listener)
 }
@@ -552,6 +560,60 @@ fn set_mode(path: &Path, options: &ListenOptions) -> io::Result<()> {
     match options.unix_mode {
         Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
         None => Ok(()),
+    }
+}
+
+/// The longest path of a Unix socket, and the longest abstract name with its mark: unix(7), `sun_path`.
+pub const UNIX_PATH_BYTES_MAX: usize =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+
+/// Whether this is a name in Linux's abstract namespace, and no path: it begins with a NUL byte.
+pub fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_bytes().first() == Some(&0)
+}
+
+/// Whether a Unix socket can have this path.
+///
+/// # Errors
+/// `InvalidInput`, with the length and the limit.
+pub fn check_unix_path(path: &Path) -> io::Result<()> {
+    match path.as_os_str().len() {
+        0..=UNIX_PATH_BYTES_MAX => Ok(()),
+        count => {
+            let message = format!(
+                "the path has {count} bytes, and a Unix socket's has at most {UNIX_PATH_BYTES_MAX}: take a shorter one"
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+    }
+}
+
+/// The address of a Unix socket; a path that begins with a NUL byte is an abstract name.
+///
+/// # Errors
+/// `InvalidInput` for one that is too long.
+pub fn unix_address(path: &Path) -> io::Result<UnixAddress> {
+    check_unix_path(path)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let [0, name @ ..] = path.as_os_str().as_bytes() {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
+        use std::os::linux::net::SocketAddrExt;
+        return UnixAddress::from_abstract_name(name);
+    }
+    UnixAddress::from_pathname(path)
+}
+
+/// The number of the network interface with this name; `None` where there is none, and without the feature
+/// `socket-options`.
+pub fn interface(name: &str) -> Option<u32> {
+    #[cfg(feature = "socket-options")]
+    return nix::net::if_::if_nametoindex(name).ok();
+    #[cfg(not(feature = "socket-options"))]
+    {
+        let _ = name;
+        None
     }
 }
 
