@@ -307,6 +307,9 @@ fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, BadUrl> {
     if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return ipv6(inner, port.parse().unwrap_or_default()).map(|address| vec![address]);
     }
+    if host.starts_with('[') {
+        return bad(format!("{host_and_port:?} lacks a bracket: write an IPv6 address as in [::1]:8080"));
+    }
     match host_and_port.to_socket_addrs() {
         Ok(found) => {
             let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -416,7 +419,7 @@ mod tests {
             ("tcp://127.0.0.1:http", "\"http\""),
             ("tcp://::1", "[::1]:8080"),
             ("tcp://alice:secret@127.0.0.1:80", "\"alice\" before the @"),
-            ("tcp://[::1", "\"1\""),
+            ("tcp://[::1", "lacks a bracket"),
             ("tcp://[127.0.0.1]:80", "\"127.0.0.1\" is no IPv6 address"),
             ("tcp://[fe80::1]:80", "write [fe80::1%eth0]:80"),
             ("tcp://[fe80::1%nowhere]:80", "\"nowhere\" is no network interface"),

@@ -124,3 +124,31 @@ fn the_watchdog_hears_that_the_loop_turns_and_nothing_when_it_hangs() {
     assert_eq!(told(&supervisor), "WATCHDOG=1\n");
     server.stop();
 }
+
+/// Starts it as systemd would, with this socket as descriptor 3, and this process as the one it is for.
+fn started_with(socket: std::os::fd::OwnedFd, pid: &str, listen: &str) -> (Option<i32>, String) {
+    let script =
+        format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; exec \"$0\" serve \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(switchboard().get_program()).args(["--listen", listen]);
+    let output = command.stdin(Stdio::from(socket)).output().expect("a shell");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The port is taken by the socket that was passed to us: who reads the error must not look for another process.
+#[test]
+fn an_error_names_the_passed_sockets_that_no_listener_matches() {
+    let passed = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = passed.local_addr().expect("it is bound").port();
+    let listen = format!("tcp://0.0.0.0:{port}");
+    let (code, said) = started_with(passed.try_clone().expect("a descriptor").into(), "$$", &listen);
+    assert_eq!(code, Some(1), "{said}");
+    let expected =
+        format!("sockets that no listener matches were passed to us at tcp://127.0.0.1:{port}: listen there");
+    assert!(said.contains(&expected), "{said}");
+
+    let listen = format!("tcp://127.0.0.1:{port}");
+    let (code, said) = started_with(passed.into(), "1", &listen);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("LISTEN_FDS=1 is for process 1 (LISTEN_PID), and this is process "), "{said}");
+}

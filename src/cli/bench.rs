@@ -335,7 +335,7 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
         _ => {}
     }
     let sources = options.source.clone();
-    options.urls.iter_mut().for_each(|url| url.from_sources(&sources));
+    options.urls.iter_mut().for_each(|url| url.keep_reachable_from(&sources));
     let mut plan = self::plan(&options, &options.urls[0]).map_err(Failure::Usage)?;
     for url in &options.urls {
         self::plan(&options, url).and_then(|plan| plan.check()).map_err(Failure::Usage)?;
@@ -490,7 +490,7 @@ impl Url {
     }
 
     /// Leaves the addresses that can be connected to from these, if there are any.
-    fn from_sources(&mut self, sources: &[IpAddr]) {
+    fn keep_reachable_from(&mut self, sources: &[IpAddr]) {
         let fits = |it: &&Endpoint| {
             let v6 = it.address().is_some_and(|address| address.is_ipv6());
             sources.iter().all(|source| source.is_ipv6() == v6)
@@ -938,6 +938,42 @@ impl Drop for Spawned {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "web")]
+    #[test]
+    fn what_is_asked_is_what_the_url_says_without_what_is_the_clients_own() {
+        for (text, endpoint, host, path) in [
+            ("http://127.0.0.1:81", "http://127.0.0.1:81", "127.0.0.1:81", "/"),
+            ("http://127.0.0.1:81?x=1", "http://127.0.0.1:81", "127.0.0.1:81", "/?x=1"),
+            ("http://127.0.0.1:81#top", "http://127.0.0.1:81", "127.0.0.1:81", "/"),
+            ("http://127.0.0.1:81/a?b=/#/c", "http://127.0.0.1:81", "127.0.0.1:81", "/a?b=/"),
+            ("HTTP://127.0.0.1/a@b", "http://127.0.0.1:80", "127.0.0.1", "/a@b"),
+            ("Ws://127.0.0.1:81/?x", "ws://127.0.0.1:81", "127.0.0.1:81", "/?x"),
+            ("http://u:p@127.0.0.1:81/", "http://127.0.0.1:81", "127.0.0.1:81", "/"),
+            ("http://[::1%1]:81/", "http://[::1]:81", "[::1]:81", "/"),
+        ] {
+            let url: Url = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(url.endpoint.to_string(), endpoint, "{text}");
+            assert_eq!(url.asked, Some((host.into(), path.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_kept() {
+        for (argument, kept) in [
+            ("http://alice:secret@127.0.0.1:80/a", "http://***@127.0.0.1:80/a"),
+            ("http://127.0.0.1:80/a@b", "http://127.0.0.1:80/a@b"),
+            ("http://127.0.0.1?to=alice@b", "http://127.0.0.1?to=alice@b"),
+            ("--payload=a@b", "--payload=a@b"),
+        ] {
+            assert_eq!(without_user(argument.into()), kept);
         }
     }
 }

@@ -260,6 +260,19 @@ fn size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_urls_user_is_said_in_base64() {
+        // RFC 7617, section 2, and its example of UTF-8.
+        for (user, value) in [
+            ("Aladdin:open%20sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("test:123%C2%A3", "dGVzdDoxMjPCow=="),
+            ("a%3Ab:100%", "YTpiOjEwMCU="),
+            ("alice", "YWxpY2U6"),
+        ] {
+            assert_eq!(basic_authorization(user), format!("Authorization: Basic {value}"));
+        }
+    }
+
     /// What a stream comes to: statuses with their bodies, and whether it ends in garbage.
     fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, bodiless: bool) -> (Vec<(u16, Vec<u8>)>, bool) {
         let (mut answers, mut waiting) = (Answers::default(), Vec::new());

@@ -178,3 +178,34 @@ fn hint(endpoint: &Endpoint, error: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_one_name_get_the_same_free_port() {
+        for scheme in ["tcp", "udp"] {
+            let mut urls = vec![format!("{scheme}://127.0.0.1:0")];
+            if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+                urls.push(format!("{scheme}://[::1]:0"));
+            }
+            if cfg!(target_os = "linux") {
+                urls.push(format!("{scheme}://127.0.0.2:0"));
+            }
+            let endpoints: Vec<Endpoint> = urls.iter().map(|url| url.parse().expect("it is right")).collect();
+            let bound = bind_all(&endpoints, &ListenOptions::default()).expect("free ports");
+            let at =
+                |(bound, asked): (&Bound, &Endpoint)| bound.endpoint(asked).address().expect("an address");
+            let there: Vec<_> = bound.iter().zip(&endpoints).map(at).collect();
+            for (there, asked) in there.iter().zip(&endpoints) {
+                assert_eq!(Some(there.ip()), asked.address().map(|it| it.ip()));
+                assert_ne!(there.port(), 0);
+                assert_eq!(
+                    there.port(),
+                    bound[0].endpoint(&endpoints[0]).address().expect("an address").port()
+                );
+            }
+        }
+    }
+}
