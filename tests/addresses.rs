@@ -242,13 +242,19 @@ fn permissions_of_an_abstract_name_are_refused() {
 #[test]
 fn a_path_that_is_too_long_is_told_how_long_it_may_be() {
     let long = format!("unix:/{}", "x".repeat(107));
-    for command in ["check", "serve"] {
-        let problem = refusal(&[command, "--listen", &long]);
-        assert!(problem.contains("the path has 108 bytes, and a Unix socket's has at most 107"), "{problem}");
+    let path = long.trim_start_matches("unix:");
+    for arguments in [
+        &["check", "--listen", &long][..],
+        &["serve", "--listen", &long],
+        &["serve", "--listen", TCP, "--take-over", path],
+        #[cfg(feature = "load")]
+        &["bench", &long],
+    ] {
+        let output = run(arguments);
+        let problem = String::from_utf8_lossy(&output.stderr);
+        let expected = "the path has 108 bytes, and a Unix socket's has at most 107: take a shorter one";
+        assert!(problem.contains(expected) && !output.status.success(), "{arguments:?}: {problem}");
     }
-    let output = run(&["serve", "--listen", TCP, "--take-over", long.trim_start_matches("unix:")]);
-    let problem = String::from_utf8_lossy(&output.stderr);
-    assert!(problem.contains("has at most 107: take a shorter one"), "{problem}");
 }
 
 #[test]

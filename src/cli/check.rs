@@ -21,6 +21,7 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         settings.log_level.as_str().to_lowercase(),
     );
     for wanted in &settings.listeners {
+        wanted.place.check().map_err(|error| Failure::Usage(format!("{}: {error}", wanted.said)))?;
         text += &describe(wanted);
     }
     print(&text)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::http::Asked;
 use super::script::{Expected, Said};
 use crate::endpoint::Endpoint;
+use crate::transport::stream::check_unix_path;
 use crate::transport::tls::ClientTls;
 
 /// One run against one target.
@@ -162,6 +163,9 @@ impl Plan {
             if max > 65_507 {
                 return Err(format!("--size {max} is more than a datagram holds: take at most 65507"));
             }
+        }
+        if let Endpoint::Unix(path, _) = &self.target {
+            check_unix_path(path).map_err(|error| format!("{}: {error}", self.target))?;
         }
         if min == 0 {
             return Err("--size 0 says nothing: take at least 1".into());

@@ -9,7 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
 use crate::reactor::{DatagramSocket, Limits};
-use crate::transport::stream::is_abstract;
+use crate::transport::stream::{check_unix_path, is_abstract};
 use crate::transport::tls::ServerTls;
 use crate::transport::{Datagrams, ListenOptions, Listener};
 
@@ -54,14 +54,19 @@ impl Place {
         Bound::bind(&self.endpoint, &self.options)
     }
 
+    /// What can be known before a socket is bound.
+    ///
     /// # Errors
-    /// `InvalidInput` for TLS without a certificate.
+    /// `InvalidInput` for TLS without a certificate, and for a path that is too long for a Unix socket.
     pub fn check(&self) -> io::Result<()> {
         match (&self.endpoint, &self.tls) {
             (Endpoint::Tls(..), None) => {
                 let message = format!("{} needs a certificate and a key", self.endpoint);
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
+            (Endpoint::Unix(path, _), _) => check_unix_path(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", self.endpoint))
+            }),
             _ => Ok(()),
         }
     }
