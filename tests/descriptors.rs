@@ -54,14 +54,38 @@ fn out_of_descriptors_new_connections_wait_and_nothing_spins() {
     assert_eq!(times_logged(&server, "accepting pauses"), 1, "{:#?}", server.log());
     assert_eq!(server.summary().of("accept pauses"), 1);
 
-    // It has caught up; the next spell is a new one.
+    // It has caught up; the next spell is counted, and belongs to the same episode in the log.
     server.limit_descriptors(server.next_descriptor());
     let mut dave = server.call();
     dave.say("I am dave");
     server.summary_until("the second spell", |summary| summary.of("accept pauses") == 2);
     alice.hang_up();
     dave.hear("I am dave");
-    assert_eq!(times_logged(&server, "accepting pauses"), 2, "{:#?}", server.log());
+    assert_eq!(times_logged(&server, "accepting pauses"), 1, "{:#?}", server.log());
+}
+
+/// One goes, the next one comes, and another one waits: over and over.
+#[test]
+fn at_connections_max_the_log_has_one_line_for_an_episode_and_not_one_for_each_connection() {
+    let server = Server::start(&["serve", "--listen", TCP, "--connections-max", "1"]);
+    let mut alice = server.call();
+    alice.echo("hello");
+    for _ in 0..20 {
+        let mut next = server.call();
+        next.say("and me");
+        let pauses = server.summary().of("accept pauses");
+        alice.hang_up();
+        next.hear("and me");
+        // The backlog is empty now, and the limit is reached: whoever comes next waits.
+        alice = next;
+        let mut waiting = server.call();
+        waiting.say("I wait");
+        server.summary_until("another pause", |summary| summary.of("accept pauses") >= pauses.max(1));
+        waiting.hang_up();
+        alice.echo("still here");
+    }
+    assert_eq!(times_logged(&server, "new ones wait"), 1, "{:#?}", server.log());
+    assert!(server.stop().summary().of("accept pauses") > 1);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use slab::Slab;
 
 use super::buffer::{Buffer, SMALL_BYTES, Spares};
 use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
-use super::datagram::{Datagrams, Route};
+use super::datagram::{Route, Sockets};
 use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
 use super::tally::{Column, Counts};
@@ -30,7 +30,7 @@ use super::token::{Peer, Source};
 /// What a handler may do. See the module's text.
 pub struct Board<T: Transport, S> {
     pub(super) connections: Slab<Connection<T, S>>,
-    pub(super) datagrams: Vec<Datagrams<T::Datagrams>>,
+    pub(super) datagrams: Sockets<T::Datagrams>,
     /// Sources to serve in the next pass, each once.
     pub(super) queue: Vec<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
@@ -124,7 +124,7 @@ impl<T: Transport, S> Board<T, S> {
         let limits = Arc::new(limits.checked());
         Board {
             connections: Slab::new(),
-            datagrams: Vec::new(),
+            datagrams: Sockets::default(),
             queue: Vec::new(),
             touched: Vec::new(),
             closed: Vec::new(),

@@ -8,10 +8,12 @@
 //! on the way. The kernel knows that address; who asks the kernel for it is the [`DatagramSocket`]. The core carries it from
 //! the question to the answer, in a [`Route`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::ops::{Index, IndexMut};
 
+use mio::Interest;
 use mio::event;
 use mio::net::UdpSocket;
 
@@ -76,10 +78,61 @@ impl DatagramSocket for UdpSocket {
     }
 }
 
+/// All datagram sockets by their indexes. An index is never used again, for a service may keep the address of a client
+/// together with it; and nothing is kept of a socket that is closed.
+pub(super) struct Sockets<D> {
+    sockets: BTreeMap<usize, Datagrams<D>>,
+    next: usize,
+}
+
+impl<D> Default for Sockets<D> {
+    fn default() -> Self {
+        Sockets { sockets: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<D> Sockets<D> {
+    pub(super) fn get(&self, index: usize) -> Option<&Datagrams<D>> {
+        self.sockets.get(&index)
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Datagrams<D>> {
+        self.sockets.get_mut(&index)
+    }
+
+    /// The index of the next one that is put in.
+    pub(super) fn next_index(&self) -> usize {
+        self.next
+    }
+
+    pub(super) fn put(&mut self, datagrams: Datagrams<D>) {
+        self.sockets.insert(self.next, datagrams);
+        self.next += 1;
+    }
+
+    /// The first index from here on that has a socket.
+    fn from(&self, index: usize) -> Option<usize> {
+        self.sockets.range(index..).next().map(|(index, _)| *index)
+    }
+}
+
+impl<D> Index<usize> for Sockets<D> {
+    type Output = Datagrams<D>;
+
+    fn index(&self, index: usize) -> &Datagrams<D> {
+        &self.sockets[&index]
+    }
+}
+
+impl<D> IndexMut<usize> for Sockets<D> {
+    fn index_mut(&mut self, index: usize) -> &mut Datagrams<D> {
+        self.sockets.get_mut(&index).expect("a socket that is closed has no work in the queue")
+    }
+}
+
 pub(super) struct Datagrams<D> {
-    /// `None` once it is closed. Its index stays its own.
     pub(super) socket: Option<D>,
-    /// Where it is bound; `None` once it is closed.
+    /// Where it is bound.
     bound: Option<SocketAddr>,
     /// The latch: a receive may get somewhere.
     pub(super) readable: bool,
@@ -154,22 +207,47 @@ impl<H: Handler> Reactor<H> {
         self.board.datagrams.get(index)?.socket.as_ref()
     }
 
-    /// Receives and sends no more there, and gives the socket back. What waits to be received stays in it.
+    /// Receives and sends no more there, and gives the socket back. What waits to be received stays in it. Datagrams that
+    /// are sent by way of its index from now on go nowhere.
     pub fn unlisten_datagrams(&mut self, index: usize) -> Option<<H::Transport as Transport>::Datagrams> {
-        let datagrams = self.board.datagrams.get_mut(index)?;
-        let mut socket = datagrams.socket.take()?;
-        (datagrams.readable, datagrams.bound) = (false, None);
+        let mut socket = self.take_datagrams(index)?;
         // Not left to the close: see `unlisten`.
         let _ = self.poll.registry().deregister(&mut socket);
         Some(socket)
+    }
+
+    /// Gives a socket a new index, which is returned: what is sent by way of the old one from now on goes nowhere. `None`
+    /// where there is no such socket.
+    pub fn renew_datagrams(&mut self, index: usize) -> Option<usize> {
+        let mut socket = self.take_datagrams(index)?;
+        let index = self.board.datagrams.next_index();
+        let token = Source::Datagram(index as u32).token();
+        // Its entry in the poll is there already: this can't lack memory.
+        if let Err(error) = self.poll.registry().reregister(&mut socket, token, Interest::READABLE) {
+            log::error!("datagram socket {index} can't be watched: {error}");
+        }
+        self.board.datagrams.put(Datagrams::new(socket));
+        Some(index)
+    }
+
+    fn take_datagrams(&mut self, index: usize) -> Option<<H::Transport as Transport>::Datagrams> {
+        self.board.datagrams.get(index)?;
+        flush_datagrams(&mut self.board, index);
+        let datagrams = self.board.datagrams.sockets.remove(&index)?;
+        if datagrams.queued {
+            let token = Source::Datagram(index as u32).token();
+            self.board.queue.retain(|queued| *queued != token);
+        }
+        datagrams.socket
     }
 
     /// Receives datagrams within the budget; each is answered before the next is received.
     #[inline(never)]
     pub(super) fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
         let Reactor { board, handler, inbox, .. } = self;
-        board.datagrams[index].readable |= readiness.has(Readiness::READABLE);
-        if board.datagrams[index].queued {
+        let Some(datagrams) = board.datagrams.get_mut(index) else { return };
+        datagrams.readable |= readiness.has(Readiness::READABLE);
+        if datagrams.queued {
             return;
         }
         flush_datagrams(board, index);
@@ -214,7 +292,7 @@ impl<T: Transport, S> Board<T, S> {
             let covers = bound_ip.is_unspecified() && (bound_ip.is_ipv6() || ip.is_ipv4());
             bound.port() == address.port() && (bound_ip == ip || covers && is_local(ip))
         };
-        self.datagrams.iter().filter_map(|datagrams| datagrams.bound).any(is)
+        self.datagrams.sockets.values().filter_map(|datagrams| datagrams.bound).any(is)
     }
 }
 
@@ -225,10 +303,12 @@ fn is_local(ip: IpAddr) -> bool {
 
 /// Sends what handlers have sent, without waiting for the sockets' turns.
 pub(super) fn flush_all<T: Transport, S>(board: &mut Board<T, S>) {
-    for index in 0..board.datagrams.len() {
+    let mut next = 0;
+    while let Some(index) = board.datagrams.from(next) {
         if board.datagrams[index].outbox_bytes() > 0 {
             flush_datagrams(board, index);
         }
+        next = index + 1;
     }
 }
 

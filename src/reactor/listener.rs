@@ -23,8 +23,12 @@ use super::token::Source;
 /// connection ends the rest at once; the timer is for descriptors that others give back.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Pauses with less than this between them are one episode, which the log has one line for: at a limit, one client goes
+/// and the next one comes, and each of them would be a line.
+const EPISODE_GAP: Duration = Duration::from_secs(10);
+
 pub(super) struct Listener<L> {
-    /// `None` once it listens no more. Its index stays its own: connections bear it.
+    /// `None` once it listens no more. Its index stays its own as long as connections bear it.
     pub(super) socket: Option<L>,
     /// How far its connections may go, and how many of them there may be.
     pub(super) limits: Arc<Limits>,
@@ -38,8 +42,12 @@ pub(super) struct Listener<L> {
     /// It is about to close: it accepts until that would block.
     leaving: bool,
     pub(super) hold: Hold,
-    /// The log has been told that accepting pauses, and it has not caught up since.
-    told: bool,
+    /// The poll knows the socket under this index.
+    is_watched: bool,
+    /// Accepting pauses, or has paused and not caught up since.
+    is_behind: bool,
+    /// When accepting paused last in the episode that the log has a line for.
+    paused_at: Option<Moment>,
     /// How many accepts to try before the poll is asked whether there are more, and the turn in which
     /// it was asked last, unless accepting has paused since.
     streak: usize,
@@ -56,6 +64,8 @@ pub(super) enum Hold {
     Handshakes,
     /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
     Starved(Moment),
+    /// The loop's owner needs the descriptors that are left: see [`Reactor::pause_accepting`].
+    Paused,
 }
 
 impl<L> Listener<L> {
@@ -69,16 +79,30 @@ impl<L> Listener<L> {
             queued: false,
             leaving: false,
             hold: Hold::No,
-            told: false,
+            is_watched: true,
+            is_behind: false,
+            paused_at: None,
             streak: 1,
             asked_in: None,
         }
+    }
+
+    /// Nothing of it is left, so its index may name another one.
+    fn is_vacant(&self) -> bool {
+        self.socket.is_none() && self.connections == 0
+    }
+
+    /// Accepting pauses; whether that begins an episode, which the log is to have a line for.
+    fn pause(&mut self, hold: Hold, now: Moment, spells: &mut u64) -> bool {
+        self.hold = hold;
+        *spells += u64::from(!mem::replace(&mut self.is_behind, true));
+        self.paused_at.replace(now).is_none_or(|last| now.since(last) > EPISODE_GAP)
     }
 }
 
 impl<H: Handler> Reactor<H> {
     /// Watches a listener, whose connections go as far as the reactor's own limits; returns its index, which
-    /// [`Handler::admit`] gets. An index is never used again.
+    /// [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
     ///
     /// # Errors
     /// Where the poll refuses it.
@@ -96,12 +120,68 @@ impl<H: Handler> Reactor<H> {
         mut socket: <H::Transport as Transport>::Listener,
         limits: impl Into<Arc<Limits>>,
     ) -> io::Result<usize> {
-        let index = self.listeners.len();
+        let index = self.vacant_index();
         let token = Source::Listener(index as u32).token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
         let limits = self.board.checked(limits.into());
-        self.listeners.push(Listener::new(socket, limits));
+        self.put_listener(index, Listener::new(socket, limits));
         Ok(index)
+    }
+
+    fn vacant_index(&self) -> usize {
+        self.listeners.iter().position(Listener::is_vacant).unwrap_or(self.listeners.len())
+    }
+
+    fn put_listener(&mut self, index: usize, listener: Listener<<H::Transport as Transport>::Listener>) {
+        match self.listeners.get_mut(index) {
+            Some(vacant) => *vacant = listener,
+            None => self.listeners.push(listener),
+        }
+    }
+
+    /// Gives the socket of a listener to a new one, with these limits, and changed as `change` says: connections that are
+    /// there keep the old index, and later ones get the new one, which is returned. Connections in the backlog are later
+    /// ones. `None` where it listens no more.
+    pub fn renew_listener(
+        &mut self,
+        index: usize,
+        limits: Limits,
+        change: impl FnOnce(<H::Transport as Transport>::Listener) -> <H::Transport as Transport>::Listener,
+    ) -> Option<usize> {
+        let socket = self.listeners.get_mut(index)?.socket.take()?;
+        self.forget_readiness(index);
+        let index = self.vacant_index();
+        let limits = self.board.checked(Arc::new(limits));
+        let mut listener = Listener::new(change(socket), limits);
+        // Connections may wait in it, and the poll is not asked before `accept` has tried.
+        listener.is_watched = false;
+        listener.readable = true;
+        self.put_listener(index, listener);
+        resume(&mut self.board, index, &mut self.listeners[index]);
+        Some(index)
+    }
+
+    /// Whether nothing is left of the listener with this index: it listens no more, and has no connections.
+    pub fn listener_is_gone(&self, index: usize) -> bool {
+        self.listeners.get(index).is_none_or(Listener::is_vacant)
+    }
+
+    /// Accepts nobody until [`Reactor::resume_accepting`]: new connections wait in the backlogs. For a moment in which the
+    /// loop's owner needs descriptors, so that no connection takes them.
+    pub fn pause_accepting(&mut self) {
+        for listener in &mut self.listeners {
+            listener.hold = Hold::Paused;
+        }
+    }
+
+    /// Ends what [`Reactor::pause_accepting`] began. Without that, it does nothing.
+    pub fn resume_accepting(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.hold == Hold::Paused {
+                listener.hold = Hold::No;
+                resume(&mut self.board, index, listener);
+            }
+        }
     }
 
     /// Listens no more there, and gives the socket back; its connections live on. Who waits in its backlog is
@@ -120,13 +200,18 @@ impl<H: Handler> Reactor<H> {
         // Closing would not do: while another process holds the same socket open, epoll goes on reporting
         // it to us, by a descriptor that we have closed (epoll(7), questions and answers, 6).
         let _ = self.poll.registry().deregister(&mut socket);
+        self.forget_readiness(index);
+        Some(socket)
+    }
+
+    fn forget_readiness(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
         if mem::take(&mut listener.queued) {
             let token = Source::Listener(index as u32).token();
             self.board.queue.retain(|queued| *queued != token);
         }
         listener.readable = false;
         listener.hold = Hold::No;
-        Some(socket)
     }
 
     /// The socket of this listener; `None` once it listens no more.
@@ -163,47 +248,46 @@ impl<H: Handler> Reactor<H> {
         if listener.queued || listener.hold != Hold::No {
             return;
         }
-        let turn = board.counters.turns;
+        let (turn, token) = (board.counters.turns, Source::Listener(index as u32).token());
         match listener.asked_in.take() {
             Some(asked_in) if turn <= asked_in + 1 => {
                 listener.streak = (2 * listener.streak).min(board.limits.accepts_per_turn);
             }
             Some(_) => {
                 listener.streak = 1;
-                listener.told = false; // for a while, nobody has been waiting
+                listener.is_behind = false; // for a while, nobody has been waiting
             }
             None => listener.streak = 1,
         }
-        let Some(socket) = &mut listener.socket else { return };
+        if listener.socket.is_none() {
+            return;
+        }
         if listener.leaving {
             listener.streak = board.limits.accepts_per_turn; // until it would block
         }
         for _ in 0..listener.streak {
             let full = board.is_full();
             if full || listener.connections >= listener.limits.connections_max {
-                if !mem::replace(&mut listener.told, true) {
+                if listener.pause(Hold::Full, board.now, &mut board.counters.accept_holds) {
                     let (count, whose) = match (full, board.descriptors()) {
                         (true, 0) => (board.connections.len(), String::new()),
                         (true, files) => (board.connections.len(), format!(" and {files} files")),
                         (false, _) => (listener.connections, format!(" of listener {index}")),
                     };
                     log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
-                    board.counters.accept_holds += 1;
                 }
-                listener.hold = Hold::Full;
                 return;
             }
             if listener.handshakes >= listener.limits.handshakes_max {
-                if !mem::replace(&mut listener.told, true) {
+                if listener.pause(Hold::Handshakes, board.now, &mut board.counters.accept_holds) {
                     let count = listener.handshakes;
                     log::warn!(
                         "{count} connections of listener {index} are in their handshake: new ones wait"
                     );
-                    board.counters.accept_holds += 1;
                 }
-                listener.hold = Hold::Handshakes;
                 return;
             }
+            let Some(socket) = &mut listener.socket else { return };
             match H::Transport::accept(socket) {
                 Ok((mut transport, address)) => {
                     let Some(state) = handler.admit(index, &address, board.now) else {
@@ -224,8 +308,14 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.readable = false;
-                    listener.told = false;
+                    // Where the poll does not know it yet, asking reports those who have come meanwhile.
+                    if listener.is_watched || board.watch_again(socket, token).is_ok() {
+                        listener.is_watched = true;
+                        listener.readable = false;
+                        listener.is_behind = false;
+                    } else {
+                        listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
+                    }
                     return;
                 }
                 // The error of one connection that is gone already. The next one may be fine.
@@ -234,19 +324,19 @@ impl<H: Handler> Reactor<H> {
                 // that told us of waiting connections will not come again: keep the latch, and come
                 // back when it may have got better. Trying on at once would burn the whole core.
                 Err(error) => {
-                    if !mem::replace(&mut listener.told, true) {
+                    let hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
+                    if listener.pause(hold, board.now, &mut board.counters.accept_holds) {
                         log::warn!("accepting pauses: {error}");
-                        board.counters.accept_holds += 1;
                     }
-                    listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
                     return;
                 }
             }
         }
-        let token = Source::Listener(index as u32).token();
         listener.asked_in = Some(turn);
         let spent = listener.streak == board.limits.accepts_per_turn;
+        let Some(socket) = &mut listener.socket else { return };
         if !spent && board.watch_again(socket, token).is_ok() {
+            listener.is_watched = true;
             listener.readable = false;
             return;
         }
@@ -255,12 +345,16 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// Ends a listener's rest. Its latch was kept, so that the waiting connections are not forgotten.
+/// Ends a listener's rest, unless the loop's owner wants it. Its latch was kept, so that the waiting connections are not
+/// forgotten.
 pub(super) fn resume<T: Transport, S>(
     board: &mut Board<T, S>,
     index: usize,
     listener: &mut Listener<T::Listener>,
 ) {
+    if listener.hold == Hold::Paused {
+        return;
+    }
     listener.hold = Hold::No;
     if listener.readable && !listener.queued {
         listener.queued = true;

@@ -161,7 +161,7 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Watches a datagram socket; returns its index, which [`Handler::on_datagram`] gets.
+    /// Watches a datagram socket; returns its index, which [`Handler::on_datagram`] gets. An index is never used again.
     ///
     /// # Errors
     /// Where the poll refuses it.
@@ -170,10 +170,10 @@ impl<H: Handler> Reactor<H> {
         socket: impl Into<<H::Transport as Transport>::Datagrams>,
     ) -> io::Result<usize> {
         let mut socket = socket.into();
-        let index = self.board.datagrams.len();
+        let index = self.board.datagrams.next_index();
         let token = Source::Datagram(index as u32).token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.board.datagrams.push(Datagrams::new(socket));
+        self.board.datagrams.put(Datagrams::new(socket));
         Ok(index)
     }
 

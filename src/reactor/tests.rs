@@ -1082,6 +1082,82 @@ fn a_listener_that_is_shared_leaves_its_backlog_to_the_other() {
     assert_eq!((bench.reactor.board().connections(), listener.accepts()), (0, 0));
 }
 
+/// Ends the connection that was opened as this one.
+fn hang_up(bench: &mut Bench, number: usize) {
+    let peer = bench.reactor.handler().opened[number];
+    bench.reactor.board().close(peer);
+}
+
+#[test]
+fn an_index_is_used_again_when_the_last_connection_is_gone_and_not_before() {
+    let (mut bench, listener) = listening(Limits::default());
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1);
+    assert!(bench.reactor.unlisten(0, false).is_some());
+    assert!(!bench.reactor.listener_is_gone(0), "alice came by it");
+    assert_eq!(bench.reactor.listen(listener.clone()).expect("a listener"), 1);
+    hang_up(&mut bench, 0);
+    bench.settle();
+    assert!(bench.reactor.listener_is_gone(0));
+    for _ in 0..100 {
+        let index = bench.reactor.listen(WireListener::default()).expect("a listener");
+        assert_eq!(index, 0, "places of those that are gone are used again");
+        bench.reactor.unlisten(index, true);
+    }
+}
+
+#[test]
+fn a_listener_that_is_renewed_takes_its_backlog_along_and_its_connections_stay_with_the_old_one() {
+    let (mut bench, listener) = listening(Limits::default());
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1);
+    listener.put(Ok(wire().0)); // it waits in the backlog
+    let renewed = bench.reactor.renew_listener(0, Limits::default(), |socket| socket);
+    assert_eq!(renewed, Some(1), "alice came by the old one");
+    assert_eq!(bench.reactor.renew_listener(0, Limits::default(), |socket| socket), None, "it is gone");
+    assert_eq!(opened(&mut bench), 2, "nobody is forgotten");
+    hang_up(&mut bench, 0);
+    bench.settle();
+    assert_eq!((bench.reactor.listener_is_gone(0), bench.reactor.listener_is_gone(1)), (true, false));
+}
+
+#[test]
+fn while_accepting_is_paused_nobody_is_accepted_and_nobody_is_forgotten() {
+    let (mut bench, listener) = listening(Limits::default());
+    knock(&mut bench, &listener);
+    assert_eq!(opened(&mut bench), 1);
+    bench.reactor.pause_accepting();
+    listener.put(Ok(wire().0));
+    bench.turn();
+    hang_up(&mut bench, 0); // a connection that ends lets others in, but not now
+    bench.settle();
+    bench.reactor.set_limits(Limits::default());
+    assert_eq!(opened(&mut bench), 1);
+    bench.reactor.resume_accepting();
+    assert_eq!(opened(&mut bench), 2);
+}
+
+#[test]
+fn datagram_sockets_that_are_gone_leave_nothing_and_their_numbers_name_no_other() {
+    let mut bench = Bench::new(Limits::default());
+    let socket = || UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let first = bench.reactor.listen_datagrams(socket()).expect("it is watched");
+    let address =
+        bench.reactor.datagram_socket(first).and_then(|it| it.local_addr().ok()).expect("it is bound");
+    bench.reactor.board().send_to(first, address, b"hello");
+    assert!(bench.reactor.unlisten_datagrams(first).is_some());
+    let second = bench.reactor.listen_datagrams(socket()).expect("it is watched");
+    assert_ne!(first, second);
+    bench.reactor.board().send_to(first, address, b"to a socket that is gone");
+    let third = bench.reactor.renew_datagrams(second).expect("it is there");
+    assert!(
+        bench.reactor.datagram_socket(second).is_none() && bench.reactor.datagram_socket(third).is_some()
+    );
+    bench.settle();
+    let counters = bench.reactor.board().counters();
+    assert_eq!((counters.datagrams_out, counters.datagrams_dropped), (1, 0));
+}
+
 #[test]
 fn handshakes_have_a_budget_and_those_who_talk_do_not_wait_for_them() {
     let (mut bench, listener) = listening(Limits { handshakes_per_turn: 3, ..Limits::default() });
