@@ -160,7 +160,8 @@ impl Crowd {
         let mut filled_until = empty_at;
         if let Some(rate) = rate {
             let each = Duration::from_secs(1) / rate.per_s;
-            filled_until = empty_at.max(now) + each;
+            // Under other rules it may have been filled for longer than these allow.
+            filled_until = empty_at.clamp(now, now + each * rate.burst) + each;
             if filled_until - now > each * rate.burst {
                 return Err(Reason::TooFast);
             }
