@@ -6,34 +6,110 @@
 //! clients, the log has to wait.
 //!
 //! Until [`leave_the_loop_alone`] is called nobody is served yet, and records are written where they
-//! arise; the thread is started by the first record after that. So a server that has nothing to
-//! say has one thread: glibc makes every system call dearer in a process that ever had a second
-//! (about 30 instructions each, a fifth of what an echo costs us).
+//! arise, if standard error takes them at once; the thread is started by the first other record. So a
+//! server that has nothing to say has one thread: glibc makes every system call dearer in a process that
+//! ever had a second (about 30 instructions each, a fifth of what an echo costs us).
 //!
-//! Invariant: after that call, [`log::Log::log`] never blocks.
+//! Invariant: [`log::Log::log`] never waits for a reader; after that call, not even for a disk.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use simple_logger::SimpleLogger;
 
 /// Records that may wait to be written. A burst of this many is kept whole.
 const RECORDS_MAX: usize = 1024;
 
+/// How long the last line of a program that ends may wait for standard error to take it.
+const LAST_LINE_WITHIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// The level that was asked for; the facade's own is lower where there is an access log.
-static LEVEL: AtomicUsize = AtomicUsize::new(0);
 static ACCESS: AtomicBool = AtomicBool::new(false);
 static LOOPING: AtomicBool = AtomicBool::new(false);
 static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// What is logged: records of a level and above, and other levels for some targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Levels {
+    /// For all targets that are not named.
+    level: LevelFilter,
+    /// The longest name that the target begins with decides.
+    targets: Vec<(String, LevelFilter)>,
+}
+
+impl Levels {
+    /// What is not named keeps this level.
+    pub const DEFAULT: LevelFilter = LevelFilter::Info;
+
+    fn of(&self, target: &str) -> LevelFilter {
+        let named = self.targets.iter().filter(|(name, _)| target.starts_with(name.as_str()));
+        named.max_by_key(|(name, _)| name.len()).map_or(self.level, |(_, level)| *level)
+    }
+
+    /// The facade cuts off what is above.
+    fn max(&self) -> LevelFilter {
+        self.targets.iter().map(|(_, level)| *level).fold(self.level, Ord::max)
+    }
+}
+
+impl From<LevelFilter> for Levels {
+    fn from(level: LevelFilter) -> Levels {
+        Levels { level, targets: Vec::new() }
+    }
+}
+
+impl FromStr for Levels {
+    type Err = String;
+
+    /// As `RUST_LOG` is written for most Rust programs: `debug`, `switchboard=debug`, `info,mio=warn`. A name in a list
+    /// without a level is logged in full. (A regular expression behind a slash is not looked at.)
+    fn from_str(text: &str) -> Result<Levels, String> {
+        const LEVELS: &str = "off, error, warn, info, debug or trace";
+        let (directives, _) = text.split_once('/').unwrap_or((text, ""));
+        let directives: Vec<&str> =
+            directives.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
+        let mut levels = Levels::from(Levels::DEFAULT);
+        for directive in &directives {
+            let (target, level) = match directive.split_once('=') {
+                Some((target, level)) => (Some(target), level.parse().ok()),
+                None => match directive.parse() {
+                    Ok(level) => (None, Some(level)),
+                    // Alone it is rather a level with a slip in it than a target.
+                    Err(_) if directives.len() == 1 && !directive.contains("::") => (None, None),
+                    Err(_) => (Some(*directive), Some(LevelFilter::Trace)),
+                },
+            };
+            let level = level.ok_or_else(|| format!("{directive:?} is no log level: use {LEVELS}"))?;
+            match target {
+                Some(target) => levels.targets.push((target.trim().to_owned(), level)),
+                None => levels.level = level,
+            }
+        }
+        Ok(levels)
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |level: LevelFilter| level.as_str().to_lowercase();
+        f.write_str(&shown(self.level))?;
+        self.targets.iter().try_for_each(|(target, level)| write!(f, ", {target}={}", shown(*level)))
+    }
+}
 
 /// How many records were dropped so far.
 pub fn dropped() -> u64 {
@@ -44,40 +120,75 @@ pub fn dropped() -> u64 {
 ///
 /// # Errors
 /// Where there is a logger already.
-pub fn start(level: LevelFilter) -> Result<(), String> {
-    let logger = Logger { writer: new_writer(), queue: OnceLock::new() };
+pub fn start(levels: impl Into<Levels>) -> Result<(), String> {
+    let levels = RwLock::new(levels.into());
+    let logger = Logger { writer: new_writer(), queue: OnceLock::new(), levels };
     log::set_logger(LOGGER.get_or_init(|| logger)).map_err(|error| error.to_string())?;
-    set_level(level);
+    set_max_level();
     Ok(())
 }
 
-/// Has records of this level and above be written from now on.
-pub fn set_level(level: LevelFilter) {
-    LEVEL.store(level as usize, Ordering::Relaxed);
+/// Has records of these levels be written from now on.
+pub fn set_levels(levels: Levels) {
+    let Some(logger) = LOGGER.get() else { return };
+    *logger.levels.write().unwrap_or_else(PoisonError::into_inner) = levels;
+    set_max_level();
+}
+
+fn set_max_level() {
+    let Some(logger) = LOGGER.get() else { return };
+    let level = logger.levels.read().unwrap_or_else(PoisonError::into_inner).max();
     let access = ACCESS.load(Ordering::Relaxed);
     log::set_max_level(if access { level.max(LevelFilter::Info) } else { level });
 }
 
-/// The file of an access log, to be appended to.
+/// The file of an access log, to be appended to. A FIFO is not waited for: it needs a reader already, and what it does
+/// not take at once is dropped and counted.
 ///
 /// # Errors
 /// Where it can't be opened.
 pub fn open_access_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().create(true).append(true).custom_flags(flags.bits() as i32).open(path)
 }
 
 /// Has what is logged with the target `access` be written to this file from now on, and nothing but its text, whatever the
-/// level. A queue that is full costs this record like any other: then the file that was there goes on.
-pub fn set_access_log(file: File) {
+/// level; `None` ends that, and closes the file that was there. A queue that is full costs this record like any other:
+/// then the file that was there goes on.
+pub fn set_access_log(file: Option<File>) {
     let Some(logger) = LOGGER.get() else { return };
+    let wanted = file.is_some();
+    if !wanted && !ACCESS.load(Ordering::Relaxed) {
+        return; // there was none
+    }
     let queue = logger.queue.get_or_init(start_writing);
     if queue.try_send(Entry::AccessTo(file)).is_err() {
         DROPPED.fetch_add(1, Ordering::Relaxed);
         log::error!("the log is full: the access log stays where it is");
         return;
     }
-    ACCESS.store(true, Ordering::Relaxed);
-    log::set_max_level(log::max_level().max(LevelFilter::Info));
+    ACCESS.store(wanted, Ordering::Relaxed);
+    set_max_level();
+}
+
+/// Writes the last line of a program that ends, if standard error takes it within half a second.
+pub fn write_last_line(line: &str) {
+    if takes_bytes(io::stderr(), &LAST_LINE_WITHIN) {
+        // Not `eprintln!`: it panics where standard error is closed.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+/// Whether a write of a line to this descriptor does not wait for a reader. (Of a pipe, up to 4,096 bytes. A file says
+/// always yes.)
+pub fn takes_bytes_now(descriptor: impl AsFd) -> bool {
+    takes_bytes(descriptor, &Timespec { tv_sec: 0, tv_nsec: 0 })
+}
+
+fn takes_bytes(descriptor: impl AsFd, within: &Timespec) -> bool {
+    let mut asked = [PollFd::new(&descriptor, PollFlags::OUT)];
+    // An error of the call itself is left to the write to report.
+    poll(&mut asked, Some(within)) != Ok(0)
 }
 
 /// The target of the access log.
@@ -100,7 +211,7 @@ pub fn flush(patience: Duration) {
 enum Entry {
     Record { level: log::Level, target: String, text: String },
     Access(String),
-    AccessTo(File),
+    AccessTo(Option<File>),
     Flush(SyncSender<()>),
 }
 
@@ -108,12 +219,14 @@ struct Logger {
     /// For the time before the loop.
     writer: SimpleLogger,
     queue: OnceLock<SyncSender<Entry>>,
+    levels: RwLock<Levels>,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let access = ACCESS.load(Ordering::Relaxed) && metadata.target() == ACCESS_TARGET;
-        access || metadata.level() as usize <= LEVEL.load(Ordering::Relaxed)
+        let levels = self.levels.read().unwrap_or_else(PoisonError::into_inner);
+        access || metadata.level() <= levels.of(metadata.target())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -121,7 +234,9 @@ impl Log for Logger {
             return;
         }
         let is_access = record.target() == ACCESS_TARGET && ACCESS.load(Ordering::Relaxed);
-        if !is_access && !LOOPING.load(Ordering::Relaxed) {
+        // Behind a record that waits, later ones wait, too.
+        let is_direct = !is_access && !LOOPING.load(Ordering::Relaxed) && self.queue.get().is_none();
+        if is_direct && takes_bytes_now(io::stderr()) {
             return write(&self.writer, record);
         }
         let queue = self.queue.get_or_init(start_writing);
@@ -155,7 +270,7 @@ fn start_writing() -> SyncSender<Entry> {
 
 fn write_all(entries: &Receiver<Entry>) {
     let writer = new_writer();
-    let mut access: Option<File> = None;
+    let mut access = AccessLog::default();
     // The program ends this thread by ending; the queue lives as long as it does.
     for entry in entries {
         match entry {
@@ -164,12 +279,12 @@ fn write_all(entries: &Receiver<Entry>) {
                 &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
             ),
             Entry::Access(line) => {
-                let written = access.as_mut().map(|file| file.write_all(line.as_bytes()));
-                if !matches!(written, Some(Ok(()))) {
-                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                if let Some((level, text)) = access.append(&line) {
+                    let text = format_args!("{text}");
+                    write(&writer, &Record::builder().level(level).target(module_path!()).args(text).build());
                 }
             }
-            Entry::AccessTo(file) => access = Some(file),
+            Entry::AccessTo(file) => access = AccessLog { file, ..AccessLog::default() },
             Entry::Flush(done) => {
                 let _ = done.try_send(()); // nobody waits any more
             }
@@ -177,9 +292,131 @@ fn write_all(entries: &Receiver<Entry>) {
     }
 }
 
+/// Where requests are logged, and how that goes.
+#[derive(Default)]
+struct AccessLog {
+    file: Option<File>,
+    /// Lines that were dropped since writing began to fail.
+    failed: u64,
+    /// The file ends in the middle of a line.
+    is_torn: bool,
+}
+
+impl AccessLog {
+    /// Writes a line, or drops and counts it. Returns what the log should say: once when writing begins to fail, and once
+    /// when it works again.
+    fn append(&mut self, line: &str) -> Option<(log::Level, String)> {
+        let Some(file) = &mut self.file else {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        let line = if self.is_torn { format!("\n{line}") } else { line.to_owned() };
+        match write_whole(file, line.as_bytes()) {
+            Ok(()) => {
+                self.is_torn = false;
+                let failed = std::mem::take(&mut self.failed);
+                let text = || format!("the access log can be written again: {failed} lines were dropped");
+                (failed > 0).then(|| (log::Level::Warn, text()))
+            }
+            Err((written, error)) => {
+                self.is_torn |= written > 0;
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+                self.failed += 1;
+                let text = || format!("the access log can't be written, its lines are dropped: {error}");
+                (self.failed == 1).then(|| (log::Level::Error, text()))
+            }
+        }
+    }
+}
+
+/// Writes all of it; else returns how much was written.
+fn write_whole(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
 /// `eprintln!` panics when standard error is closed; that costs a record, and not the log or the server.
 fn write(writer: &SimpleLogger, record: &Record<'_>) {
     if panic::catch_unwind(AssertUnwindSafe(|| writer.log(record))).is_err() {
         DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(text: &str) -> Levels {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn rust_log_with_targets_is_understood() {
+        use LevelFilter::{Debug, Info, Off, Trace, Warn};
+        for (text, ours, mios, shown) in [
+            ("debug", Debug, Debug, "debug"),
+            ("switchboard=debug", Debug, Info, "info, switchboard=debug"),
+            ("info,mio=warn", Info, Warn, "info, mio=warn"),
+            ("hyper=trace", Info, Info, "info, hyper=trace"),
+            (
+                "switchboard::server=trace,switchboard=off",
+                Trace,
+                Info,
+                "info, switchboard::server=trace, switchboard=off",
+            ),
+            ("off, mio", Off, Trace, "off, mio=trace"),
+            ("switchboard::server", Trace, Info, "info, switchboard::server=trace"),
+            ("warn/a regular expression", Warn, Warn, "warn"),
+            ("", Info, Info, "info"),
+        ] {
+            let levels = levels(text);
+            assert_eq!(levels.of("switchboard::server::running"), ours, "{text}");
+            assert_eq!(levels.of("mio::poll"), mios, "{text}");
+            assert_eq!(levels.to_string(), shown);
+        }
+        assert_eq!(levels("error,mio=trace").max(), Trace);
+        for wrong in ["loud", "mio=loud", "info,mio="] {
+            assert!(
+                wrong.parse::<Levels>().is_err_and(|problem| problem.contains("is no log level")),
+                "{wrong}"
+            );
+        }
+    }
+
+    /// A full disk: writing begins to fail in the middle of a line, and works again later.
+    #[test]
+    fn an_access_log_that_cannot_be_written_is_reported_once_and_once_when_it_works_again() {
+        let path = std::env::temp_dir().join(format!("switchboard-access-{}", std::process::id()));
+        let mut log =
+            AccessLog { file: Some(open_access_log(&path).expect("a file")), ..AccessLog::default() };
+        assert_eq!(log.append("one\n"), None);
+        let file = log.file.replace(File::options().write(true).open("/dev/full").expect("Linux has it"));
+        let (level, text) = log.append("two\n").expect("it is reported");
+        assert!(level == log::Level::Error && text.contains("No space left"), "{text}");
+        assert_eq!(log.append("three\n"), None, "once is enough");
+        log.file = file;
+        log.is_torn = true; // as if half of a line had been written
+        let (level, text) = log.append("four\n").expect("it is reported");
+        assert!(level == log::Level::Warn && text.contains("2 lines were dropped"), "{text}");
+        assert_eq!(log.append("five\n"), None);
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "one\n\nfour\nfive\n");
+        std::fs::remove_file(&path).expect("it is ours");
+    }
+
+    #[test]
+    fn a_fifo_without_a_reader_is_refused_and_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("switchboard-fifo-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("the name is new");
+        let outcome = open_access_log(&path).map(drop);
+        std::fs::remove_file(&path).expect("it is ours");
+        assert!(outcome.is_err_and(|error| error.raw_os_error() == Some(6)), "ENXIO");
     }
 }

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/transport", &["reactor"], &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol", "transport"], &[]),
     ("src/guide", &[], &[]),
-    ("src/logging.rs", &[], &["log", "simple_logger"]),
+    ("src/logging.rs", &[], &["log", "rustix", "simple_logger"]),
     (
         "src/service",
         &["guard", "protocol", "reactor", "transport"],

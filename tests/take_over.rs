@@ -121,7 +121,7 @@ fn who_does_not_hand_over_is_named() {
         .output()
         .expect("it can be started");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("other.sock: who listens there is no switchboard that hands over"), "{said}");
+    assert!(said.contains(", which listens there, is no switchboard that hands over"), "{said}");
     assert_eq!(output.status.code(), Some(1));
     answering.join().expect("it said its line");
 }

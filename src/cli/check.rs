@@ -18,7 +18,7 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         "at most {} connections in all, {} to drain at a stop, log level {}\n",
         settings.limits.connections_max,
         shown(settings.drain_for),
-        settings.log_level.as_str().to_lowercase(),
+        settings.log_levels,
     );
     for wanted in &settings.listeners {
         wanted.place.check().map_err(|error| Failure::Usage(format!("{}: {error}", wanted.said)))?;
@@ -79,18 +79,28 @@ fn listed(what: &str, names: &[impl ToString]) -> Option<String> {
 fn rules_of(which: &Which) -> Option<String> {
     match which {
         #[cfg(feature = "web")]
-        Which::Chat { rules } => Some(format!(
-            "{} messages a second per member, {} rooms, slow readers: {}",
+        Which::Chat { name, rules } => Some(format!(
+            "{}{} messages a second per member, {} rooms, slow readers: {}",
+            named(name),
             rules.rate,
             rules.rooms_max,
             rules.slow_readers.name()
         )),
         #[cfg(feature = "web")]
-        Which::Relay { rules } => {
-            Some(format!("{} ticks a second, {} players", rules.ticks_per_s, rules.players_max))
-        }
+        Which::Relay { name, rules } => Some(format!(
+            "{}{} ticks a second, {} players",
+            named(name),
+            rules.ticks_per_s,
+            rules.players_max
+        )),
         _ => None,
     }
+}
+
+/// The name that tells it from others of its kind.
+#[cfg(feature = "web")]
+fn named(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("name {name:?}, ") }
 }
 
 /// As it is written on the command line.

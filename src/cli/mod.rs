@@ -161,12 +161,10 @@ fn one_line(error: &clap::Error) -> String {
 }
 
 fn complain(problem: &str) {
-    use std::io::Write;
     // One line, whatever a path or an argument may hold.
     let problem: String = problem
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect();
-    // Not `eprintln!`: it panics where standard error is closed.
-    let _ = writeln!(std::io::stderr(), "switchboard: {problem}");
+    crate::logging::write_last_line(&format!("switchboard: {problem}"));
 }

@@ -1,14 +1,14 @@
 //! `switchboard serve`: a service, where it listens, and its limits.
 //!
-//! SIGHUP reads everything anew, the file and whatever else is named, and changes what is different: what is wrong
-//! changes nothing, and nobody is dropped whom the new settings allow.
+//! SIGHUP reads everything again, the file and whatever else is named, and changes what is different: what is wrong
+//! changes nothing, and nobody is dropped whom the new settings allow. It is read on a thread of its own; then everything that
+//! can fail is prepared, and then applied what can't.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::config::CommandLine;
@@ -18,25 +18,28 @@ use crate::endpoint::{Endpoint, Endpoints};
 #[cfg(feature = "web")]
 use crate::guard::sites::{AllowedHost, AllowedOrigin};
 use crate::guard::{self, IpNet, Rate};
+use crate::logging::Levels;
 use crate::reactor::Limits;
 use crate::server::Server;
 use crate::server::inherited::Inherited;
 use crate::server::place::{Bound, bind_all};
-use crate::server::running::{Running, Source as Place};
-use crate::server::succession;
-use crate::service::Service;
+use crate::server::reload::Changes;
+use crate::server::running::Running;
+use crate::server::{reserve, succession};
 #[cfg(feature = "web")]
 use crate::service::chat::{Chat, Rules as ChatRules, SlowReaders};
-use crate::service::directory::{Directory, Which};
+use crate::service::directory::{Assign, Directory, Which};
 #[cfg(feature = "web")]
 use crate::service::relay::{Relay, Rules as RelayRules};
 #[cfg(feature = "web")]
 use crate::service::web::{Site, Web};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
 
-/// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, the
-/// listeners, and some that a library may open for a moment.
-const DESCRIPTORS_RESERVED: u64 = 32;
+/// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, some
+/// listeners, the reserve for reloads, and some that a library may open for a moment ...
+const DESCRIPTORS_RESERVED: usize = 20 + reserve::RESERVED;
+/// ... with so many listeners; further ones count as well.
+const LISTENERS_RESERVED: usize = 8;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ServiceName {
@@ -104,6 +107,12 @@ pub(super) struct Options {
     #[cfg(feature = "web")]
     #[arg(long, value_name = "FILE")]
     pub(super) access_log: Option<PathBuf>,
+
+    /// Chat and relay: listeners with the same name share one, with all its state; with another name, or without one, they
+    /// have another. The figures of /metrics bear it.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
 
     /// Chat: what happens to a member that does not read as fast as others speak. It is told how much it has missed.
     /// [default: drop-oldest]
@@ -330,9 +339,9 @@ impl Options {
             ServiceName::Discard => Which::Discard,
             ServiceName::Source => Which::Source,
             #[cfg(feature = "web")]
-            ServiceName::Chat => Which::Chat { rules: self.chat_rules() },
+            ServiceName::Chat => Which::Chat { name: self.own_name(), rules: self.chat_rules() },
             #[cfg(feature = "web")]
-            ServiceName::Relay => Which::Relay { rules: self.relay_rules() },
+            ServiceName::Relay => Which::Relay { name: self.own_name(), rules: self.relay_rules() },
             #[cfg(feature = "web")]
             ServiceName::Web => Which::Web { site: self.site()? },
         })
@@ -345,6 +354,11 @@ impl Options {
             Ok(_) => Ok(Site { root, listing: self.listing, access: self.access_log.is_some() }),
             Err(error) => Err(format!("--root {}: cannot read it: {error}", root.display())),
         }
+    }
+
+    #[cfg(feature = "web")]
+    fn own_name(&self) -> String {
+        self.name.clone().unwrap_or_default()
     }
 
     #[cfg(feature = "web")]
@@ -380,22 +394,23 @@ impl Options {
         }
     }
 
-    /// The options that are given and mean something to one service alone, with that one's name.
-    pub(super) fn only_for_one_service(&self) -> Vec<(&'static str, &'static str)> {
+    /// The options that are given and mean something to some services alone, with those services' names.
+    pub(super) fn only_for_some_services(&self) -> Vec<(&'static str, &'static [&'static str])> {
         #[cfg(feature = "web")]
         {
-            let options = [
-                (self.root.is_some(), "--root", "web"),
-                (self.listing, "--listing", "web"),
-                (self.access_log.is_some(), "--access-log", "web"),
-                (self.slow_readers.is_some(), "--slow-readers", "chat"),
-                (self.messages_per_member.is_some(), "--messages-per-member", "chat"),
-                (self.rooms_max.is_some(), "--rooms-max", "chat"),
-                (self.tick.is_some(), "--tick", "relay"),
-                (self.players_max.is_some(), "--players-max", "relay"),
+            let options: [(bool, &str, &[&str]); 9] = [
+                (self.root.is_some(), "--root", &["web"]),
+                (self.listing, "--listing", &["web"]),
+                (self.access_log.is_some(), "--access-log", &["web"]),
+                (self.name.is_some(), "--name", &["chat", "relay"]),
+                (self.slow_readers.is_some(), "--slow-readers", &["chat"]),
+                (self.messages_per_member.is_some(), "--messages-per-member", &["chat"]),
+                (self.rooms_max.is_some(), "--rooms-max", &["chat"]),
+                (self.tick.is_some(), "--tick", &["relay"]),
+                (self.players_max.is_some(), "--players-max", &["relay"]),
             ];
             let given = options.into_iter().filter(|(given, ..)| *given);
-            given.map(|(_, option, service)| (option, service)).collect()
+            given.map(|(_, option, services)| (option, services)).collect()
         }
         #[cfg(not(feature = "web"))]
         Vec::new()
@@ -419,7 +434,7 @@ impl Options {
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     // What is to be logged is known when all has been read; what is worth a word until then is said.
-    crate::logging::start(LevelFilter::Info).map_err(Failure::Runtime)?;
+    crate::logging::start(Levels::DEFAULT).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
     set_log(&settings, access_log(&settings)?);
     // One service for all is compiled into the loop; with a file, there may be others after a reload.
@@ -430,9 +445,9 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
         Which::Discard => serve(Discard, settings, line),
         Which::Source => serve(Source::default(), settings, line),
         #[cfg(feature = "web")]
-        Which::Chat { rules } => serve(Chat::new(rules), settings, line),
+        Which::Chat { rules, .. } => serve(Chat::new(rules), settings, line),
         #[cfg(feature = "web")]
-        Which::Relay { rules } => serve(Relay::new(rules), settings, line),
+        Which::Relay { rules, .. } => serve(Relay::new(rules), settings, line),
         #[cfg(feature = "web")]
         Which::Web { site } => serve(Web::new(site), settings, line),
     }
@@ -449,58 +464,33 @@ fn access_log(settings: &Settings) -> Result<Option<File>, Failure> {
 
 /// What is logged, and where.
 fn set_log(settings: &Settings, access_log: Option<File>) {
-    crate::logging::set_level(settings.log_level);
-    if let Some(file) = access_log {
-        crate::logging::set_access_log(file);
-    }
+    crate::logging::set_levels(settings.log_levels.clone());
+    crate::logging::set_access_log(access_log);
 }
-
-/// Which service a listener has.
-trait Assign: Service {
-    /// This one, from now on.
-    fn assign(&mut self, place: Place, which: &Which);
-}
-
-impl Assign for Directory {
-    fn assign(&mut self, place: Place, which: &Which) {
-        match place {
-            Place::Listener(index) => self.assign_listener(index, which),
-            Place::Socket(index) => self.assign_socket(index, which),
-        }
-    }
-}
-
-/// The only one that there is.
-macro_rules! assign_the_only_one {
-    ($($service:ty),*) => {
-        $(impl Assign for $service {
-            fn assign(&mut self, _place: Place, _which: &Which) {}
-        })*
-    };
-}
-assign_the_only_one!(Echo, Reply, Discard, Source);
-#[cfg(feature = "web")]
-assign_the_only_one!(Chat, Relay, Web);
 
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Runtime(error.to_string());
-    let connections_most = connections_most();
-    let limits = |settings: &Settings| Limits {
-        connections_max: settings.limits.connections_max.min(connections_most),
-        ..settings.limits.clone()
+    let descriptors = descriptors_most();
+    let limits = move |settings: &Settings, listeners: usize| {
+        let more = listeners.saturating_sub(LISTENERS_RESERVED);
+        let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED + more).max(1);
+        Limits { connections_max: settings.limits.connections_max.min(most), ..settings.limits.clone() }
     };
-    log::info!("at most {} are served at a time", limits(&settings).connections_max);
-    let server = Server::new(service).limits(limits(&settings)).drain_for(settings.drain_for);
-    let mut running = server.start().map_err(failed)?;
     let mut inherited = Inherited::from_systemd().map_err(failed)?;
-    if let Some(path) = &settings.take_over {
-        running.take_over(succession::take_over(path, &mut inherited).map_err(failed)?);
-    }
-    let mut open = Vec::new();
+    let inheritance = match &settings.take_over {
+        Some(path) => Some(succession::take_over(path, &mut inherited).map_err(failed)?),
+        None => None,
+    };
     let wanted = settings.listeners_at(inherited.places().cloned().collect());
-    for (wanted, bound) in bind(wanted, &mut inherited).map_err(failed)? {
-        let source = listen(&mut running, &wanted, bound).map_err(failed)?;
-        open.push((source, wanted));
+    let limits_now = limits(&settings, wanted.len());
+    log::info!("at most {} are served at a time", limits_now.connections_max);
+    let server = Server::new(service).limits(limits_now).drain_for(settings.drain_for);
+    let mut running = server.start().map_err(failed)?;
+    if let Some(inheritance) = inheritance {
+        running.take_over(inheritance);
+    }
+    for (Wanted { place, which, .. }, bound) in bind(wanted, &mut inherited).map_err(failed)? {
+        running.listen_for(place, which, bound).map_err(failed)?;
     }
     if let Some(problem) = inherited.astray() {
         log::warn!("{problem}");
@@ -509,24 +499,35 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
         log::warn!("a socket at {place} was passed to us, and no listener is wanted there: it is closed");
     }
     drop(inherited);
-    let reload = |running: &mut Running<_>| {
-        let outcome = Settings::read(line).and_then(|settings| {
-            let access_log = access_log(&settings)?;
-            let places = open.iter().map(|(_, wanted)| wanted.place.endpoint.clone()).collect();
-            let what = change(running, &mut open, settings.listeners_at(places)).map_err(failed)?;
-            running.set_limits(limits(&settings));
+
+    let line = line.clone();
+    let read = move || {
+        let settings = Settings::read(&line)?;
+        let access_log = access_log(&settings)?;
+        Ok((settings, access_log))
+    };
+    let reload = |running: &mut Running<_>, read: Result<(Settings, Option<File>), Failure>| {
+        let outcome = read.and_then(|(settings, access_log)| {
+            let wanted = settings.listeners_at(running.asked().cloned().collect());
+            let limits = limits(&settings, wanted.len());
+            let wanted = wanted.into_iter().map(|it| (it.place, it.which)).collect();
+            let changes = running.prepare(wanted).map_err(failed)?.apply();
+            // From here on nothing can fail.
+            running.set_limits(limits);
             running.set_drain_for(settings.drain_for);
             set_log(&settings, access_log);
-            Ok(what)
+            Ok(changes)
         });
         match outcome {
-            Ok(what) => log::info!("reloaded: {what}"),
+            Ok(Changes { kept, opened, closed }) => {
+                log::info!("reloaded: {kept} listeners go on, {opened} are new, {closed} are gone");
+            }
             Err(Failure::Usage(problem) | Failure::Runtime(problem)) => {
                 log::error!("not reloaded, everything stays as it is: {problem}");
             }
         }
     };
-    running.run(reload).map_err(failed)
+    running.run(read, reload).map_err(failed)
 }
 
 /// A socket for each: one that was passed to us where there is one, else a new one.
@@ -552,95 +553,8 @@ fn bind(wanted: Vec<Wanted>, inherited: &mut Inherited) -> std::io::Result<Vec<(
     Ok(wanted.into_iter().zip(sockets.into_iter().flatten()).collect())
 }
 
-fn listen<S: Assign>(running: &mut Running<S>, wanted: &Wanted, bound: Bound) -> std::io::Result<Place> {
-    let source = running.listen(wanted.place.clone(), bound)?;
-    running.service().assign(source, &wanted.which);
-    Ok(source)
-}
-
-/// How a wanted listener comes about.
-enum Way {
-    /// It is there, and is told what has changed.
-    Adjust(Place),
-    /// Its socket is there, and gets a new listener: for a listener keeps its framing and its service.
-    Anew(Place),
-    /// With this new socket.
-    New(Bound),
-}
-
-/// Makes what is open what is wanted. What can fail, the binding of new sockets, comes first.
-fn change<S: Assign>(
-    running: &mut Running<S>,
-    open: &mut Vec<(Place, Wanted)>,
-    wanted: Vec<Wanted>,
-) -> std::io::Result<String> {
-    let mut left: Vec<(Place, Wanted)> = open.clone();
-    let mut ways: Vec<Option<Way>> = Vec::new();
-    for it in &wanted {
-        let there = left.iter().position(|(_, there)| there.place.endpoint == it.place.endpoint);
-        if let Some(index) = there {
-            check_stack(&left[index].1, it)?;
-        }
-        ways.push(there.map(|index| match left.remove(index) {
-            (source, there) if there.which == it.which => Way::Adjust(source),
-            (source, _) => Way::Anew(source),
-        }));
-    }
-    for (way, it) in ways.iter_mut().zip(&wanted).filter(|(way, _)| way.is_none()) {
-        let there = left.iter().position(|(_, there)| there.place.endpoint.same_socket(&it.place.endpoint));
-        if let Some(index) = there {
-            check_stack(&left[index].1, it)?;
-        }
-        *way = Some(match there {
-            Some(index) => Way::Anew(left.remove(index).0),
-            None => Way::New(it.place.bind()?),
-        });
-    }
-
-    let (mut adjusted, mut opened, closed) = (0, 0, left.len());
-    for (source, _) in left {
-        running.unlisten(source);
-    }
-    open.clear();
-    for (way, it) in ways.into_iter().flatten().zip(wanted) {
-        let source = match way {
-            Way::Adjust(source) => {
-                running.adjust(source, it.place.clone());
-                adjusted += 1;
-                source
-            }
-            Way::Anew(source) => {
-                let Some(bound) = running.release(source) else { continue };
-                adjusted += 1;
-                listen(running, &it, bound)?
-            }
-            Way::New(bound) => {
-                opened += 1;
-                listen(running, &it, bound)?
-            }
-        };
-        open.push((source, it));
-    }
-    Ok(format!("{adjusted} listeners go on, {opened} are new, {closed} are gone"))
-}
-
-/// Whether a socket at [::] takes IPv4 as well is decided when it is bound.
-fn check_stack(there: &Wanted, wanted: &Wanted) -> std::io::Result<()> {
-    let only_v6 = wanted.place.options.only_v6;
-    if there.place.options.only_v6 == only_v6 {
-        return Ok(());
-    }
-    let message = format!(
-        "{}: it would have to take {} now, which a socket cannot change: start the server again",
-        wanted.place.endpoint,
-        if only_v6 { "IPv6 alone" } else { "IPv4 as well" }
-    );
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message))
-}
-
-/// Raises the soft limit of descriptors to the hard one, and keeps the connections below it: a process
-/// that runs out can't accept, but neither can it open anything else.
-fn connections_most() -> usize {
+/// Raises the soft limit of descriptors to the hard one; how many there may be.
+fn descriptors_most() -> usize {
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
             Ok(()) => hard,
@@ -655,7 +569,8 @@ fn connections_most() -> usize {
             return usize::MAX;
         }
     };
-    let most = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX).max(1);
-    log::info!("{limit} descriptors allow {most} connections");
-    most
+    log::info!(
+        "at most {limit} descriptors are open at a time, some of them for other things than connections"
+    );
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

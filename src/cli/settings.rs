@@ -18,6 +18,7 @@ use super::serve::{Options, Proxies};
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
+use crate::logging::Levels;
 use crate::protocol::Framing;
 use crate::reactor::Limits;
 use crate::server::place::Place;
@@ -36,7 +37,7 @@ pub(super) struct Settings {
     /// Of the process: connections in all.
     pub(super) limits: Limits,
     pub(super) drain_for: Duration,
-    pub(super) log_level: LevelFilter,
+    pub(super) log_levels: Levels,
     /// Where requests are logged.
     pub(super) access_log: Option<PathBuf>,
     pub(super) listeners: Vec<Wanted>,
@@ -107,13 +108,12 @@ impl Settings {
                 return Err(at(nobody_is_asked(option)));
             }
             let service = options.which().map_err(Failure::Usage).map_err(at)?.name();
-            if let Some((option, its)) = options
-                .only_for_one_service()
-                .into_iter()
-                .find(|option| option.1 != service && !process.only_for_one_service().contains(option))
-            {
+            if let Some((option, its)) = options.only_for_some_services().into_iter().find(|option| {
+                !option.1.contains(&service) && !process.only_for_some_services().contains(option)
+            }) {
                 return Err(at(Failure::Usage(format!(
-                    "{option} is for the service {its}, and this listener's is {service}: leave it out, or write it above all listeners"
+                    "{option} is for the service {}, and this listener's is {service}: leave it out, or write it above all listeners",
+                    its.join(" or ")
                 ))));
             }
             listeners_of(&options, &table.place, &mut listeners).map_err(at)?;
@@ -137,9 +137,9 @@ impl Settings {
         {
             return Err(at(nobody_is_asked(option)));
         }
-        for (option, service) in process.only_for_one_service() {
-            if !listeners.iter().any(|listener| listener.which.name() == service) {
-                return Err(at(for_another(option, service)));
+        for (option, services) in process.only_for_some_services() {
+            if !listeners.iter().any(|listener| services.contains(&listener.which.name())) {
+                return Err(at(for_another(option, services)));
             }
         }
         if let Some(problem) = nobody_obeys(process, &listeners) {
@@ -155,10 +155,11 @@ impl Settings {
                 )));
             }
         }
+        unify(&mut listeners);
         Ok(Settings {
             limits: limits(process).map_err(at)?,
             drain_for: process.drain_for,
-            log_level: level(process)?,
+            log_levels: levels(process)?,
             access_log: access_log(process),
             listeners,
             take_over: process.take_over.clone(),
@@ -219,10 +220,33 @@ fn nobody_is_asked(option: &str) -> Failure {
     ))
 }
 
-fn for_another(option: &str, service: &str) -> Failure {
+fn for_another(option: &str, services: &[&str]) -> Failure {
+    let (services, first) = (services.join(" or "), services[0]);
     Failure::Usage(format!(
-        "{option} is for the service {service}, which nobody asks for: write serve {service}, or leave it out"
+        "{option} is for the service {services}, which nobody asks for: write serve {first}, or leave it out"
     ))
+}
+
+/// Listeners with the same service share one, which has one set of tunables: those of the first of them.
+fn unify(listeners: &mut [Wanted]) {
+    for index in 1..listeners.len() {
+        let (before, rest) = listeners.split_at_mut(index);
+        let it = &mut rest[0];
+        let shares = |other: &&Wanted| it.which.is_shared() && other.which.is_same_service(&it.which);
+        if let Some(first) = before.iter().find(shares)
+            && first.which != it.which
+        {
+            log::warn!(
+                "{}: {} has other settings for {} than {} ({}), with which it shares it: those hold. Give one a name to have two",
+                it.said,
+                it.place.endpoint,
+                it.which.name(),
+                first.place.endpoint,
+                first.said,
+            );
+            it.which = first.which.clone();
+        }
+    }
 }
 
 fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
@@ -531,14 +555,14 @@ fn outbox_bytes_max(asked: Option<usize>, message_bytes_max: usize) -> Result<us
 }
 
 /// What was asked for first, then RUST_LOG, then info.
-fn level(options: &Options) -> Result<LevelFilter, Failure> {
+fn levels(options: &Options) -> Result<Levels, Failure> {
     match (options.log_level, std::env::var("RUST_LOG")) {
-        (Some(level), _) => Ok(level.into()),
-        (None, Ok(level)) if !level.is_empty() => level.parse().map_err(|_| {
-            let levels = "off, error, warn, info, debug or trace";
-            Failure::Usage(format!("RUST_LOG={level:?} is no log level: use {levels}"))
-        }),
-        _ => Ok(LevelFilter::Info),
+        (Some(level), _) => Ok(LevelFilter::from(level).into()),
+        (None, Ok(levels)) => {
+            let wrong = |problem| Failure::Usage(format!("RUST_LOG={levels:?}: {problem}"));
+            levels.parse().map_err(wrong)
+        }
+        _ => Ok(Levels::DEFAULT.into()),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Inherited {
 pub enum Giver {
     /// It keeps its own descriptor, and a Unix socket's file is its own.
     Systemd,
-    /// It is about to end.
+    /// It ends when we listen; until then it needs its files, for we may fail.
     Predecessor,
 }
 
@@ -181,7 +181,7 @@ impl Given {
                 let file = match self.giver {
                     _ if is_abstract(&path) => None,
                     Giver::Systemd => None,
-                    Giver::Predecessor => Some(SocketFile::of(&path)?),
+                    Giver::Predecessor => Some(SocketFile::lent(&path)?),
                 };
                 Bound::Stream(Listener::adopt_unix(socket.into(), file)?)
             }

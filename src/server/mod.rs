@@ -6,14 +6,24 @@
 //!
 //! - [`place`]: one place where a server listens, and what holds there;
 //! - [`running`]: the loop's owner: changes, the stop; `outside`: who speaks to it: signals, an heir, systemd;
+//! - `reading`, [`reload`]: settings are read again beside the loop, prepared, and applied;
 //! - `inherited`, `succession`: sockets that others have bound, and how they are handed on (feature `cli`);
+//! - `reserve`: descriptors for that (feature `cli`);
 //! - `supervisor`: systemd is told how we are (feature `cli`);
-//! - `summary`: what has happened so far, in one line.
+//! - `ready`: the ready lines; `summary`: what has happened so far, in one line.
+//!
+//! Nothing that the loop's thread does in here waits for another process: what it writes to (the log, standard output, the
+//! supervisor, an heir) takes its bytes at once or gets them later.
 
 #[cfg(feature = "cli")]
 pub mod inherited;
 mod outside;
 pub mod place;
+mod reading;
+mod ready;
+pub mod reload;
+#[cfg(feature = "cli")]
+pub(crate) mod reserve;
 pub mod running;
 #[cfg(feature = "cli")]
 pub mod succession;
@@ -193,14 +203,20 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// Those of the poll, and of standard output where it can't be told where we listen.
     pub fn run(self) -> io::Result<()> {
-        self.run_with(|_| ())
+        self.run_with(|| (), |_, ()| ())
     }
 
-    /// [`Server::run`]; SIGHUP calls `on_reload`, which may change what holds from then on.
+    /// [`Server::run`]; at SIGHUP, `read` is called on a thread of its own, where it may wait for files and name servers, and
+    /// what it returns is given to `apply`, which may change what holds from then on. That runs on the loop's thread, and
+    /// must not wait for anything: see [`reload`] for places. A `read` that has not returned after 30 s is given up.
     ///
     /// # Errors
     /// Those of [`Server::run`].
-    pub fn run_with(self, on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
-        self.start()?.run(on_reload)
+    pub fn run_with<P: Send + 'static>(
+        self,
+        read: impl Fn() -> P + Send + Sync + 'static,
+        apply: impl FnMut(&mut Running<S>, P),
+    ) -> io::Result<()> {
+        self.start()?.run(read, apply)
     }
 }

@@ -26,6 +26,7 @@ pub(super) struct Outside {
     signals: signal_hook_mio::v1_0::Signals,
     supervisor: super::supervisor::Supervisor,
     succession: Option<super::succession::Succession>,
+    reserve: super::reserve::Reserve,
 }
 
 #[cfg(feature = "cli")]
@@ -34,16 +35,18 @@ impl Outside {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
         let mut signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
         running.reactor().watch_signals(&mut signals)?;
-        let supervisor = super::supervisor::Supervisor::new();
-        Ok(Outside { signals, supervisor, succession: None })
+        let (supervisor, reserve) = (super::supervisor::Supervisor::new(), super::reserve::Reserve::new());
+        Ok(Outside { signals, supervisor, succession: None, reserve })
     }
 
-    /// We listen: whoever waits for that is told.
+    /// We listen: those who wait for that get word.
     pub(super) fn begin<S: Service>(&mut self, running: &mut Running<S>) -> io::Result<()> {
         if let Some(inheritance) = running.inheritance() {
-            let mut succession = inheritance.complete()?;
-            running.reactor().watch_signals(succession.source())?;
-            self.succession = Some(succession);
+            self.succession = inheritance.complete()?;
+            running.own_files();
+            if let Some(source) = self.succession.as_mut().and_then(|it| it.source()) {
+                running.reactor().watch_signals(source)?;
+            }
         }
         crate::logging::leave_the_loop_alone();
         self.supervisor.ready();
@@ -56,14 +59,16 @@ impl Outside {
         running: &mut Running<S>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Told>> {
-        let patience = self.supervisor.patience();
-        let timeout = timeout.into_iter().chain(patience).min();
+        let succession = self.succession.as_ref().and_then(|it| it.patience());
+        let patience = [self.supervisor.patience(), succession];
+        let timeout = timeout.into_iter().chain(patience.into_iter().flatten()).min();
         let turn = running.reactor().turn(timeout)?;
         self.supervisor.turned();
+        self.reserve.turned();
+        let mut told = self.serve_heir(running, turn.signalled).then_some(Told::HandedOver);
         if !turn.signalled {
-            return Ok(None);
+            return Ok(told);
         }
-        let mut told = self.heed_heir(running)?.then_some(Told::HandedOver);
         for signal in self.signals.pending() {
             match signal {
                 signal_hook::consts::SIGUSR1 => {
@@ -76,15 +81,31 @@ impl Outside {
         Ok(told)
     }
 
-    /// Gives our sockets to an heir that has come; whether one listens on them now.
-    fn heed_heir<S: Service>(&mut self, running: &mut Running<S>) -> io::Result<bool> {
-        let Some(succession) = &mut self.succession else { return Ok(false) };
-        if succession.greets(running.sockets())
-            && let Some(heir) = succession.heir()
-        {
-            running.reactor().watch_signals(heir)?;
+    /// Gives our sockets to an heir that has come; whether one listens on them now. What fails here fails for the heir
+    /// alone, and leaves no event behind unserved.
+    fn serve_heir<S: Service>(&mut self, running: &mut Running<S>, signalled: bool) -> bool {
+        use super::succession::Stage;
+        let Some(succession) = &mut self.succession else { return false };
+        if signalled {
+            succession.latch();
+        } else if succession.patience().is_none() {
+            return false; // nobody is there, and nobody has come
         }
-        Ok(succession.is_taken())
+        let was_there = succession.is_handing_over();
+        let stage = succession.serve(&mut self.reserve, running.sockets());
+        if stage == Stage::Taking
+            && !was_there
+            && let Some(heir) = succession.heir()
+            && let Err(error) = running.reactor().watch_signals(heir)
+        {
+            succession.drop_heir(&error);
+        }
+        stage == Stage::Taken
+    }
+
+    /// Whether another process has our sockets, and has not said yet that it listens.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.succession.as_ref().is_some_and(|it| it.is_handing_over())
     }
 
     /// The place where heirs come to is the heir's own from now on.
@@ -94,16 +115,27 @@ impl Outside {
         }
     }
 
-    pub(super) fn reloading(&self) {
+    /// The settings are read: descriptors are free for that.
+    pub(super) fn reloading<S: Service>(&mut self, running: &mut Running<S>) {
         self.supervisor.reloading();
+        if self.reserve.is_scarce() {
+            running.reactor().pause_accepting(); // a connection would take them
+        }
+        self.reserve.lend();
     }
 
-    pub(super) fn reloaded(&self) {
+    pub(super) fn reloaded<S: Service>(&mut self, running: &mut Running<S>) {
+        self.reserve.take_back();
+        running.reactor().resume_accepting();
         self.supervisor.ready();
     }
 
-    pub(super) fn stopping(&self) {
+    pub(super) fn stopping<S: Service>(&mut self, running: &mut Running<S>) {
+        running.reactor().resume_accepting();
         self.supervisor.stopping();
+        if let Some(succession) = &mut self.succession {
+            succession.leave_path();
+        }
     }
 }
 
@@ -128,11 +160,15 @@ impl Outside {
         running.reactor().turn(timeout).map(|_| None)
     }
 
+    pub(super) fn is_handing_over(&self) -> bool {
+        false
+    }
+
     pub(super) fn leave(&mut self) {}
 
-    pub(super) fn reloading(&self) {}
+    pub(super) fn reloading<S: Service>(&mut self, _running: &mut Running<S>) {}
 
-    pub(super) fn reloaded(&self) {}
+    pub(super) fn reloaded<S: Service>(&mut self, _running: &mut Running<S>) {}
 
-    pub(super) fn stopping(&self) {}
+    pub(super) fn stopping<S: Service>(&mut self, _running: &mut Running<S>) {}
 }

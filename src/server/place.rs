@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
 use crate::reactor::{DatagramSocket, Limits};
+use crate::service::exchange;
 use crate::transport::stream::{check_unix_path, is_abstract};
 use crate::transport::tls::ServerTls;
 use crate::transport::{Datagrams, ListenOptions, Listener};
@@ -38,6 +39,18 @@ pub struct Place {
 }
 
 impl Place {
+    /// What the exchange needs to know of it.
+    pub(super) fn exchanged(&self) -> exchange::Place {
+        exchange::Place {
+            framing: self.endpoint.framing(),
+            message_bytes_max: self.message_bytes_max(),
+            guard: self.guard.clone(),
+            amplify: self.amplify,
+            metrics: self.metrics,
+            sites: self.sites.clone(),
+        }
+    }
+
     /// The limits, with an inbox that a whole message fits in.
     pub fn limits(&self) -> Limits {
         let message_bytes_max = self.message_bytes_max().max(self.limits.read_bytes_per_turn);

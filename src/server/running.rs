@@ -2,28 +2,35 @@
 //!
 //! It turns the reactor, heeds what comes from outside (`outside`), and says where it listens. What holds can change meanwhile: places
 //! come and go, limits and guards are replaced, and no connection is closed for it that the new ones still
-//! allow. (A listener that goes takes nobody with it: who came by it stays until he has finished.)
+//! allow. (A listener that goes takes nobody with it: who came by it stays until it has finished.)
 //!
-//! Invariant: `places` and the reactor's sources tell the same story.
+//! Invariant: each socket that the reactor watches is in one entry of `places`, with all that holds there; what holds for
+//! connections of a listener that is gone is kept until the last of them is gone, and no longer.
 
 use std::io;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
 use crate::guard::Verdict;
 use crate::reactor::{CloseReason, Limits, Reactor};
-use crate::service::Service;
-use crate::service::exchange::{self, Exchange};
-use crate::transport::{Address, Stream};
+use crate::service::directory::{Assign, Which};
+use crate::service::exchange::Exchange;
+use crate::service::{At, Service};
+use crate::transport::{Address, Listener, Stream};
 
 use super::outside::{Outside, Told};
 use super::place::{Bound, Place};
+use super::reading::Reading;
+use super::ready;
 use super::summary::summary;
 
 /// See the module's text.
 pub struct Running<S: Service> {
     reactor: Reactor<Exchange<S>>,
-    places: Vec<Open>,
+    pub(super) places: Vec<Open>,
+    /// Listeners that are gone, and have connections left.
+    retired: Vec<usize>,
     drain_for: Duration,
     announce: bool,
     /// The ready lines are out.
@@ -33,19 +40,20 @@ pub struct Running<S: Service> {
 }
 
 /// A place where we listen.
-struct Open {
+pub(super) struct Open {
+    pub(super) at: At,
     /// With its real port.
-    endpoint: Endpoint,
-    source: Source,
+    pub(super) endpoint: Endpoint,
+    /// As it was asked for.
+    pub(super) place: Place,
+    /// For a server with several services.
+    pub(super) which: Option<Which>,
 }
 
-/// A listener or a datagram socket, by its index; none has the number of an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// See [`Reactor::listen`].
-    Listener(usize),
-    /// See [`Reactor::listen_datagrams`].
-    Socket(usize),
+/// A socket that the reactor watches, and that is in no entry of `places` yet.
+pub(super) struct Watched {
+    pub(super) at: At,
+    pub(super) endpoint: Endpoint,
 }
 
 impl<S: Service> Running<S> {
@@ -53,6 +61,7 @@ impl<S: Service> Running<S> {
         Running {
             reactor,
             places: Vec::new(),
+            retired: Vec::new(),
             drain_for,
             announce,
             begun: false,
@@ -75,94 +84,146 @@ impl<S: Service> Running<S> {
         self.places.iter().map(|open| &open.endpoint)
     }
 
+    /// The places, as they were asked for.
+    pub fn asked(&self) -> impl Iterator<Item = &Endpoint> {
+        self.places.iter().map(|open| &open.place.endpoint)
+    }
+
     /// Listens in one more place; says so at once where the others have been announced already.
     ///
     /// # Errors
-    /// Where the poll refuses the socket.
-    pub fn listen(&mut self, place: Place, bound: Bound) -> io::Result<Source> {
-        place.check()?;
-        let endpoint = bound.endpoint(&place.endpoint);
-        let limits = place.limits();
-        let what_holds = exchange::Place {
-            framing: place.endpoint.framing(),
-            message_bytes_max: place.message_bytes_max(),
-            guard: place.guard,
-            amplify: place.amplify,
-            metrics: place.metrics,
-            sites: place.sites,
-        };
-        let source = match bound {
-            Bound::Stream(listener) => {
-                let listener = match (&place.endpoint, place.tls) {
-                    (Endpoint::Tls(..), Some(tls)) => listener.secure(tls),
-                    _ => listener.without_tls(), // its socket may have been secured before
-                };
-                // In this order: a socket that the poll refuses leaves no place behind, or all indexes would be off.
-                let index = self.reactor.listen_within(listener, limits)?;
-                self.reactor.handler().add_listener(what_holds);
-                Source::Listener(index)
-            }
-            Bound::Datagram(socket) => {
-                let index = self.reactor.listen_datagrams(socket)?;
-                self.reactor.handler().add_socket(what_holds);
-                Source::Socket(index)
-            }
-        };
-        let open = Open { endpoint, source };
-        if self.begun {
-            announce(&open, self.announce)?;
-        }
+    /// `InvalidInput` for TLS without a certificate; where the poll refuses the socket.
+    pub fn listen(&mut self, place: Place, bound: Bound) -> io::Result<At> {
+        let watched = self.watch(&place, bound)?;
+        let at = watched.at;
+        let open = self.enter(watched, place, None);
+        self.announce(&open);
         self.places.push(open);
-        Ok(source)
+        Ok(at)
+    }
+
+    /// Has the reactor watch a socket: the part of listening that can fail.
+    pub(super) fn watch(&mut self, place: &Place, bound: Bound) -> io::Result<Watched> {
+        place.check()?;
+        self.forget_retired(); // their indexes may be used again
+        let endpoint = bound.endpoint(&place.endpoint);
+        let at = match bound {
+            Bound::Stream(listener) => {
+                At::Listener(self.reactor.listen_within(speaking(listener, place), place.limits())?)
+            }
+            Bound::Datagram(socket) => At::Socket(self.reactor.listen_datagrams(socket)?),
+        };
+        Ok(Watched { at, endpoint })
+    }
+
+    /// The rest of it.
+    pub(super) fn enter(&mut self, watched: Watched, place: Place, which: Option<Which>) -> Open {
+        let Watched { at, endpoint } = watched;
+        match at {
+            At::Listener(index) => self.reactor.handler().set_listener(index, place.exchanged()),
+            At::Socket(index) => self.reactor.handler().set_socket(index, place.exchanged()),
+        }
+        Open { at, endpoint, place, which }
+    }
+
+    /// Undoes [`Running::watch`].
+    pub(super) fn unwatch(&mut self, watched: &Watched) {
+        match watched.at {
+            At::Listener(index) => drop(self.reactor.unlisten(index, true)),
+            At::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
+        }
     }
 
     /// Listens no more there. Who waits in its backlog is accepted first; its connections stay.
-    pub fn unlisten(&mut self, source: Source) {
-        let Some(open) = self.remove(source) else { return };
-        match source {
-            Source::Listener(index) => drop(self.reactor.unlisten(index, false)),
-            Source::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
-        }
-        log::info!("listening no more on {}", open.endpoint);
-    }
-
-    /// The socket of this place, with whoever waits in its backlog, for it to be listened on anew.
-    pub fn release(&mut self, source: Source) -> Option<Bound> {
-        self.remove(source)?;
-        match source {
-            Source::Listener(index) => self.reactor.unlisten(index, true).map(Bound::Stream),
-            Source::Socket(index) => self.reactor.unlisten_datagrams(index).map(Bound::Datagram),
+    pub fn unlisten(&mut self, at: At) {
+        if let Some(index) = self.places.iter().position(|open| open.at == at) {
+            let open = self.places.remove(index);
+            log::info!("listening no more on {}", open.endpoint);
+            self.close(&open);
         }
     }
 
-    fn remove(&mut self, source: Source) -> Option<Open> {
-        let index = self.places.iter().position(|open| open.source == source)?;
-        Some(self.places.remove(index))
+    pub(super) fn close(&mut self, open: &Open) {
+        match open.at {
+            At::Listener(index) => drop(self.reactor.unlisten(index, false)),
+            At::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
+        }
+        self.retire(open.at);
     }
 
-    /// What holds from now on in a place where it listens already: limits and the guard, for connections that
+    /// Gives the socket of this place, with those who wait in its backlog, to one that is spoken or served otherwise:
+    /// connections that are there keep what they have. `None` where it listens no more.
+    pub(super) fn renew(&mut self, open: &Open, place: &Place) -> Option<Watched> {
+        self.forget_retired();
+        let at = match open.at {
+            At::Listener(index) => {
+                let change = |listener| speaking(listener, place);
+                At::Listener(self.reactor.renew_listener(index, place.limits(), change)?)
+            }
+            At::Socket(index) => At::Socket(self.reactor.renew_datagrams(index)?),
+        };
+        let endpoint = match open.endpoint.address() {
+            Some(address) => place.endpoint.clone().at(address),
+            None => place.endpoint.clone(),
+        };
+        Some(Watched { at, endpoint })
+    }
+
+    /// Whether clients can't find it any more: its socket's file is gone.
+    pub(super) fn has_lost_file(&self, at: At) -> bool {
+        match at {
+            At::Listener(index) => self.reactor.listener(index).is_some_and(Listener::has_lost_file),
+            At::Socket(_) => false,
+        }
+    }
+
+    /// The socket is not here any more. What holds for its connections is kept as long as there are some.
+    pub(super) fn retire(&mut self, at: At) {
+        match at {
+            At::Listener(index) => {
+                self.retired.push(index);
+                self.forget_retired();
+            }
+            At::Socket(index) => {
+                self.reactor.handler().forget_socket(index);
+                self.service().on_forget(at);
+            }
+        }
+    }
+
+    fn forget_retired(&mut self) {
+        for index in mem::take(&mut self.retired) {
+            if self.reactor.listener_is_gone(index) {
+                self.reactor.handler().forget_listener(index);
+                self.service().on_forget(At::Listener(index));
+            } else {
+                self.retired.push(index);
+            }
+        }
+    }
+
+    /// What holds from now on for a listener or socket that is there: limits and the guard, for connections that
     /// are there, too; the certificate, for new ones. (The URL, the service and the socket's options stay as they are.)
-    pub fn adjust(&mut self, source: Source, place: Place) {
+    pub(super) fn adjust(&mut self, at: At, place: &Place) {
         let limits = place.limits();
-        let message_bytes_max = place.message_bytes_max();
-        let there = match source {
-            Source::Listener(index) => {
+        let there = match at {
+            At::Listener(index) => {
                 self.reactor.set_listener_limits(index, limits);
-                if let (Some(tls), Some(listener)) = (place.tls, self.reactor.listener_mut(index)) {
+                if let (Some(tls), Some(listener)) = (place.tls.clone(), self.reactor.listener_mut(index)) {
                     listener.set_tls(tls);
                 }
                 self.reactor.handler().listener(index)
             }
-            Source::Socket(index) => self.reactor.handler().socket(index),
+            At::Socket(index) => self.reactor.handler().socket(index),
         };
         if let Some(there) = there {
-            there.message_bytes_max = message_bytes_max;
+            there.message_bytes_max = place.message_bytes_max();
             there.amplify = place.amplify;
             there.metrics = place.metrics;
-            there.sites = place.sites;
-            there.guard.replace_rules(place.guard);
+            there.sites = place.sites.clone();
+            there.guard.replace_rules(place.guard.clone());
         }
-        if let Source::Listener(index) = source {
+        if let At::Listener(index) = at {
             self.dismiss_the_disallowed(index);
         }
     }
@@ -204,13 +265,25 @@ impl<S: Service> Running<S> {
         self.inheritance.take()
     }
 
+    /// Files of sockets that a predecessor has lent us are our own: it has left, or is gone.
+    #[cfg(feature = "cli")]
+    pub(super) fn own_files(&mut self) {
+        for open in &self.places {
+            if let At::Listener(index) = open.at
+                && let Some(listener) = self.reactor.listener_mut(index)
+            {
+                listener.own_file();
+            }
+        }
+    }
+
     /// The sockets of all places.
     #[cfg(feature = "cli")]
     pub(super) fn sockets(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
         use std::os::fd::AsFd;
-        self.places.iter().filter_map(|open| match open.source {
-            Source::Listener(index) => self.reactor.listener(index).map(AsFd::as_fd),
-            Source::Socket(index) => self.reactor.datagram_socket(index).map(AsFd::as_fd),
+        self.places.iter().filter_map(|open| match open.at {
+            At::Listener(index) => self.reactor.listener(index).map(AsFd::as_fd),
+            At::Socket(index) => self.reactor.datagram_socket(index).map(AsFd::as_fd),
         })
     }
 
@@ -222,42 +295,73 @@ impl<S: Service> Running<S> {
     ///
     /// # Errors
     /// Those of the poll, and of standard output where it can't be told where we listen.
-    pub fn run(mut self, mut on_reload: impl FnMut(&mut Running<S>)) -> io::Result<()> {
+    pub fn run<P: Send + 'static>(
+        mut self,
+        read: impl Fn() -> P + Send + Sync + 'static,
+        mut apply: impl FnMut(&mut Running<S>, P),
+    ) -> io::Result<()> {
         let mut outside = Outside::watch(&mut self)?;
+        let mut reading = Reading::new(read, self.reactor.waker());
         for open in &self.places {
-            announce(open, self.announce)?;
+            log::info!("listening on {}", open.endpoint);
+            if self.announce {
+                ready::write_line(&format!("listening on {}", open.endpoint))?;
+            }
         }
         self.begun = true;
         outside.begin(&mut self)?;
         loop {
-            match outside.turn(&mut self, None)? {
+            match outside.turn(&mut self, reading.patience())? {
                 None => {}
-                Some(Told::Reload) => {
-                    outside.reloading();
-                    on_reload(&mut self);
-                    outside.reloaded();
-                }
+                Some(Told::Reload) => self.read(&mut outside, &mut reading),
                 Some(Told::Stop) => break,
                 Some(Told::HandedOver) => {
                     self.serve_the_last(&mut outside)?;
                     break;
                 }
             }
+            if !self.retired.is_empty() {
+                self.forget_retired();
+            }
+            // An heir is being given the sockets that are there: others wait.
+            if !outside.is_handing_over()
+                && let Some(outcome) = reading.outcome()
+            {
+                match outcome {
+                    Ok(read) => apply(&mut self, read),
+                    Err(problem) => log::error!("not reloaded, everything stays as it is: {problem}"),
+                }
+                outside.reloaded(&mut self);
+                if reading.is_wanted_again() {
+                    self.read(&mut outside, &mut reading);
+                }
+            }
         }
         self.stop(&mut outside)
+    }
+
+    /// Begins to read the settings again.
+    fn read<P: Send + 'static>(&mut self, outside: &mut Outside, reading: &mut Reading<P>) {
+        outside.reloading(self);
+        if let Err(error) = reading.begin() {
+            log::error!(
+                "not reloaded, everything stays as it is: no thread can be had to read them: {error}"
+            );
+            outside.reloaded(self);
+        }
     }
 
     /// Another process listens on our sockets. Those who are here are served until they have finished, for at
     /// most `drain_for`: a reply that is lost because we hurried would be lost for nothing.
     fn serve_the_last(&mut self, outside: &mut Outside) -> io::Result<()> {
         for open in self.places.drain(..) {
-            match open.source {
-                Source::Listener(index) => {
+            match open.at {
+                At::Listener(index) => {
                     if let Some(mut listener) = self.reactor.unlisten(index, true) {
                         listener.leave_file();
                     }
                 }
-                Source::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
+                At::Socket(index) => drop(self.reactor.unlisten_datagrams(index)),
             }
         }
         outside.leave();
@@ -268,7 +372,17 @@ impl<S: Service> Running<S> {
     /// Accepts nothing new; answers what was read (see [`super::Server::run`]) and delivers it, ends each connection, and
     /// cuts off what is left after `drain_for` or at the second signal.
     fn stop(mut self, outside: &mut Outside) -> io::Result<()> {
-        outside.stopping();
+        if outside.is_handing_over() {
+            // The heir has our sockets, and may listen on them by now: their files are left to it.
+            for open in &self.places {
+                if let At::Listener(index) = open.at
+                    && let Some(listener) = self.reactor.listener_mut(index)
+                {
+                    listener.leave_file();
+                }
+            }
+        }
+        outside.stopping(&mut self);
         #[cfg(feature = "web")]
         self.reactor.handler().set_leave_within(self.drain_for / 2);
         self.reactor.drain();
@@ -288,9 +402,13 @@ impl<S: Service> Running<S> {
         let deadline = Instant::now().checked_add(self.drain_for);
         while self.connections() > 0 {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let over = left.is_some_and(|left| left.is_zero());
-            if over || outside.turn(self, left)? == Some(Told::Stop) {
+            if left.is_some_and(|left| left.is_zero()) {
                 break;
+            }
+            match outside.turn(self, left)? {
+                Some(Told::Stop) => break,
+                Some(Told::HandedOver) => outside.leave(),
+                Some(Told::Reload) | None => {}
             }
         }
         Ok(())
@@ -299,21 +417,40 @@ impl<S: Service> Running<S> {
     fn connections(&mut self) -> usize {
         self.reactor.board().connections()
     }
-}
 
-fn announce(open: &Open, to_stdout: bool) -> io::Result<()> {
-    log::info!("listening on {}", open.endpoint);
-    match to_stdout {
-        true => say(&format!("listening on {}\n", open.endpoint)),
-        false => Ok(()),
+    /// Says where it listens, once the first ready lines are out. What can't be said is logged: we listen all the same.
+    pub(super) fn announce(&self, open: &Open) {
+        if !self.begun {
+            return; // it is said with the others
+        }
+        log::info!("listening on {}", open.endpoint);
+        if self.announce
+            && let Err(error) = ready::write_line(&format!("listening on {}", open.endpoint))
+        {
+            log::warn!("{error}");
+        }
     }
 }
 
-fn say(line: &str) -> io::Result<()> {
-    use io::Write;
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(line.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
+impl<S: Assign> Running<S> {
+    /// [`Running::listen`], with this service.
+    ///
+    /// # Errors
+    /// Those of [`Running::listen`].
+    pub fn listen_for(&mut self, place: Place, which: Which, bound: Bound) -> io::Result<()> {
+        let watched = self.watch(&place, bound)?;
+        self.service().assign(watched.at, &which, None);
+        let open = self.enter(watched, place, Some(which));
+        self.announce(&open);
+        self.places.push(open);
+        Ok(())
+    }
+}
+
+/// A listener whose connections begin as the place says.
+fn speaking(listener: Listener, place: &Place) -> Listener {
+    match (&place.endpoint, &place.tls) {
+        (Endpoint::Tls(..), Some(tls)) => listener.secure(tls.clone()),
+        _ => listener.without_tls(), // its socket may have been secured before
+    }
 }

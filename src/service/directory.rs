@@ -1,11 +1,17 @@
 //! A directory of services: several in one process, each listener with its own.
 //!
-//! The directory is a service itself, and asks by which listener a peer came. Which service that is, is one
-//! `match`: so each of them is compiled for itself, and nobody pays for a call through a pointer. Listeners that
-//! are to have the same service share one, with all its state: who comes in by either meets in the same room.
+//! The directory is a service itself, and looks up by which listener a peer came. Which service that is, is one
+//! `match`: so each of them is compiled for itself, and nobody pays for a call through a pointer.
 //!
-//! Invariant: a listener keeps its service, so that a peer's first and last event come to the same one. (To have
-//! another, its socket is given a new listener; see `Running` in `server::running`.)
+//! What a service *is* ([`Which::is_same_service`]) and how it goes (its tunables) are two things. Listeners with the same
+//! service share one, with all its state, whatever their tunables; and other tunables are applied to the service that is
+//! there. For chat and relay, the name says which it is. Services without a state of their own for many (reply, web) are
+//! each listener's own.
+//!
+//! Invariant: a listener keeps its service as long as it has connections, so that a peer's first and last event come to
+//! the same one; and a service that no listener has is dropped.
+
+use std::collections::BTreeMap;
 
 use crate::protocol::Message;
 #[cfg(feature = "web")]
@@ -17,14 +23,16 @@ use super::chat::{self, Chat};
 use super::discard::Discard;
 use super::echo::Echo;
 #[cfg(feature = "web")]
+use super::metrics::Metrics;
+#[cfg(feature = "web")]
 use super::relay::{self, Relay};
 use super::reply::Reply;
 use super::source::Source;
 #[cfg(feature = "web")]
 use super::web::{Site, Web};
-use super::{Origin, Service, Switchboard};
+use super::{At, Origin, Service, Switchboard};
 
-/// Which service, with what tells it from others of its kind.
+/// Which service, and how it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// See [`Echo`].
@@ -41,12 +49,16 @@ pub enum Which {
     /// See [`Chat`].
     #[cfg(feature = "web")]
     Chat {
+        /// Chats with different names have nothing to do with each other. It may be empty.
+        name: String,
         /// How it goes.
         rules: chat::Rules,
     },
     /// See [`Relay`].
     #[cfg(feature = "web")]
     Relay {
+        /// Worlds with different names have nothing to do with each other. It may be empty.
+        name: String,
         /// How it goes.
         rules: relay::Rules,
     },
@@ -76,8 +88,66 @@ impl Which {
     }
 }
 
+impl Which {
+    /// Whether listeners with these have, or may go on with, one service: they differ in tunables alone.
+    pub fn is_same_service(&self, other: &Which) -> bool {
+        match (self, other) {
+            #[cfg(feature = "web")]
+            (Which::Chat { name, .. }, Which::Chat { name: other, .. })
+            | (Which::Relay { name, .. }, Which::Relay { name: other, .. }) => name == other,
+            _ => self.name() == other.name(),
+        }
+    }
+
+    /// Whether listeners that have the same service share it. If not, each has one of its own.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Which::Reply { .. } => false,
+            #[cfg(feature = "web")]
+            Which::Web { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The name that tells it from others of its kind.
+    #[cfg(feature = "web")]
+    fn own_name(&self) -> &str {
+        match self {
+            Which::Chat { name, .. } | Which::Relay { name, .. } => name,
+            _ => "",
+        }
+    }
+}
+
+/// A service that a server can listen for in more than one place, and change while it runs. None of this can fail.
+pub trait Assign: Service {
+    /// Serves here from now on as this says. `before`: where the same socket was served until now.
+    fn assign(&mut self, at: At, which: &Which, before: Option<At>);
+}
+
+/// The only one that there is: it has been made with its tunables.
+macro_rules! assign_the_only_one {
+    ($($service:ty),*) => {
+        $(impl Assign for $service {
+            fn assign(&mut self, _at: At, _which: &Which, _before: Option<At>) {}
+        })*
+    };
+}
+assign_the_only_one!(Echo, Reply, Discard, Source);
+#[cfg(feature = "web")]
+assign_the_only_one!(Chat, Relay, Web);
+
 /// A service of the directory.
-enum Entry {
+struct Entry {
+    which: Which,
+    /// Its timers bear this, and no other service's ever do.
+    scope: u64,
+    /// How many listeners and sockets have it.
+    users: usize,
+    service: Kind,
+}
+
+enum Kind {
     Echo(Echo),
     Reply(Reply),
     Discard(Discard),
@@ -90,19 +160,33 @@ enum Entry {
     Web(Box<Web>),
 }
 
-impl Entry {
-    fn new(which: &Which) -> Entry {
+impl Kind {
+    fn new(which: &Which) -> Kind {
         match which {
-            Which::Echo => Entry::Echo(Echo),
-            Which::Reply { answer } => Entry::Reply(Reply::new(answer.as_str())),
-            Which::Discard => Entry::Discard(Discard),
-            Which::Source => Entry::Source(Source::default()),
+            Which::Echo => Kind::Echo(Echo),
+            Which::Reply { answer } => Kind::Reply(Reply::new(answer.as_str())),
+            Which::Discard => Kind::Discard(Discard),
+            Which::Source => Kind::Source(Source::default()),
             #[cfg(feature = "web")]
-            Which::Chat { rules } => Entry::Chat(Box::new(Chat::new(*rules))),
+            Which::Chat { rules, .. } => Kind::Chat(Box::new(Chat::new(*rules))),
             #[cfg(feature = "web")]
-            Which::Relay { rules } => Entry::Relay(Box::new(Relay::new(*rules))),
+            Which::Relay { rules, .. } => Kind::Relay(Box::new(Relay::new(*rules))),
             #[cfg(feature = "web")]
-            Which::Web { site } => Entry::Web(Box::new(Web::new(site.clone()))),
+            Which::Web { site } => Kind::Web(Box::new(Web::new(site.clone()))),
+        }
+    }
+
+    /// Has these tunables hold from now on.
+    fn tune(&mut self, which: &Which) {
+        match (self, which) {
+            (Kind::Reply(reply), Which::Reply { answer }) => reply.set_answer(answer.as_str()),
+            #[cfg(feature = "web")]
+            (Kind::Chat(chat), Which::Chat { rules, .. }) => chat.set_rules(*rules),
+            #[cfg(feature = "web")]
+            (Kind::Relay(relay), Which::Relay { rules, .. }) => relay.set_rules(*rules),
+            #[cfg(feature = "web")]
+            (Kind::Web(web), Which::Web { site }) => web.set_site(site.clone()),
+            _ => {} // the others have none
         }
     }
 }
@@ -110,69 +194,117 @@ impl Entry {
 /// See the module's text.
 #[derive(Default)]
 pub struct Directory {
-    entries: Vec<(Which, Entry)>,
+    /// A place is used again, when the service that was there is dropped.
+    entries: Vec<Option<Entry>>,
     /// The entry of each stream listener, by its index, and of each datagram socket.
-    listeners: Vec<usize>,
-    sockets: Vec<usize>,
+    listeners: Vec<Option<usize>>,
+    sockets: BTreeMap<usize, usize>,
+    last_scope: u64,
 }
 
 impl Directory {
-    /// Who comes by this stream listener is served by that service.
-    ///
-    /// # Panics
-    /// Where listeners are assigned in another order than that of their indexes.
-    pub fn assign_listener(&mut self, index: usize, which: &Which) {
-        assert_eq!(index, self.listeners.len(), "listeners are assigned one by one");
-        let entry = self.entry(which);
-        self.listeners.push(entry);
+    fn at(&self, at: At) -> Option<usize> {
+        match at {
+            At::Listener(index) => self.listeners.get(index).copied().flatten(),
+            At::Socket(index) => self.sockets.get(&index).copied(),
+        }
     }
 
-    /// Datagrams to this socket are served by that service.
-    ///
-    /// # Panics
-    /// Where sockets are assigned in another order than that of their indexes.
-    pub fn assign_socket(&mut self, index: usize, which: &Which) {
-        assert_eq!(index, self.sockets.len(), "sockets are assigned one by one");
-        let entry = self.entry(which);
-        self.sockets.push(entry);
-    }
-
-    fn entry(&mut self, which: &Which) -> usize {
-        match self.entries.iter().position(|(known, _)| known == which) {
-            Some(index) => index,
+    /// The service that is to be used for this, with these tunables; a new one where there is none.
+    fn entry(&mut self, which: &Which, before: Option<usize>) -> usize {
+        let fits = |entry: &Option<Entry>| entry.as_ref().is_some_and(|it| it.which.is_same_service(which));
+        let there = match which.is_shared() {
+            true => self.entries.iter().position(fits),
+            false => before.filter(|index| fits(&self.entries[*index])),
+        };
+        if let Some(index) = there
+            && let Some(entry) = &mut self.entries[index]
+        {
+            if entry.which != *which {
+                entry.which = which.clone();
+                entry.service.tune(which);
+            }
+            return index;
+        }
+        self.last_scope += 1;
+        let entry =
+            Entry { which: which.clone(), scope: self.last_scope, users: 0, service: Kind::new(which) };
+        match self.entries.iter().position(Option::is_none) {
+            Some(index) => {
+                self.entries[index] = Some(entry);
+                index
+            }
             None => {
-                self.entries.push((which.clone(), Entry::new(which)));
+                self.entries.push(Some(entry));
                 self.entries.len() - 1
+            }
+        }
+    }
+
+    /// Writes down whose service this is, and drops the one before where nobody has it any more.
+    fn set(&mut self, at: At, entry: Option<usize>) {
+        if let Some(entry) = entry.and_then(|index| self.entries[index].as_mut()) {
+            entry.users += 1;
+        }
+        let before = match at {
+            At::Listener(index) => {
+                if self.listeners.len() <= index {
+                    self.listeners.resize(index + 1, None);
+                }
+                std::mem::replace(&mut self.listeners[index], entry)
+            }
+            At::Socket(index) => match entry {
+                Some(entry) => self.sockets.insert(index, entry),
+                None => self.sockets.remove(&index),
+            },
+        };
+        let Some(before) = before else { return };
+        if let Some(entry) = &mut self.entries[before] {
+            entry.users -= 1;
+            if entry.users == 0 {
+                self.entries[before] = None;
             }
         }
     }
 }
 
-/// Calls `$act` with the service of the entry with this index, whose timers are told from those of the others.
+impl Assign for Directory {
+    fn assign(&mut self, at: At, which: &Which, before: Option<At>) {
+        let before = before.or(Some(at)).and_then(|before| self.at(before));
+        let entry = self.entry(which, before);
+        self.set(at, Some(entry));
+    }
+}
+
+/// Calls `$act` with the service of the entry with this index, whose timers are told from those of the others; where
+/// there is none, that is `$otherwise`.
 macro_rules! with {
-    ($directory:expr, $index:expr, $board:expr, |$service:ident| $act:expr) => {{
-        let index = $index;
-        $board.scope = index as u64;
-        match &mut $directory.entries[index].1 {
-            Entry::Echo($service) => $act,
-            Entry::Reply($service) => $act,
-            Entry::Discard($service) => $act,
-            Entry::Source($service) => $act,
+    ($directory:expr, $index:expr, $board:expr, |$service:ident| $act:expr, $otherwise:expr) => {{
+        let Some(Some(entry)) = $directory.entries.get_mut($index) else { return $otherwise };
+        $board.scope = entry.scope;
+        match &mut entry.service {
+            Kind::Echo($service) => $act,
+            Kind::Reply($service) => $act,
+            Kind::Discard($service) => $act,
+            Kind::Source($service) => $act,
             #[cfg(feature = "web")]
-            Entry::Chat($service) => $act,
+            Kind::Chat($service) => $act,
             #[cfg(feature = "web")]
-            Entry::Relay($service) => $act,
+            Kind::Relay($service) => $act,
             #[cfg(feature = "web")]
-            Entry::Web($service) => $act,
+            Kind::Web($service) => $act,
         }
     }};
+    ($directory:expr, $index:expr, $board:expr, |$service:ident| $act:expr) => {
+        with!($directory, $index, $board, |$service| $act, ())
+    };
 }
 
 impl Directory {
     /// The entry that serves this peer; `None` for one that is gone.
     #[inline]
     fn of(&self, board: &mut Switchboard<'_>, peer: Peer) -> Option<usize> {
-        Some(self.listeners[board.listener(peer)?])
+        self.listeners.get(board.listener(peer)?).copied().flatten()
     }
 }
 
@@ -197,22 +329,24 @@ impl Service for Directory {
     #[cfg(feature = "web")]
     fn takes_websocket(&mut self, board: &mut Switchboard<'_>, from: Peer, request: &Request<'_>) -> bool {
         let Some(entry) = self.of(board, from) else { return false };
-        with!(self, entry, board, |service| service.takes_websocket(board, from, request))
+        with!(self, entry, board, |service| service.takes_websocket(board, from, request), false)
     }
 
     #[cfg(feature = "web")]
     fn subprotocols(&mut self, board: &mut Switchboard<'_>, peer: Peer) -> &'static [&'static str] {
         let Some(entry) = self.of(board, peer) else { return &[] };
-        with!(self, entry, board, |service| service.subprotocols(board, peer))
+        with!(self, entry, board, |service| service.subprotocols(board, peer), &[])
     }
 
     #[cfg(feature = "web")]
-    fn on_metrics(&self, text: &mut String) {
-        for (_, entry) in &self.entries {
-            match entry {
-                Entry::Chat(chat) => chat.on_metrics(text),
-                Entry::Relay(relay) => relay.on_metrics(text),
-                _ => {}
+    fn on_metrics(&self, page: &mut Metrics) {
+        for Entry { which, service, .. } in self.entries.iter().flatten() {
+            page.set_service(which.own_name());
+            match service {
+                Kind::Chat(chat) => chat.on_metrics(page),
+                Kind::Relay(relay) => relay.on_metrics(page),
+                Kind::Web(web) => web.on_metrics(page),
+                Kind::Echo(_) | Kind::Reply(_) | Kind::Discard(_) | Kind::Source(_) => {}
             }
         }
     }
@@ -224,7 +358,7 @@ impl Service for Directory {
     }
 
     fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
-        let entry = self.sockets[from.socket];
+        let Some(entry) = self.at(At::Socket(from.socket)) else { return };
         with!(self, entry, board, |service| service.on_datagram(board, from, bytes));
     }
 
@@ -239,12 +373,29 @@ impl Service for Directory {
     }
 
     fn on_timer(&mut self, board: &mut Switchboard<'_>, key: u64) {
-        let entry = board.scope as usize;
+        let has_set_it =
+            |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.scope == board.scope);
+        let Some(entry) = self.entries.iter().position(has_set_it) else { return };
         with!(self, entry, board, |service| service.on_timer(board, key));
     }
 
     fn on_close(&mut self, board: &mut Switchboard<'_>, peer: Peer, reason: CloseReason) {
         let Some(entry) = self.of(board, peer) else { return };
         with!(self, entry, board, |service| service.on_close(board, peer, reason));
+    }
+
+    fn on_forget(&mut self, at: At) {
+        if let Some(Some(Entry { service, .. })) = self.at(at).map(|index| &mut self.entries[index]) {
+            match service {
+                #[cfg(feature = "web")]
+                Kind::Chat(chat) => chat.on_forget(at),
+                #[cfg(feature = "web")]
+                Kind::Relay(relay) => relay.on_forget(at),
+                #[cfg(feature = "web")]
+                Kind::Web(web) => web.on_forget(at),
+                Kind::Echo(_) | Kind::Reply(_) | Kind::Discard(_) | Kind::Source(_) => {}
+            }
+        }
+        self.set(at, None);
     }
 }

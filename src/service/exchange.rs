@@ -5,10 +5,10 @@
 //!
 //! Invariant: bytes are consumed exactly when the service has been told what they meant.
 
+use std::collections::BTreeMap;
 #[cfg(feature = "web")]
 use std::collections::VecDeque;
 use std::io;
-#[cfg(feature = "web")]
 use std::mem;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::transport::{Address, Stream};
 
 #[cfg(feature = "web")]
 use super::clock::Clock;
+#[cfg(feature = "web")]
+use super::metrics::Metrics;
 use super::refusals::Refusals;
 use super::{Origin, Service, Switchboard};
 
@@ -35,7 +37,9 @@ pub struct Exchange<S> {
     service: S,
     /// What holds at each stream listener, by its index, and at each datagram socket.
     listeners: Vec<Place>,
-    sockets: Vec<Place>,
+    sockets: BTreeMap<usize, Place>,
+    /// Refusals at places that are forgotten.
+    refused_before: [u64; Reason::ALL.len()],
     refusals: Refusals,
     #[cfg(feature = "web")]
     clock: Clock,
@@ -146,7 +150,8 @@ impl<S: Service> Exchange<S> {
         Exchange {
             service,
             listeners: Vec::new(),
-            sockets: Vec::new(),
+            sockets: BTreeMap::new(),
+            refused_before: [0; Reason::ALL.len()],
             refusals: Refusals::default(),
             #[cfg(feature = "web")]
             clock: Clock::default(),
@@ -200,14 +205,40 @@ impl<S: Service> Exchange<S> {
         self.records_dropped = records_dropped;
     }
 
-    /// What holds at the stream listener that comes next, in the order in which the reactor is told of them.
-    pub fn add_listener(&mut self, place: Place) {
-        self.listeners.push(place);
+    /// Sets what holds at the stream listener with this index, whatever held there before.
+    pub fn set_listener(&mut self, index: usize, place: Place) {
+        if self.listeners.len() <= index {
+            self.listeners.resize_with(index + 1, Place::default);
+        }
+        let before = mem::replace(&mut self.listeners[index], place);
+        self.keep_count(&before);
     }
 
-    /// What holds at the datagram socket that comes next, likewise.
-    pub fn add_socket(&mut self, place: Place) {
-        self.sockets.push(place);
+    /// Sets what holds at the datagram socket with this index, whatever held there before.
+    pub fn set_socket(&mut self, index: usize, place: Place) {
+        if let Some(before) = self.sockets.insert(index, place) {
+            self.keep_count(&before);
+        }
+    }
+
+    /// Drops what held at a stream listener that is gone with all its connections.
+    pub fn forget_listener(&mut self, index: usize) {
+        if index < self.listeners.len() {
+            self.set_listener(index, Place::default());
+        }
+    }
+
+    /// Drops what held at a datagram socket that is closed.
+    pub fn forget_socket(&mut self, index: usize) {
+        if let Some(before) = self.sockets.remove(&index) {
+            self.keep_count(&before);
+        }
+    }
+
+    fn keep_count(&mut self, place: &Place) {
+        for (count, reason) in self.refused_before.iter_mut().zip(Reason::ALL) {
+            *count += place.guard.refused(reason);
+        }
     }
 
     /// What holds at this stream listener.
@@ -217,7 +248,7 @@ impl<S: Service> Exchange<S> {
 
     /// What holds at this datagram socket.
     pub fn socket(&mut self, index: usize) -> Option<&mut Place> {
-        self.sockets.get_mut(index)
+        self.sockets.get_mut(&index)
     }
 
     /// The service.
@@ -227,9 +258,10 @@ impl<S: Service> Exchange<S> {
 
     /// How often connections and datagrams were refused, by the reason, everywhere.
     pub fn refused(&self) -> Vec<(Reason, u64)> {
-        let places = || self.listeners.iter().chain(&self.sockets);
-        let count = |reason| places().map(|place| place.guard.refused(reason)).sum();
-        Reason::ALL.into_iter().map(|reason| (reason, count(reason))).collect()
+        let places = || self.listeners.iter().chain(self.sockets.values());
+        let count = |reason| places().map(|place| place.guard.refused(reason)).sum::<u64>();
+        let all = Reason::ALL.into_iter().zip(self.refused_before);
+        all.map(|(reason, before)| (reason, before + count(reason))).collect()
     }
 
     /// A long raw message: if it goes back as it came, the inbox's block does, and nothing is copied. A
@@ -452,9 +484,9 @@ impl<S: Service> Exchange<S> {
             "/metrics" => {
                 let turn = board.counters().turns;
                 if self.metrics.as_ref().is_none_or(|(made_in, _)| *made_in != turn) {
-                    let mut text = super::metrics::text(board, &self.refused(), (self.records_dropped)());
-                    self.service.on_metrics(&mut text);
-                    self.metrics = Some((turn, text));
+                    let mut page = Metrics::of(board, &self.refused(), (self.records_dropped)());
+                    self.service.on_metrics(&mut page);
+                    self.metrics = Some((turn, page.into_text()));
                 }
                 self.metrics.as_ref().map_or("", |(_, text)| text)
             }
@@ -740,7 +772,7 @@ impl<S: Service> Handler for Exchange<S> {
         Route { peer: address, local }: Route,
         bytes: &[u8],
     ) {
-        let place = &mut self.sockets[socket];
+        let Some(place) = self.sockets.get_mut(&socket) else { return };
         let now = since_start(board.now());
         if board.is_own_datagram_address(address) {
             place.guard.refuse(Reason::OwnSocket);

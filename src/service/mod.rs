@@ -18,7 +18,7 @@ pub mod discard;
 pub mod echo;
 pub mod exchange;
 #[cfg(feature = "web")]
-mod metrics;
+pub mod metrics;
 #[cfg(feature = "web")]
 mod page;
 mod refusals;
@@ -46,6 +46,8 @@ use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
 
 use exchange::Conversation;
+#[cfg(feature = "web")]
+use metrics::Metrics;
 
 /// What a user implements.
 pub trait Service {
@@ -103,9 +105,22 @@ pub trait Service {
     /// The connection is gone. Its name means nobody from now on.
     fn on_close(&mut self, _board: &mut Switchboard<'_>, _peer: Peer, _reason: CloseReason) {}
 
-    /// Somebody wants to know how it goes: what the service counts is appended, as Prometheus reads it (`--metrics`).
+    /// The server listens there no more, and no connection that came by it is left. For a service that keeps something for
+    /// each listener or socket.
+    fn on_forget(&mut self, _at: At) {}
+
+    /// `/metrics` is asked for: adds what the service counts (`--metrics`).
     #[cfg(feature = "web")]
-    fn on_metrics(&self, _text: &mut String) {}
+    fn on_metrics(&self, _page: &mut Metrics) {}
+}
+
+/// Where a server listens: a stream listener or a datagram socket, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// See [`Reactor::listen`](crate::reactor::Reactor::listen).
+    Listener(usize),
+    /// See [`Reactor::listen_datagrams`](crate::reactor::Reactor::listen_datagrams).
+    Socket(usize),
 }
 
 /// Who sent a datagram, and to which of our sockets: where an answer goes.

@@ -18,6 +18,11 @@ impl Reply {
     pub fn new(answer: impl Into<String>) -> Reply {
         Reply { answer: answer.into() }
     }
+
+    /// Answers with this from now on.
+    pub fn set_answer(&mut self, answer: impl Into<String>) {
+        self.answer = answer.into();
+    }
 }
 
 impl Default for Reply {

@@ -465,6 +465,21 @@ impl Listener {
         }
     }
 
+    /// Its file, which was lent to it, is its own from now on.
+    pub fn own_file(&mut self) {
+        if let Listener::Unix(_, Some(file)) = self {
+            file.is_lent = false;
+        }
+    }
+
+    /// Whether its file is gone, or another one is there: no client finds it any more.
+    pub fn has_lost_file(&self) -> bool {
+        match self {
+            Listener::Unix(_, Some(file)) => !file.is_there(),
+            _ => false,
+        }
+    }
+
     /// The TCP address that it is bound to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
@@ -639,6 +654,8 @@ fn make_way(path: &Path) -> io::Result<()> {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Another process still listens on it: it stays when the listener goes.
+    is_lent: bool,
 }
 
 impl SocketFile {
@@ -649,19 +666,33 @@ impl SocketFile {
     pub fn of(path: &Path) -> io::Result<SocketFile> {
         let path = std::path::absolute(path)?;
         let identity = identity(&path)?;
-        Ok(SocketFile { path, identity })
+        Ok(SocketFile { path, identity, is_lent: false })
+    }
+
+    /// The file that is there now, as that of another process, until [`Listener::own_file`].
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn lent(path: &Path) -> io::Result<SocketFile> {
+        let mut file = SocketFile::of(path)?;
+        file.is_lent = true;
+        Ok(file)
+    }
+
+    fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.identity)
     }
 
     /// Leaves it where it is.
     fn leave(mut self) {
-        self.path.clear(); // nothing is called so
+        self.is_lent = true;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // A successor may have put its own socket there.
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if !self.is_lent && self.is_there() {
             let _ = std::fs::remove_file(&self.path); // nobody is left to tell
         }
     }

@@ -31,6 +31,7 @@ use crate::protocol::{Encoded, Framing, Message};
 use crate::reactor::{CloseReason, Moment, Peer};
 
 use super::clock::Clock;
+use super::metrics::Metrics;
 use super::page::{self, Asset};
 use super::{Service, Switchboard};
 use names::{Names, fold};
@@ -166,6 +167,12 @@ impl Chat {
         }
     }
 
+    /// Has these rules hold from now on, for rooms and members that are there, too. (More rooms than may be are kept until
+    /// they are empty.)
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Somebody is there, in no room yet.
     fn welcome(&mut self, board: &mut Switchboard<'_>, peer: Peer) -> Option<Framing> {
         let framing = board.framing(peer)?;
@@ -201,7 +208,9 @@ impl Chat {
         let Some(member) = self.members.get_mut(&peer) else { return false };
         let Rate { per_s, burst } = self.rules.rate;
         let one = Duration::from_secs(1) / per_s;
-        let full_at = member.empty_at.max(now).after(one);
+        // Under other rules it may have been filled for longer than these allow.
+        let empty_at = member.empty_at.min(now.after(one * burst));
+        let full_at = empty_at.max(now).after(one);
         let is_too_fast = full_at.since(now) > one * burst;
         if !is_too_fast {
             member.empty_at = full_at;
@@ -512,21 +521,16 @@ impl Service for Chat {
         self.members.remove(&peer);
     }
 
-    fn on_metrics(&self, text: &mut String) {
+    fn on_metrics(&self, page: &mut Metrics) {
         let rooms = self.rooms.values().filter(|room| room.is_alive()).count();
-        let gauges = [("members", self.members.len()), ("rooms", rooms)];
-        let counts = [
-            ("messages", self.counts.said),
-            ("dropped", self.counts.dropped),
-            ("refused", self.counts.refused),
-        ];
-        for (name, value) in gauges {
-            *text += &format!("# TYPE switchboard_chat_{name} gauge\nswitchboard_chat_{name} {value}\n");
-        }
-        for (name, value) in counts {
-            *text += &format!(
-                "# TYPE switchboard_chat_{name}_total counter\nswitchboard_chat_{name}_total {value}\n"
-            );
-        }
+        page.gauge(
+            "chat_members",
+            "Members in rooms, and those who may join one.",
+            self.members.len() as f64,
+        );
+        page.gauge("chat_rooms", "Rooms with members, and the lobby.", rooms as f64);
+        page.counter("chat_messages", "Messages said in rooms.", self.counts.said);
+        page.counter("chat_dropped", "Messages that slow members missed.", self.counts.dropped);
+        page.counter("chat_refused", "Requests of members that were refused.", self.counts.refused);
     }
 }

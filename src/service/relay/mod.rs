@@ -34,8 +34,9 @@ use crate::protocol::http::Request;
 use crate::protocol::{Framing, Message};
 use crate::reactor::{CloseReason, Moment, Peer};
 
+use super::metrics::Metrics;
 use super::page::{self, Asset};
-use super::{Origin, Service, Switchboard};
+use super::{At, Origin, Service, Switchboard};
 use wire::{Position, Refusal, Said, StateHead};
 use world::Map;
 
@@ -131,7 +132,6 @@ pub struct Relay {
 /// For the metrics.
 #[derive(Debug, Default)]
 struct Counts {
-    ticks: u64,
     skipped: u64,
     /// By how late they were: up to 250 us, and twice as much in each that follows; and the rest.
     late: [u64; 8],
@@ -158,6 +158,11 @@ impl Relay {
             message: Vec::new(),
             seen: Vec::new(),
         }
+    }
+
+    /// Has these rules hold from now on, for players who are there, too: the next tick but one is due by them.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     /// What only who receives at this address can know, at this time. Never 0.
@@ -375,7 +380,6 @@ impl Counts {
 
     fn count_tick(&mut self, late: Duration) {
         let late_us = late.as_micros() as u64;
-        self.ticks += 1;
         self.late_us += late_us;
         let class = (0..self.late.len()).find(|class| late_us <= Counts::bound_us(*class));
         self.late[class.unwrap_or(self.late.len() - 1)] += 1;
@@ -417,32 +421,28 @@ impl Service for Relay {
         self.leave(Way::WebSocket(peer));
     }
 
-    fn on_metrics(&self, text: &mut String) {
-        let Counts { ticks, skipped, late, late_us, updates, states, conflated, refused } = &self.counts;
-        *text += "# TYPE switchboard_relay_players gauge\n";
-        *text += &format!("switchboard_relay_players {}\n", self.players.len());
-        for (name, value) in [
-            ("ticks_skipped", skipped),
-            ("updates", updates),
-            ("states", states),
-            ("conflated", conflated),
-            ("refused", refused),
-        ] {
-            *text += &format!(
-                "# TYPE switchboard_relay_{name}_total counter\nswitchboard_relay_{name}_total {value}\n"
-            );
-        }
-        let name = "switchboard_relay_tick_late_seconds";
-        *text += &format!("# TYPE {name} histogram\n");
-        let mut sum = 0;
-        for (class, count) in late.iter().enumerate() {
-            sum += count;
-            let bound = match class + 1 < late.len() {
-                true => format!("{}", Counts::bound_us(class) as f64 / 1e6),
-                false => "+Inf".into(),
-            };
-            *text += &format!("{name}_bucket{{le=\"{bound}\"}} {sum}\n");
-        }
-        *text += &format!("{name}_sum {}\n{name}_count {ticks}\n", *late_us as f64 / 1e6);
+    /// Players who came by it can't be reached any more.
+    fn on_forget(&mut self, at: At) {
+        let is_there = |way: &Way| matches!(way, Way::Datagrams(origin) if At::Socket(origin.socket) == at);
+        let gone: Vec<Way> = self.places.keys().copied().filter(is_there).collect();
+        gone.into_iter().for_each(|way| self.leave(way));
+    }
+
+    fn on_metrics(&self, page: &mut Metrics) {
+        let Counts { skipped, late, late_us, updates, states, conflated, refused } = &self.counts;
+        page.gauge("relay_players", "Players in the world.", self.players.len() as f64);
+        page.counter(
+            "relay_ticks_skipped",
+            "Ticks that were left out because the one before was late.",
+            *skipped,
+        );
+        page.counter("relay_updates", "Positions received.", *updates);
+        page.counter("relay_states", "Pictures of the world sent.", *states);
+        page.counter("relay_conflated", "Pictures that were left out for a slow client.", *conflated);
+        page.counter("relay_refused", "Messages that were refused.", *refused);
+        let bound = |class| (class + 1 < late.len()).then(|| Counts::bound_us(class) as f64 / 1e6);
+        let classes = late.iter().enumerate().map(|(class, count)| (bound(class), *count));
+        let help = "How late ticks were.";
+        page.histogram("relay_tick_late_seconds", help, classes, *late_us as f64 / 1e6);
     }
 }
