@@ -152,7 +152,12 @@ impl Crowd {
     ) -> Result<Ticket, Reason> {
         let source = Source::from(address);
         let number = self.index.get(&source).copied();
-        let known = number.and_then(|number| self.entries[number as usize].as_ref());
+        let mut known = number.and_then(|number| self.entries[number as usize].as_mut());
+        if let (Some(rate), Some(entry)) = (rate, &mut known) {
+            // Under other rules it may have been filled for longer than these allow.
+            let each = Duration::from_secs(1) / rate.per_s;
+            entry.empty_at = entry.empty_at.min(now + each * rate.burst);
+        }
         let (connections, empty_at) = known.map_or((0, Duration::ZERO), |it| (it.connections, it.empty_at));
         if connections_max.is_some_and(|most| connections >= most) {
             return Err(Reason::TooMany);
@@ -160,8 +165,7 @@ impl Crowd {
         let mut filled_until = empty_at;
         if let Some(rate) = rate {
             let each = Duration::from_secs(1) / rate.per_s;
-            // Under other rules it may have been filled for longer than these allow.
-            filled_until = empty_at.clamp(now, now + each * rate.burst) + each;
+            filled_until = empty_at.max(now) + each;
             if filled_until - now > each * rate.burst {
                 return Err(Reason::TooFast);
             }
@@ -272,6 +276,22 @@ mod tests {
         let _one = crowd.admit(at_most(1), ip("2001:db8::1"), NOW).expect("the first");
         assert_eq!(crowd.admit(at_most(1), ip("2001:db8::ffff:2"), NOW), Err(Reason::TooMany));
         assert!(crowd.admit(at_most(1), ip("2001:db8:0:1::1"), NOW).is_ok());
+    }
+
+    #[test]
+    fn who_filled_the_bucket_of_a_slow_rate_is_not_kept_out_by_a_faster_one() {
+        let mut crowd = Crowd::default();
+        let mut admitted = |rules, at_ms| {
+            let now = NOW + Duration::from_millis(at_ms);
+            let ticket = crowd.admit(rules, ip("192.0.2.1"), now);
+            ticket.map(|ticket| crowd.release(ticket, now))
+        };
+        for _ in 0..1000 {
+            assert_eq!(admitted(rate("1/1000"), 0), Ok(()));
+        }
+        assert_eq!(admitted(rate("10/3"), 1), Err(Reason::TooFast), "its bucket is full under any rules");
+        assert_eq!(admitted(rate("10/3"), 50), Err(Reason::TooFast));
+        assert_eq!(admitted(rate("10/3"), 101), Ok(()), "and empties as these say");
     }
 
     #[test]

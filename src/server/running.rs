@@ -311,7 +311,9 @@ impl<S: Service> Running<S> {
         self.begun = true;
         outside.begin(&mut self)?;
         loop {
-            match outside.turn(&mut self, reading.patience())? {
+            // An heir is being given the sockets that are there: settings that have been read wait.
+            let patience = reading.patience().filter(|_| !outside.is_handing_over());
+            match outside.turn(&mut self, patience)? {
                 None => {}
                 Some(Told::Reload) => self.read(&mut outside, &mut reading),
                 Some(Told::Stop) => break,
@@ -323,7 +325,6 @@ impl<S: Service> Running<S> {
             if !self.retired.is_empty() {
                 self.forget_retired();
             }
-            // An heir is being given the sockets that are there: others wait.
             if !outside.is_handing_over()
                 && let Some(outcome) = reading.outcome()
             {

@@ -71,6 +71,13 @@ impl Server {
         Server::start_activated(command.stdin(Stdio::null()), listeners)
     }
 
+    /// The same, with another standard output, which says nothing to us.
+    pub(crate) fn start_with_output(command: &mut Command, output: Stdio) -> Server {
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+        let child = command.spawn().expect("the program can be started");
+        Server { child, said: Arc::default(), log: None, urls: Vec::new(), ended: false }
+    }
+
     /// The same, with the standard input that it has.
     pub(crate) fn start_activated(command: &mut Command, listeners: usize) -> Server {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -482,6 +489,30 @@ impl Client {
             }
         }
         heard
+    }
+
+    /// Hears everything up to and with this text.
+    #[track_caller]
+    pub(crate) fn hear_until(&mut self, text: &str) -> String {
+        let mut heard = Vec::new();
+        while !heard.ends_with(text.as_bytes()) {
+            heard.extend(self.hear_exactly(1));
+        }
+        String::from_utf8(heard).expect("it is text")
+    }
+
+    /// Whether the connection has not ended, whatever waits to be heard.
+    pub(crate) fn is_still_connected(&mut self) -> bool {
+        self.socket.set_nonblocking(true).expect("the socket is ours");
+        let outcome = loop {
+            match self.socket.read(&mut [0; 64 * 1024]) {
+                Ok(0) => break false,
+                Ok(_) => {}
+                Err(error) => break error.kind() == ErrorKind::WouldBlock,
+            }
+        };
+        self.socket.set_nonblocking(false).expect("the socket is ours");
+        outcome
     }
 
     /// Hears whatever comes next, and says how much that was; 0 at the end.

@@ -209,8 +209,8 @@ impl Chat {
         let Rate { per_s, burst } = self.rules.rate;
         let one = Duration::from_secs(1) / per_s;
         // Under other rules it may have been filled for longer than these allow.
-        let empty_at = member.empty_at.min(now.after(one * burst));
-        let full_at = empty_at.max(now).after(one);
+        member.empty_at = member.empty_at.min(now.after(one * burst));
+        let full_at = member.empty_at.max(now).after(one);
         let is_too_fast = full_at.since(now) > one * burst;
         if !is_too_fast {
             member.empty_at = full_at;
