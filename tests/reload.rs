@@ -408,7 +408,7 @@ impl One {
     fn service(&self) -> &'static str {
         let udp = ["echo", "reply", "discard", "relay", "echo", "relay"];
         let http = ["echo", "reply", "discard", "relay", "chat", "web"];
-        let stream = ["echo", "reply", "discard", "discard", "chat", "echo"];
+        let stream = ["echo", "reply", "discard", "source", "chat", "echo"];
         match (self.place, self.framing) {
             (3, _) => udp[self.service],
             (_, 2) => http[self.service],
