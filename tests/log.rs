@@ -155,3 +155,38 @@ fn a_log_level_on_the_command_line_wins_over_rust_log() {
     assert!(has(&info, " INFO ") && !has(&info, " DEBUG "), "{info:#?}");
     assert_eq!(log("trace", &["--log-level", "off"]), Vec::<String>::new());
 }
+
+#[test]
+fn rust_log_with_targets_starts_and_is_heeded() {
+    let log = |rust_log: &str| {
+        let mut command = switchboard();
+        command.args(["serve", "--listen", TCP]).env("RUST_LOG", rust_log);
+        let mut server = Server::start_command(&mut command, 1);
+        server.read_log();
+        server.call().echo("hello");
+        server.stop().log
+    };
+    let has = |log: &[String], level: &str| log.iter().any(|line| line.contains(level));
+    assert!(has(&log("switchboard=debug"), " DEBUG [switchboard::"));
+    let quiet = log("debug,switchboard::service=warn");
+    assert!(!has(&quiet, "[switchboard::service") && has(&quiet, " INFO "), "{quiet:#?}");
+    for others in ["info,mio=warn", "hyper=trace"] {
+        let log = log(others);
+        assert!(has(&log, " INFO ") && !has(&log, " DEBUG "), "{log:#?}");
+    }
+}
+
+/// Whoever started us does not read standard error at all, and it is full before we begin.
+#[test]
+fn a_log_that_is_full_from_the_beginning_holds_up_no_start() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &[b'.'; 65536]).unwrap();
+    let mut child = switchboard();
+    child.args(["serve", "--listen", TCP]).stdin(std::process::Stdio::null()).stderr(writer);
+    let mut server = Server::start_with_error_elsewhere(&mut child);
+    server.call().echo("hello");
+    assert!(server.is_running());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait().code, Some(0));
+    drop(reader);
+}

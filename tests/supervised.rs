@@ -152,3 +152,51 @@ fn an_error_names_the_passed_sockets_that_no_listener_matches() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("LISTEN_FDS=1 is for process 1 (LISTEN_PID), and this is process "), "{said}");
 }
+
+/// Its queue is full, and stays so: what it asked for is not worth a stop.
+#[test]
+fn a_supervisor_that_does_not_read_holds_up_nobody_and_hears_the_last_state_when_it_does() {
+    let directory = Directory::new();
+    let path = directory.path("notify");
+    let supervisor = UnixDatagram::bind(&path).expect("the directory is ours");
+    supervisor.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("it is ours");
+    while filler.send_to(b"FILLER=1\n", &path).is_ok() {}
+    let mut command = switchboard();
+    command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
+    let mut server = Server::start_command(&mut command, 1);
+    server.read_log();
+    server.logs("the supervisor does not take our words");
+    for _ in 0..50 {
+        server.call().echo("hello");
+    }
+    server.signal(Signal::SIGHUP);
+    server.logs("reloaded");
+    let states = until("the states, which were kept", || {
+        let said = told(&supervisor);
+        said.contains("READY=1").then_some(said)
+    });
+    assert!(states.contains("MAINPID="), "{states}");
+    until("the reload", || told(&supervisor).contains("RELOADING=1\n").then_some(()));
+    let reports = server.log().iter().filter(|line| line.contains("does not take our words")).count();
+    assert!(reports <= 2, "{:#?}", server.log());
+    while filler.send_to(b"FILLER=1\n", &path).is_ok() {}
+    server.stop();
+}
+
+#[test]
+fn an_abstract_notify_socket_is_reached() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    let name = format!("switchboard-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+    let supervisor = UnixDatagram::bind_addr(&address).expect("the name is free");
+    supervisor.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let mut command = switchboard();
+    command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", format!("@{name}"));
+    let server = Server::start_command(&mut command, 1);
+    assert!(told(&supervisor).contains("READY=1\n"));
+    server.stop();
+    assert!(told(&supervisor).contains("STOPPING=1\n"));
+}

@@ -95,6 +95,189 @@ fn an_heir_that_fails_changes_nothing() {
     first.stop();
 }
 
+/// Connects as an heir does, and hears all that it is given.
+fn fake_heir(path: &Path, words: &[u8]) -> UnixStream {
+    let mut heir = UnixStream::connect(path).expect("it listens there");
+    heir.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let mut heard = Vec::new();
+    while !heard.ends_with(words) {
+        let mut bytes = [0; 64];
+        let count = heir.read(&mut bytes).expect("it is given something");
+        assert_ne!(count, 0, "the end after {heard:?}");
+        heard.extend_from_slice(&bytes[..count]);
+    }
+    heir
+}
+
+#[test]
+fn two_heirs_at_once_each_get_an_answer_and_one_of_them_the_sockets() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let first = serve(&path, &["--listen", TCP], 1);
+    first.pause();
+    let mut heirs: Vec<UnixStream> =
+        (0..3).map(|_| UnixStream::connect(&path).expect("there is room in the backlog")).collect();
+    first.go_on();
+    let mut answers: Vec<Vec<u8>> = Vec::new();
+    for heir in &mut heirs {
+        heir.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let mut heard = vec![0; 64];
+        let count = heir.read(&mut heard).expect("each gets an answer");
+        heard.truncate(count);
+        answers.push(heard);
+    }
+    assert!(answers[0].starts_with(b"socket\n"), "{answers:?}");
+    assert_eq!(answers[1..], [b"busy\n", b"busy\n"]);
+    // A real one is told so in words.
+    let output =
+        switchboard().args(["serve", "--listen", TCP, "--take-over"]).arg(&path).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("another process takes over from process"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    drop(heirs); // the first one fails after all
+    first.logs("the other process went away");
+    let second = serve(&path, &["--listen", first.url()], 1);
+    assert_eq!(first.wait().code, Some(0));
+    second.call().echo("hello");
+    second.stop();
+}
+
+#[test]
+fn an_heir_names_a_predecessor_that_is_stuck() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let first = serve(&path, &["--listen", TCP], 1);
+    first.pause();
+    let output = switchboard()
+        .args(["serve", "--listen", first.url(), "--take-over"])
+        .arg(&path)
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let complaint = format!(
+        "process {}, which listens there, has not answered for 5s: it is stopped or stuck",
+        first.id()
+    );
+    assert!(said.contains(&complaint), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    first.go_on();
+    first.call().echo("as ever");
+    first.stop();
+}
+
+/// Between "end" and "taken", the heir may listen already: its socket needs its name.
+#[test]
+fn a_predecessor_that_is_stopped_in_the_middle_leaves_the_socket_file_to_its_heir() {
+    let directory = Directory::new();
+    let (path, unix) = (directory.path("heir.sock"), directory.path("echo.sock"));
+    let first = serve(&path, &["--listen", &directory.url("unix", "echo.sock")], 1);
+    let mut alice = first.call();
+    alice.echo("hello");
+    let mut heir = fake_heir(&path, b"end\n");
+    first.signal(Signal::SIGTERM);
+    alice.hear_end();
+    first.logs("stopping");
+    assert!(exists(&unix), "the heir's socket has lost its name");
+    // It is answered to its last moment.
+    heir.write_all(b"taken\n").expect("it is there");
+    let mut answer = Vec::new();
+    let _ = heir.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer == b"yours\n", "{answer:?}");
+    alice.hang_up();
+    assert_eq!(first.wait().code, Some(0));
+    assert!(exists(&unix) && !exists(&path));
+}
+
+#[test]
+fn an_heir_that_fails_leaves_the_socket_files_to_its_predecessor() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let unix = directory.url("unix", "echo.sock");
+    let first = serve(&path, &["--listen", &unix], 1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let other = format!("tcp://{}", taken.local_addr().expect("it is bound"));
+    let output = switchboard()
+        .args(["serve", "--listen", &unix, "--listen", &other, "--take-over"])
+        .arg(&path)
+        .output()
+        .expect("it can be started");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    first.call().echo("its file is still there");
+    first.stop();
+}
+
+/// Connections and files have taken all descriptors: there is a reserve for settings and for an heir.
+#[test]
+fn out_of_descriptors_settings_are_reloaded_and_an_heir_is_given_the_sockets() {
+    let directory = Directory::new();
+    let path = directory.path("heir.sock");
+    let config = directory.path("switchboard.toml");
+    let text = |more: &str| format!("{more}[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n");
+    std::fs::write(&config, text("")).expect("the directory is ours");
+    let first = serve(&path, &["--config", config.to_str().expect("a plain path")], 1);
+    let mut alice = first.call();
+    alice.echo("hello");
+    first.limit_descriptors(first.next_descriptor());
+    let mut waiting = first.call();
+    first.logs("accepting pauses");
+    std::fs::write(&config, text("log-level = \"debug\"\n[[listener]]\nurl = \"tcp://127.0.0.1:0\"\n"))
+        .expect("ours");
+    first.signal(Signal::SIGHUP);
+    first.logs("reloaded: 1 listeners go on, 1 are new, 0 are gone");
+    waiting.hear_nothing_for(std::time::Duration::from_millis(200));
+    let second = serve(&path, &["--listen", first.url()], 1);
+    second.logs("taken over");
+    waiting.echo("with the second");
+    alice.echo("with the first");
+    alice.hang_up();
+    assert_eq!(first.wait().code, Some(0));
+    second.stop();
+}
+
+/// Needs root, to be another user.
+#[test]
+fn a_process_of_another_user_takes_nothing_over_and_hands_nothing_over() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let directory = Directory::new();
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    let path = directory.path("heir.sock");
+    let first = serve(&path, &["--listen", TCP], 1);
+    let mut command = switchboard();
+    command.args(["serve", "--listen", TCP, "--take-over"]).arg(&path).uid(NOBODY);
+    if Command::new("true").uid(NOBODY).status().is_err() {
+        first.stop();
+        return println!("skipped: only root can be another user");
+    }
+    open(&directory.path(""), 0o777);
+    open(&path, 0o666); // as if somebody had opened it
+    let Ok(output) = command.output() else {
+        first.stop();
+        return println!("skipped: another user can't start the program");
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("runs as another user: start both as the same user"), "{said}");
+    first.logs("not handed over to process");
+    first.stop();
+
+    // The other way round: what listens there could be a trap.
+    let path = directory.path("trap.sock");
+    let mut command = switchboard();
+    command.args(["serve", "--listen", TCP, "--take-over"]).arg(&path).uid(NOBODY);
+    let trap = Server::start_command(&mut command, 1);
+    let output =
+        switchboard().args(["serve", "--listen", TCP, "--take-over"]).arg(&path).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains(&format!("runs as user {NOBODY}, and this one as 0: start both as the same user")),
+        "{said}"
+    );
+    trap.stop();
+}
+
 #[test]
 fn a_directory_that_is_not_there_is_named_before_anybody_is_told_that_we_listen() {
     let output = switchboard()

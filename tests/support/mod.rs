@@ -80,11 +80,20 @@ impl Server {
 
     /// The same, with the standard input that it has.
     pub(crate) fn start_activated(command: &mut Command, listeners: usize) -> Server {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program can be started");
+        Server::start_piped(command.stderr(Stdio::piped()), listeners)
+    }
+
+    /// Runs a command with the standard error that it has, and one listener.
+    pub(crate) fn start_with_error_elsewhere(command: &mut Command) -> Server {
+        Server::start_piped(command, 1)
+    }
+
+    fn start_piped(command: &mut Command, listeners: usize) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program can be started");
         #[cfg(target_os = "linux")]
-        fcntl(child.stderr.as_ref().expect("it is piped"), FcntlArg::F_SETPIPE_SZ(4096))
-            .expect("the log has hardly begun");
+        if let Some(stderr) = &child.stderr {
+            fcntl(stderr, FcntlArg::F_SETPIPE_SZ(4096)).expect("the log has hardly begun");
+        }
         let said = Lines::read(child.stdout.take().expect("stdout is piped"));
         // From here on the child is in the guard: a panic below does not leak it.
         let mut server = Server { child, said, log: None, urls: Vec::new(), ended: false };
@@ -275,6 +284,11 @@ impl Server {
             .status()
             .expect("prlimit (util-linux) is installed");
         assert!(status.success());
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {
