@@ -191,12 +191,18 @@ impl Opened {
     #[cfg(target_os = "linux")]
     fn open_below(&self, path: &Path) -> io::Result<OwnedFd> {
         use rustix::fs::ResolveFlags;
+        /// While something is renamed, the kernel can't be sure where a `..` in a link leads, and says "again".
+        const TRIES: usize = 4;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.directory, path, FLAGS, Mode::empty(), resolve) {
-            // Before Linux 5.6, and where a filter of system calls is older than that.
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => self.open_compared(path),
-            outcome => Ok(outcome?),
+        for _ in 0..TRIES {
+            match rustix::fs::openat2(&self.directory, path, FLAGS, Mode::empty(), resolve) {
+                Err(rustix::io::Errno::AGAIN) => {}
+                // Before Linux 5.6, and where a filter of system calls is older than that.
+                Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return self.open_compared(path),
+                outcome => return Ok(outcome?),
+            }
         }
+        Err(ErrorKind::WouldBlock.into())
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -219,6 +225,7 @@ impl Opened {
 fn status(error: &io::Error) -> u16 {
     match error.kind() {
         ErrorKind::PermissionDenied => 403,
+        ErrorKind::WouldBlock => 503,
         _ if error.raw_os_error().is_some_and(is_full) => 503,
         _ => 404,
     }
