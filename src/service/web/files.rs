@@ -7,8 +7,8 @@
 //! the name is looked up once in each turn in which something is asked for (one stat(2)), and another directory is opened
 //! when it is another one. While the name leads nowhere, nothing is found. A file that is open stays what it was.
 //!
-//! Whatever is opened is opened without waiting (O_NONBLOCK), for a FIFO's other end, for one. A lookup waits for the disk
-//! all the same: see the module above.
+//! Everything is opened with O_NONBLOCK, so that the opening of a FIFO does not wait for its other end. A lookup still waits
+//! for the disk: see the module above.
 //!
 //! Invariant: `Root` holds one descriptor, and that of the directory which the name led to in this turn.
 
@@ -149,7 +149,8 @@ impl Root {
         }
     }
 
-    /// The file, or what lies beside it for who takes that. What is older than the file was made of another version.
+    /// The file, or what lies beside it for a client that takes that. A copy that is older than the file was made of another
+    /// version.
     fn best(&self, path: &[u8], file: File, metadata: Metadata, accepted: Codings) -> Found {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_owned();
         for ((coding, ending), _) in CODINGS.iter().zip(accepted.0).filter(|(_, taken)| *taken) {
@@ -210,8 +211,8 @@ impl Opened {
         self.open_compared(path)
     }
 
-    /// Its real path is below the root's. (A link that is put there in between is followed: the root belongs to who may
-    /// do so.)
+    /// Its real path is below the root's. (A link that is put there in between is followed: only a user who may write to
+    /// the root can do that.)
     fn open_compared(&self, path: &Path) -> io::Result<OwnedFd> {
         let real = fs::canonicalize(self.path.join(path))?;
         if !real.starts_with(&self.path) {
@@ -221,7 +222,7 @@ impl Opened {
     }
 }
 
-/// That a link leads out of the root is nobody's business.
+/// That a link leads out of the root is not told to clients: such a path is not found.
 fn status(error: &io::Error) -> u16 {
     match error.kind() {
         ErrorKind::PermissionDenied => 403,
