@@ -1140,7 +1140,7 @@ fn while_accepting_is_paused_nobody_is_accepted_and_nobody_is_forgotten() {
 #[test]
 fn datagram_sockets_that_are_gone_leave_nothing_and_their_numbers_name_no_other() {
     let mut bench = Bench::new(Limits::default());
-    let socket = || UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let socket = || mio::net::UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
     let first = bench.reactor.listen_datagrams(socket()).expect("it is watched");
     let address =
         bench.reactor.datagram_socket(first).and_then(|it| it.local_addr().ok()).expect("it is bound");
