@@ -92,6 +92,9 @@ fn sources(below: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(below).expect("a folder of sources") {
         let path = entry.expect("a readable entry").path();
         if path.is_dir() {
+            if path.ends_with("target") {
+                continue; // what cargo-fuzz built
+            }
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
