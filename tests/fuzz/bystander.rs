@@ -22,37 +22,44 @@ use crate::support::{Server, address};
 /// How long anything may take.
 pub(crate) const ENOUGH: Duration = Duration::from_secs(30);
 
-/// Visits the calm places, one after the other, until it is told to stop.
+/// Some threads that visit the calm places, one after the other, until they are told to stop.
 pub(crate) struct Bystanders {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<usize>,
+    threads: Vec<JoinHandle<usize>>,
 }
 
 impl Bystanders {
     pub(crate) fn begin(urls: &[String], tls: &Arc<ClientConfig>) -> Bystanders {
+        const THREADS: usize = 4;
         let stop = Arc::new(AtomicBool::new(false));
-        let (told, urls, tls) = (Arc::clone(&stop), urls.to_vec(), Arc::clone(tls));
-        let thread = thread::spawn(move || {
-            let mut visits = 0;
-            while !told.load(Ordering::Relaxed) {
-                let index = visits % PLACES.len();
-                visit(&PLACES[index], &urls[index], &tls, visits);
-                visits += 1;
-            }
-            visits
+        let threads = (0..THREADS).map(|first| {
+            let (told, urls, tls) = (Arc::clone(&stop), urls.to_vec(), Arc::clone(tls));
+            thread::spawn(move || {
+                let mut visits = 0;
+                while !told.load(Ordering::Relaxed) {
+                    let number = first + visits * THREADS;
+                    // Each goes a step further in each round, so that it comes to all of them.
+                    let index = (number + number / PLACES.len()) % PLACES.len();
+                    visit(&PLACES[index], &urls[index], &tls, number);
+                    visits += 1;
+                }
+                visits
+            })
         });
-        Bystanders { stop, thread }
+        let threads = threads.collect();
+        Bystanders { stop, threads }
     }
 
     /// Whether one of them was not served.
     pub(crate) fn have_failed(&self) -> bool {
-        self.thread.is_finished()
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// How many there were. Panics where one was not served, with what it asked for.
     pub(crate) fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| panic!("a bystander was not served"))
+        let visits: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        visits.into_iter().map(|visits| visits.unwrap_or_else(|_| panic!("a bystander was not served"))).sum()
     }
 }
 

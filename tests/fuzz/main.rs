@@ -210,12 +210,12 @@ impl<'a> Episode<'a> {
         let (signal, shown) = match what {
             0..3 => (Signal::SIGHUP, "SIGHUP"),
             3 => (Signal::SIGUSR1, "SIGUSR1"),
-            4 | 5 => (Signal::SIGSTOP, "SIGSTOP"),
+            4 => (Signal::SIGSTOP, "SIGSTOP"),
             _ => return None,
         };
         self.note(format!("{shown}, after conversation {}", self.crowd.begun()));
         self.server().signal(signal);
-        (signal == Signal::SIGSTOP).then(|| Duration::from_millis(self.dice.between(20, 300) as u64))
+        (signal == Signal::SIGSTOP).then(|| Duration::from_millis(self.dice.between(20, 200) as u64))
     }
 
     fn note(&mut self, what: String) {

@@ -110,10 +110,15 @@ impl Ground {
             listeners += 1;
         }
         for (index, place) in PLACES.iter().enumerate() {
-            // Only a place whose name does not change when it comes back can go.
-            if whole || !place.scheme.starts_with("unix") || !dice.one_in(3) {
-                self.put_place(place, &format!("wild{index}"), &mut text);
-                put_limits(place, dice, &mut text);
+            // Only a place whose name stays the same can go, or become another service's: we would not find it again.
+            let can_change = !whole && place.scheme.starts_with("unix");
+            let mut place = *place;
+            if can_change && dice.one_in(3) {
+                place.service = dice.pick(&["echo", "discard", "source"]);
+            }
+            if !can_change || !dice.one_in(3) {
+                self.put_place(&place, &format!("wild{index}"), &mut text);
+                put_limits(&place, dice, &mut text);
                 listeners += 1;
             }
         }
