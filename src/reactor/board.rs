@@ -39,6 +39,8 @@ pub struct Board<T: Transport, S> {
     pub(super) closed: Vec<Peer>,
     pub(super) deadlines: Deadlines,
     pub(super) timers: Timers<u128>,
+    /// Timers without a delay: they fire at the end of this turn.
+    pub(super) soon: Vec<u128>,
     pub(super) spares: Spares,
     /// Connections by stage.
     tally: Arc<Counts>,
@@ -130,6 +132,7 @@ impl<T: Transport, S> Board<T, S> {
             closed: Vec::new(),
             deadlines: Deadlines::new(),
             timers: Timers::new(),
+            soon: Vec::new(),
             spares: Spares::default(),
             tally: Arc::default(),
             descriptors: Descriptors::default(),
@@ -293,10 +296,14 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// Calls [`Handler::on_timer`](super::Handler::on_timer) with this key when `delay` has passed: never earlier, later by as
-    /// much as the loop is busy. A timer can't be taken back: remember what you no longer want to hear. (The key
+    /// much as the loop is busy. Without a delay, that is at the end of this turn (or of the next one, where this is said in
+    /// such a callback): the place for what is done once for all that happened in the turn. A timer can't be taken back: remember what you no longer want to hear. (The key
     /// is wide enough for whose timer it is beside which one.)
     pub fn set_timer(&mut self, delay: Duration, key: u128) {
-        self.timers.set(self.now.after(delay), key);
+        match delay.is_zero() {
+            true => self.soon.push(key),
+            false => self.timers.set(self.now.after(delay), key),
+        }
     }
 
     /// Takes over an outgoing (or otherwise obtained) stream. [`Handler::on_open`](super::Handler::on_open) follows when it is
@@ -492,6 +499,21 @@ impl<T: Transport, S> Board<T, S> {
         self.draining
     }
 
+    /// Gives back memory that tables took in a burst of connections, once three quarters of it are not used. Slots at
+    /// the end can be given back, those in the middle can't: peers' names say where they are. Returns whether it did.
+    pub(super) fn shrink(&mut self) -> bool {
+        let capacity = self.connections.capacity();
+        if capacity <= KEPT_ENTRIES || self.connections.len() >= capacity / 4 {
+            return false;
+        }
+        self.connections.shrink_to_fit();
+        for list in [&mut self.closed, &mut self.touched] {
+            list.shrink_to(KEPT_ENTRIES);
+        }
+        self.queue.shrink_to(KEPT_ENTRIES);
+        true
+    }
+
     #[inline]
     pub(super) fn get(&self, peer: Peer) -> Option<&Connection<T, S>> {
         self.connections.get(peer.slot as usize).filter(|connection| connection.peer == Some(peer))
@@ -502,6 +524,9 @@ impl<T: Transport, S> Board<T, S> {
         tenant(&mut self.connections, peer)
     }
 }
+
+/// Tables of fewer entries are not worth to be made smaller.
+pub(super) const KEPT_ENTRIES: usize = 1024;
 
 /// What one connection may still have of a turn: so that its messages, however cheap their bytes were, cost the others a
 /// bounded time.

@@ -196,7 +196,9 @@ impl Bench {
             let token = Source::Connection(peer).token();
             let places = board.queue.iter().filter(|queued| **queued == token).count();
             assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
-            assert!(!connection.touched || board.touched.contains(&peer), "{peer}: touched and forgotten");
+            let waits = board.touched.contains(&peer)
+                || self.reactor.unwritten.iter().any(|batch| batch.contains(&peer));
+            assert!(!connection.touched || waits, "{peer}: touched and forgotten");
             // Whoever can make progress without an event is not forgotten.
             let drains = !connection.outbox.is_empty() && connection.is_writable();
             let held_up = !connection.inbox.is_empty()
@@ -535,6 +537,136 @@ fn what_another_is_sent_is_written_in_the_same_turn() {
     bench.turn();
     assert_eq!(bob.hear(), b"psstpsst");
     assert_eq!(bob.calls().1, before + 1, "two messages, one write");
+}
+
+/// A bench with a member who posts to a room of `members`, and somebody outside it.
+fn room(members: usize) -> (Bench, Remote, Vec<(Peer, Remote)>, Remote) {
+    let mut bench = Bench::new(Limits::default());
+    let ((_, poster), (_, outsider)) = (bench.line(), bench.line());
+    let room: Vec<(Peer, Remote)> = (0..members).map(|_| bench.line()).collect();
+    let acts = room.iter().map(|(peer, _)| (b'p', Act::Send(*peer, b"post ")));
+    bench.reactor.handler().acts.extend(acts);
+    (bench, poster, room, outsider)
+}
+
+fn told(room: &[(Peer, Remote)]) -> usize {
+    room.iter().filter(|(_, far)| !far.hear().is_empty()).count()
+}
+
+#[test]
+fn a_large_room_is_written_in_slices_and_others_are_served_in_between() {
+    let (mut bench, poster, room, outsider) = room(10 * SLICE_WRITES);
+    poster.say(b"p234567");
+    for _ in 0..10 {
+        outsider.say(b"nothing");
+        bench.turn();
+        assert_eq!(outsider.hear(), b"nothing");
+        let asleep = bench.reactor.timeout(None) != Some(Duration::ZERO);
+        let count = told(&room);
+        assert!(count <= SLICE_WRITES, "one slice of it in a turn, not {count} members");
+        assert!(!asleep || bench.reactor.unwritten.is_empty(), "it sleeps while members wait");
+    }
+    assert_eq!((told(&room), bench.reactor.unwritten.len()), (0, 0), "ten slices are ten turns");
+    poster.say(b"p234567");
+    bench.turn();
+    let mut count = told(&room);
+    bench.settle();
+    count += told(&room);
+    assert_eq!(count, room.len(), "nobody is forgotten, and nobody is told twice");
+}
+
+#[test]
+fn a_small_group_does_not_wait_behind_a_large_room() {
+    let (mut bench, poster, _room, _) = room(20 * SLICE_WRITES);
+    let small: Vec<(Peer, Remote)> = (0..2 * SLICE_WRITES).map(|_| bench.line()).collect();
+    bench.reactor.handler().acts.extend(small.iter().map(|(peer, _)| (b's', Act::Send(*peer, b"small"))));
+    poster.say(b"p234567s234567");
+    bench.turn();
+    bench.settle();
+    told(&small);
+
+    poster.say(b"p234567");
+    bench.turn();
+    poster.say(b"s234567");
+    bench.turn(); // its first slice, beside one of the room's
+    assert_eq!(told(&small), SLICE_WRITES);
+    bench.turn();
+    bench.turn(); // the two take turns
+    assert_eq!(told(&small), SLICE_WRITES);
+    assert!(!bench.reactor.unwritten.is_empty(), "the room is not done yet");
+}
+
+#[test]
+fn a_private_message_does_not_overtake_a_post_that_still_waits_to_be_written() {
+    let (mut bench, poster, room, _) = room(3 * SLICE_WRITES);
+    let (peer, last) = &room[room.len() - 1];
+    bench.reactor.handler().acts.push((b't', Act::Send(*peer, b"just you")));
+    poster.say(b"p234567");
+    bench.turn();
+    assert_eq!(last.hear(), b"", "it waits");
+    // It also speaks itself: its reply is written at once, behind what waits.
+    poster.say(b"t234567");
+    last.say(b"hello! ");
+    bench.turn();
+    let heard = last.hear();
+    assert!(heard == b"post just youhello! " || heard == b"post hello! just you", "{heard:?}");
+    bench.settle();
+    assert_eq!(last.hear(), b"", "nothing comes twice");
+}
+
+#[test]
+fn members_who_leave_while_their_room_is_written_are_passed_over() {
+    let (mut bench, poster, room, _) = room(3 * SLICE_WRITES);
+    poster.say(b"p234567");
+    bench.turn();
+    for (_, far) in &room[SLICE_WRITES..2 * SLICE_WRITES] {
+        far.reset();
+    }
+    bench.settle();
+    assert_eq!(told(&room), 2 * SLICE_WRITES);
+    assert_eq!(bench.reactor.handler().closed.len(), SLICE_WRITES);
+}
+
+#[test]
+fn a_timer_without_a_delay_fires_once_at_the_end_of_the_turn() {
+    let mut bench = Bench::new(Limits::default());
+    let ((_, alice), (bob_peer, bob)) = (bench.line(), bench.line());
+    bench
+        .reactor
+        .handler()
+        .acts
+        .extend([(b'x', Act::SetTimer(Duration::ZERO, 1)), (b'y', Act::Send(bob_peer, b"psst"))]);
+    alice.say(b"x234567");
+    bob.say(b"y234567");
+    bench.turn();
+    assert_eq!(bench.reactor.handler().timers, [1]);
+    bench.settle();
+    assert_eq!(bench.reactor.handler().timers, [1]);
+    // Between two turns, as where a connection's end is told of, it is for the next one, which does not sleep.
+    bench.reactor.board().set_timer(Duration::ZERO, 2);
+    assert_eq!(bench.reactor.timeout(None), Some(Duration::ZERO));
+    bench.turn();
+    assert_eq!(bench.reactor.handler().timers, [1, 2]);
+}
+
+#[test]
+fn tables_that_a_burst_of_connections_grew_are_small_again() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, first) = bench.line();
+    for _ in 0..4000 {
+        let (near, far) = wire();
+        let peer = bench.reactor.board().connect(near, ()).expect("room for it");
+        bench.lines.push((peer, far));
+    }
+    bench.turn();
+    let grown = bench.reactor.board.connections.capacity();
+    bench.lines.drain(1..).for_each(|(peer, _)| bench.reactor.board().close(peer));
+    bench.settle();
+    let capacity = bench.reactor.board.connections.capacity();
+    assert!(grown > 4000 && capacity < 100, "{grown}, then {capacity}");
+    first.say(b"1234567");
+    bench.line();
+    assert_eq!(first.hear(), b"1234567");
 }
 
 #[test]
@@ -1140,7 +1272,8 @@ fn while_accepting_is_paused_nobody_is_accepted_and_nobody_is_forgotten() {
 #[test]
 fn datagram_sockets_that_are_gone_leave_nothing_and_their_numbers_name_no_other() {
     let mut bench = Bench::new(Limits::default());
-    let socket = || mio::net::UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let socket =
+        || mio::net::UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
     let first = bench.reactor.listen_datagrams(socket()).expect("it is watched");
     let address =
         bench.reactor.datagram_socket(first).and_then(|it| it.local_addr().ok()).expect("it is bound");
