@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -395,6 +396,278 @@ fn who_reads_slowly_is_closed_where_that_is_the_policy() {
     server.stop();
 }
 
+/// So many programs, which have not joined yet.
+fn crowd(server: &Server, count: usize) -> Vec<Program> {
+    (0..count).map(|_| Program::of(server)).collect()
+}
+
+/// Names that are listed in an event.
+fn names(event: &Value, field: &str) -> BTreeSet<String> {
+    let list = event[field].as_array().unwrap_or_else(|| panic!("no {field} in {event}"));
+    list.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn members_who_come_and_go_in_one_turn_are_one_message() {
+    // Over a Unix socket what one side does is there at once, however busy the machine is.
+    let directory = Directory::new();
+    let unix = directory.url("unix", "chat");
+    let server = Server::start(&["serve", "chat", "--listen", &unix, "--listen", WS]);
+    let mut watcher = Program::joined(&server, "garden", "watcher");
+    let mut terminal = Caller::named(&server, "terminal");
+    terminal.say("/join garden");
+    watcher.hear("came");
+    let mut crowd: Vec<Caller> = (0..10).map(|_| Caller::of(&server)).collect();
+    for caller in &mut crowd {
+        caller.hear_until("you are guest");
+    }
+    server.pause();
+    crowd.iter_mut().for_each(|caller| caller.say("/join garden"));
+    server.go_on();
+    let expected: BTreeSet<String> = (2..12).map(|number| format!("guest{number}")).collect();
+    let news = watcher.hear("roster");
+    assert_eq!((names(&news, "came"), names(&news, "went")), (expected.clone(), BTreeSet::new()));
+    assert_eq!((&news["count"], &news["more"], &news["renamed"]), (&json!(12), &json!(0), &json!([])));
+    let line = terminal.hear_until("came in");
+    assert!(expected.iter().all(|nick| line.contains(nick)), "{line}");
+
+    // When this is answered, nothing is left to be written to them.
+    for caller in &mut crowd {
+        caller.say("/topic");
+        caller.hear_until("no topic");
+    }
+    server.pause();
+    drop(crowd);
+    server.go_on();
+    let news = watcher.hear("roster");
+    assert_eq!((names(&news, "came"), names(&news, "went")), (BTreeSet::new(), expected));
+    terminal.hear_until(" left");
+    terminal.say("good day");
+    let said = watcher.hear("said");
+    assert_eq!(said["seq"].as_u64(), news["seq"].as_u64().map(|seq| seq + 1), "no message was for nobody");
+    server.stop();
+}
+
+#[test]
+fn newcomers_of_one_turn_know_each_other() {
+    let server = chat(&[]);
+    let mut crowd = crowd(&server, 5);
+    server.pause();
+    for (number, program) in crowd.iter_mut().enumerate() {
+        program.say(json!({"type": "join", "room": "lobby", "nick": format!("n{number}")}));
+    }
+    server.go_on();
+    for program in &mut crowd {
+        let joined = program.hear("joined");
+        let (mut known, mut seq) = (names(&joined, "members"), joined["seq"].as_u64());
+        assert!(known.contains(joined["nick"].as_str().expect("its own")), "{joined}");
+        while known.len() < 5 {
+            let news = program.hear_next();
+            match news["type"].as_str() {
+                Some("came") => drop(known.insert(news["nick"].as_str().expect("a name").to_owned())),
+                Some("roster") => known.append(&mut names(&news, "came")),
+                other => panic!("{other:?}"),
+            }
+            // The first news have the number of what it was told as it joined.
+            let next = news["seq"].as_u64();
+            assert!(next == seq || next == seq.map(|seq| seq + 1), "{news} after {seq:?}");
+            seq = next;
+        }
+    }
+    crowd[0].say(json!({"type": "say", "text": "all here?"}));
+    for program in &mut crowd {
+        assert_eq!(program.hear("said")["text"], "all here?");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_mass_reset_is_told_in_a_few_messages_and_not_in_one_for_each() {
+    const MEMBERS: usize = 400;
+    let server = chat(&[]);
+    let mut watcher = Program::joined(&server, "lobby", "watcher");
+    let crowd: Vec<Client> = (0..MEMBERS).map(|_| server.call()).collect();
+    let mut here = 1;
+    let count = |watcher: &mut Program, here: &mut u64, until: u64| {
+        let mut messages = 0;
+        while *here != until {
+            let event = watcher.hear_next();
+            *here = match event["type"].as_str() {
+                Some("came") => *here + 1,
+                Some("went") => *here - 1,
+                _ => event["count"].as_u64().expect("it says how many are there"),
+            };
+            messages += 1;
+        }
+        messages
+    };
+    count(&mut watcher, &mut here, MEMBERS as u64 + 1);
+    server.pause();
+    crowd.into_iter().for_each(Client::reset);
+    server.go_on();
+    let messages = count(&mut watcher, &mut here, 1);
+    assert!(messages <= 10, "{messages} messages for {MEMBERS} who were reset at once");
+    server.stop();
+}
+
+#[test]
+fn lists_come_in_pages_of_a_few_kilobytes() {
+    let server = chat(&["--messages-per-member", "100000"]);
+    let mut asker = Program::joined(&server, "lobby", "asker");
+    let mut expected = BTreeSet::from(["asker".to_owned()]);
+    let mut crowd = crowd(&server, 200);
+    for (number, program) in crowd.iter_mut().enumerate() {
+        let nick = format!("{number:03}-{}", "x".repeat(20));
+        program.say(json!({"type": "join", "room": "lobby", "nick": nick}));
+        let joined = program.hear_next();
+        assert!(joined.to_string().len() < 4500, "{}", joined.to_string().len());
+        assert_eq!(joined["count"], number + 2);
+        expected.insert(nick);
+    }
+    let mut page = |what: &str, after: Value| {
+        asker.say(json!({"type": what, "after": after}));
+        loop {
+            let event = asker.hear_next();
+            // News of those who come and go are in between.
+            if !matches!(event["type"].as_str(), Some("came" | "went" | "roster")) {
+                return event;
+            }
+        }
+    };
+    let (mut listed, mut after, mut pages) = (BTreeSet::new(), Value::Null, 0);
+    loop {
+        let answer = page("who", after.clone());
+        assert!(answer.to_string().len() < 4500, "{}", answer.to_string().len());
+        assert_eq!((&answer["count"], &answer["after"]), (&json!(201), &after));
+        listed.append(&mut names(&answer, "members"));
+        pages += 1;
+        after = answer["next"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    assert_eq!((listed, pages > 1), (expected, true));
+
+    // Everybody makes a room, with a topic that is as long as can be.
+    let topic = "\"".repeat(400);
+    for (number, program) in crowd.iter_mut().enumerate() {
+        program.say(json!({"type": "join", "room": format!("r{number}")}));
+        program.say(json!({"type": "topic", "text": topic}));
+        while program.hear_next()["type"] != "topic" {}
+    }
+    let (mut listed, mut after) = (Vec::new(), json!(0));
+    loop {
+        let answer = page("rooms", after.clone());
+        assert!(answer.to_string().len() < 4500, "{}", answer.to_string().len());
+        assert_eq!((&answer["count"], &answer["after"]), (&json!(201), &after));
+        listed.extend(answer["rooms"].as_array().expect("rooms").iter().map(|room| room["room"].to_string()));
+        after = answer["next"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    let unique: BTreeSet<&String> = listed.iter().collect();
+    assert_eq!((listed.len(), unique.len()), (201, 201));
+    assert_eq!(page("rooms", json!(5000))["rooms"], json!([]), "there are no more");
+
+    let mut terminal = Caller::of(&server);
+    terminal.say("/join r1");
+    terminal.say("/rooms");
+    let more = terminal.hear_until("* more: /rooms ");
+    terminal.say(more.strip_prefix("* more: ").expect("what to say"));
+    terminal.hear_until("* 201 rooms");
+    terminal.hear_until("* more: /rooms ");
+    server.stop();
+}
+
+#[test]
+fn an_address_that_joins_over_and_over_is_refused_and_others_are_not() {
+    let server = chat(&["--joins-per-ip", "1/3"]);
+    let mut members: Vec<Caller> = (0..3).map(|_| Caller::of(&server)).collect();
+    for member in &mut members {
+        member.hear_until("you are guest");
+    }
+    // A connection for each join gets it no further, and neither does another room.
+    let mut refused = 0;
+    for _ in 0..5 {
+        let mut more = Caller::of(&server);
+        let line = more.hear_line();
+        match line.starts_with("error: your address joins too often, at most 1 times a second") {
+            true => refused += 1,
+            false => assert!(line.starts_with("* you are guest"), "{line}"), // a second has passed
+        }
+        more.0.reset();
+    }
+    assert!(refused >= 3, "{refused} of 5");
+    // It is there, all the same, and may join later; and another address is not held up.
+    let other = |socket: &socket2::Socket| {
+        let local: std::net::SocketAddr = "127.0.0.2:0".parse().expect("an address");
+        socket.bind(&local.into()).expect("all of 127.0.0.0/8 is ours");
+    };
+    let mut elsewhere = Caller(Client::prepared(server.url(), other));
+    elsewhere.hear("* welcome to the chat: /help tells how it goes");
+    elsewhere.hear_until("you are guest");
+    let mut late = Caller::of(&server);
+    until("it may join", || {
+        late.say("/join garden");
+        late.hear_until("").contains("in garden").then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn a_new_connection_does_not_give_an_address_a_new_burst() {
+    let server = chat(&["--messages-per-member", "1/60"]);
+    let mut talker = Program::of(&server);
+    talker.say(json!({"type": "join", "room": "lobby"}));
+    talker.hear("joined");
+    for _ in 0..59 {
+        talker.say(json!({"type": "who"}));
+        talker.hear("members");
+    }
+    let mut watcher = Caller::of(&server);
+    watcher.hear_until("2 here");
+    drop(talker);
+    watcher.hear_until(" left");
+    let mut again = Program::of(&server);
+    let mut served = 0;
+    for _ in 0..60 {
+        again.say(json!({"type": "rooms"}));
+        served += u64::from(again.hear_next()["type"] == "rooms");
+    }
+    // A slow machine gives a few more.
+    assert!(served < 50, "{served} of 60: it begins where the last connection ended");
+    // The bucket was one connection's: it is the next one's, and not everybody's.
+    let mut third = Program::of(&server);
+    third.say(json!({"type": "rooms"}));
+    third.hear("rooms");
+    server.stop();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_of_a_burst_of_joins_is_given_back() {
+    const MEMBERS: usize = 900;
+    need_descriptors(2 * MEMBERS as u64 + 100);
+    let server = chat(&[]);
+    Caller::of(&server).hear_until("1 here");
+    let begin = server.rss();
+    for _ in 0..2 {
+        let members: Vec<Caller> = (0..MEMBERS).map(|_| Caller::of(&server)).collect();
+        let mut last = Caller::of(&server);
+        last.hear_until("you are guest");
+        drop(members);
+        until("all are gone", || {
+            last.say("/who");
+            last.hear_until("here: ").starts_with("* 1 here").then_some(())
+        });
+    }
+    let (peak, end) = (server.peak_rss() - begin, server.rss().saturating_sub(begin));
+    assert!(peak < 16 * MIB, "{} KiB at the peak", peak / 1024);
+    assert!(end < 8 * MIB, "{} KiB after", end / 1024);
+    server.stop();
+}
+
 #[test]
 fn the_page_is_served_and_its_socket_speaks_the_subprotocol() {
     let server = Server::start(&["serve", "chat", "--listen", "http://127.0.0.1:0"]);
@@ -548,6 +821,8 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         (&["serve", "echo", "--rooms-max", "5"], "--rooms-max is for the service chat"),
         (&["serve", "chat", "--slow-readers", "punish"], "punish"),
         (&["serve", "chat", "--messages-per-member", "0"], "--messages-per-member"),
+        (&["serve", "chat", "--joins-per-ip", "0/5"], "--joins-per-ip"),
+        (&["serve", "echo", "--joins-per-ip", "5"], "--joins-per-ip is for the service chat"),
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -80,11 +80,12 @@ fn rules_of(which: &Which) -> Option<String> {
     match which {
         #[cfg(feature = "web")]
         Which::Chat { name, rules } => Some(format!(
-            "{}{} messages a second per member, {} rooms, slow readers: {}",
+            "{}{} messages a second per member, {} rooms, slow readers: {}, {} joins a second per address",
             named(name),
             rules.rate,
             rules.rooms_max,
-            rules.slow_readers.name()
+            rules.slow_readers.name(),
+            rules.joins_per_ip
         )),
         #[cfg(feature = "web")]
         Which::Relay { name, rules } => Some(format!(

@@ -125,6 +125,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     messages_per_member: Option<Rate>,
 
+    /// Chat: how often members of one address (of IPv6: of one network of 64 bits) may enter a room: so many times a
+    /// second, and so many at once. [default: 200/10000]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
+    joins_per_ip: Option<Rate>,
+
     /// Chat: the most rooms at a time. [default: 1000]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -372,6 +378,7 @@ impl Options {
         ChatRules {
             slow_readers,
             rate: self.messages_per_member.unwrap_or(usual.rate),
+            joins_per_ip: self.joins_per_ip.unwrap_or(usual.joins_per_ip),
             rooms_max: self.rooms_max.map_or(usual.rooms_max, |rooms| rooms as usize),
         }
     }
@@ -398,13 +405,14 @@ impl Options {
     pub(super) fn only_for_some_services(&self) -> Vec<(&'static str, &'static [&'static str])> {
         #[cfg(feature = "web")]
         {
-            let options: [(bool, &str, &[&str]); 9] = [
+            let options: [(bool, &str, &[&str]); 10] = [
                 (self.root.is_some(), "--root", &["web"]),
                 (self.listing, "--listing", &["web"]),
                 (self.access_log.is_some(), "--access-log", &["web"]),
                 (self.name.is_some(), "--name", &["chat", "relay"]),
                 (self.slow_readers.is_some(), "--slow-readers", &["chat"]),
                 (self.messages_per_member.is_some(), "--messages-per-member", &["chat"]),
+                (self.joins_per_ip.is_some(), "--joins-per-ip", &["chat"]),
                 (self.rooms_max.is_some(), "--rooms-max", &["chat"]),
                 (self.tick.is_some(), "--tick", &["relay"]),
                 (self.players_max.is_some(), "--players-max", &["relay"]),

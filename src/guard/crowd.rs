@@ -81,8 +81,8 @@ impl Ticket {
 }
 
 /// An address as it is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Source {
     V4(u32),
     /// The first half.
     V6(u64),
@@ -135,10 +135,18 @@ impl Crowd {
     /// # Errors
     /// The reason, where it is not.
     pub fn admit_datagram(&mut self, rules: Rules, address: IpAddr, now: Duration) -> Result<(), Reason> {
-        if rules.datagrams.is_none() {
-            return Ok(());
+        match rules.datagrams {
+            None => Ok(()),
+            Some(rate) => self.count(rate, address, now),
         }
-        let ticket = self.enter(None, rules.datagrams, address, now)?;
+    }
+
+    /// Counts one more of whatever has this rate, of this address.
+    ///
+    /// # Errors
+    /// The reason, where it is beyond the rate: then it is not counted.
+    pub fn count(&mut self, rate: Rate, address: IpAddr, now: Duration) -> Result<(), Reason> {
+        let ticket = self.enter(None, Some(rate), address, now)?;
         self.release(ticket, now); // it is here and gone; its place in the bucket stays
         Ok(())
     }

@@ -246,6 +246,15 @@ impl Server {
         pages * PAGE_BYTES
     }
 
+    /// The most that it has ever held in memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_rss(&self) -> usize {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel keeps it");
+        let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024
+    }
+
     /// How long it has kept a core busy since it started.
     #[cfg(target_os = "linux")]
     pub(crate) fn cpu(&self) -> Duration {

@@ -6,22 +6,29 @@
 //!
 //! - `words`: what is asked and told, as lines and as JSON;
 //! - `names`: what a name may be, and which names look the same;
-//! - `room`: who is where, and what waits for whom.
+//! - `room`: who is where, and what waits for whom;
+//! - `addresses`: what all connections of an address may do together.
 //!
 //! The road of one message: it is parsed, checked, numbered, encoded once for each protocol, and appended to the outbox of
-//! each member; the loop writes each outbox once, at the end of the turn. That is one system call for each member and
+//! each member; the loop writes each outbox once, after the turn. That is one system call for each member and
 //! turn, however much was said in it, and that is what a crowded room costs; the rest is copies of a hundred bytes.
+//!
+//! **Storms** (all members come, or are reset, at once) cost the same as a talk: who came and who went is told in one
+//! post for all of them, at most so often as the room's size allows; see `room`. Lists are given out in pages, which are
+//! built at most once in a turn.
 //!
 //! **A member who does not read** costs the others nothing, and memory up to a bound; [`SlowReaders`] says what happens.
 //!
 //! Invariant: a member sits where his room says that he sits.
 
+mod addresses;
 mod names;
 mod room;
 mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -34,6 +41,8 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::page::{self, Asset};
 use super::{Service, Switchboard};
+use crate::transport::Address;
+use addresses::Addresses;
 use names::{Names, fold};
 use room::{Post, Room, Seat};
 use words::{About, Ask, Event, Trouble};
@@ -53,8 +62,15 @@ const PAGE: &[Asset] = &[
     Asset { path: "/chat.js", kind: "text/javascript; charset=utf-8", text: include_str!("page/chat.js") },
 ];
 
-/// The most names in a list of members, and rooms in a list of rooms.
-const LISTED_MAX: usize = 1000;
+/// The most bytes of the rooms in one list of rooms: a page of it. (One room is always listed.)
+const PAGE_BYTES_MAX: usize = 4096;
+
+/// The most pages of the list of rooms that are kept.
+const PAGES_MAX: usize = 8;
+
+/// How old the list of rooms may be, for each room in it: 10 ms where there are 1,000. To sort them takes less than a
+/// microsecond for each, so it takes at most a tenth of the loop's time, however many ask.
+const LIST_AGE: Duration = Duration::from_micros(10);
 
 /// What happens to a member for whom more is said than he reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,15 +100,23 @@ impl SlowReaders {
 pub struct Rules {
     /// See there.
     pub slow_readers: SlowReaders,
-    /// How often one member may ask or say something.
+    /// How often one member may ask or say something. A member that connects again goes on with what is left of it.
     pub rate: Rate,
+    /// How often all members of one address together may enter a room.
+    pub joins_per_ip: Rate,
     /// The most rooms at a time.
     pub rooms_max: usize,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { slow_readers: SlowReaders::default(), rate: Rate { per_s: 10, burst: 30 }, rooms_max: 1000 }
+        Rules {
+            slow_readers: SlowReaders::default(),
+            rate: Rate { per_s: 10, burst: 30 },
+            // All may come by one address, that of a proxy, and all at once, where it was started again.
+            joins_per_ip: Rate { per_s: 200, burst: 10_000 },
+            rooms_max: 1000,
+        }
     }
 }
 
@@ -100,6 +124,7 @@ impl Default for Rules {
 trait Broadcasts {
     fn congested(&self, peer: Peer) -> bool;
     fn send_encoded(&mut self, peer: Peer, encoded: &Encoded);
+    fn draining(&self) -> bool;
 }
 
 impl Broadcasts for Switchboard<'_> {
@@ -112,6 +137,10 @@ impl Broadcasts for Switchboard<'_> {
     fn send_encoded(&mut self, peer: Peer, encoded: &Encoded) {
         Switchboard::send_encoded(self, peer, encoded);
     }
+
+    fn draining(&self) -> bool {
+        Switchboard::draining(self)
+    }
 }
 
 /// A room by its folded name.
@@ -123,6 +152,8 @@ struct Member {
     /// How he was called last.
     nick: Option<Rc<str>>,
     framing: Framing,
+    /// `None` for a process on this machine.
+    address: Option<IpAddr>,
     /// Where he is, and on which seat.
     place: Option<(RoomKey, usize)>,
     /// When his bucket is empty: the leaky bucket as a meter (GCRA), as in `reactor::pace`.
@@ -136,10 +167,25 @@ pub struct Chat {
     rooms: HashMap<RoomKey, Room>,
     /// Their names, with their keys.
     room_names: Names<RoomKey>,
+    list: RoomList,
+    addresses: Addresses,
+    /// The rooms for which a timer is set, by its key, because news of their members wait.
+    waits: HashMap<u64, RoomKey>,
+    last_wait: u64,
     /// Guests so far.
     guests: u64,
     clock: Clock,
     counts: Counts,
+}
+
+/// The rooms with members, the largest first, as they were at some time.
+#[derive(Default)]
+struct RoomList {
+    keys: Vec<RoomKey>,
+    /// `None` where it was never asked for.
+    at: Option<Moment>,
+    /// Answers, by where they begin.
+    pages: Vec<(usize, Rc<Post>)>,
 }
 
 /// For the metrics.
@@ -161,6 +207,10 @@ impl Chat {
             rules,
             members: HashMap::new(),
             rooms: HashMap::from([lobby]),
+            list: RoomList::default(),
+            addresses: Addresses::default(),
+            waits: HashMap::new(),
+            last_wait: 0,
             guests: 0,
             clock: Clock::default(),
             counts: Counts::default(),
@@ -176,7 +226,12 @@ impl Chat {
     /// Somebody is there, in no room yet.
     fn welcome(&mut self, board: &mut Switchboard<'_>, peer: Peer) -> Option<Framing> {
         let framing = board.framing(peer)?;
-        let member = Member { nick: None, framing, place: None, empty_at: Moment::default() };
+        let address = match board.address(peer) {
+            Some(Address::Ip(address)) => Some(address.ip()),
+            _ => None,
+        };
+        let empty_at = address.map_or(Moment::default(), |ip| self.addresses.take(ip, board.now()));
+        let member = Member { nick: None, framing, address, place: None, empty_at };
         self.members.insert(peer, member);
         Some(framing)
     }
@@ -189,6 +244,13 @@ impl Chat {
             _ => event.line(),
         };
         board.send(to, Message::Text(&text));
+    }
+
+    /// Sends the member what has been encoded already.
+    fn answer_with(&self, board: &mut Switchboard<'_>, to: Peer, post: &Post) {
+        if let Some(member) = self.members.get(&to) {
+            board.send_encoded(to, post.encoded(member.framing));
+        }
     }
 
     /// His room's key, and his seat in it.
@@ -250,19 +312,17 @@ impl Chat {
             Ask::Tell { to, text } => self.tell(board, from, &to, &text),
             Ask::Topic { text } => self.topic(board, from, text.as_deref()),
             Ask::Nick { nick } => self.rename(board, from, &nick),
-            Ask::Who => {
-                let room = &self.rooms[&self.place(from)?.0];
-                let (count, members) = (room.seats.len(), nicks(room));
-                self.answer(board, from, &Event::Members { room: &room.name, count, members });
+            Ask::Who { after } => {
+                let after = after.as_deref().map(names::nick).transpose()?;
+                let (key, _) = self.place(from)?;
+                let room = self.rooms.get_mut(&key).expect("a room with members stays");
+                let answer = room.who(after.as_deref(), board.now());
+                self.answer_with(board, from, &answer);
                 Ok(())
             }
-            Ask::Rooms => {
-                let rooms = self.rooms.values().filter(|room| room.is_alive());
-                let mut rooms: Vec<About<'_>> = rooms.map(About::from).collect();
-                let count = rooms.len();
-                rooms.sort_by(|one, other| other.count.cmp(&one.count).then(one.room.cmp(other.room)));
-                rooms.truncate(LISTED_MAX);
-                self.answer(board, from, &Event::Rooms { count, rooms });
+            Ask::Rooms { after } => {
+                let answer = self.list_rooms(after, board.now());
+                self.answer_with(board, from, &answer);
                 Ok(())
             }
             Ask::Help => {
@@ -302,36 +362,98 @@ impl Chat {
             (None, None) => self.guest(peer, &key),
         };
         self.rooms.get(&key).map_or(Ok(()), |room| room.check_free(&nick, peer))?;
+        let address = self.members.get(&peer).and_then(|member| member.address);
+        let rate = self.rules.joins_per_ip;
+        if address.is_some_and(|ip| !self.addresses.may_join(rate, ip, board.now())) {
+            return Err(Trouble::JoinsTooFast(rate));
+        }
         self.make_room(name, &key)?;
         self.leave(board, peer);
 
-        let at = self.time(board);
         let Some(member) = self.members.get_mut(&peer) else { return Ok(()) };
         let room = self.rooms.get_mut(&key).expect("it was just made, if it was not there");
         let seat = room.enter(Seat::new(peer, Rc::clone(&nick), member.framing));
         member.nick = Some(Rc::clone(&nick));
         member.place = Some((Rc::clone(&key), seat));
-        let came = Rc::new(Post::new(&Event::Came { seq: room.number(), at, nick: &nick }));
-
         self.answer_joined(board, peer);
-        let policy = self.rules.slow_readers;
         if let Some(room) = self.rooms.get_mut(&key) {
-            self.counts.dropped += room.recall(board, seat, policy);
-            self.counts.dropped += room.tell(board, &came, policy, Some(peer));
+            self.counts.dropped += room.recall(board, seat, self.rules.slow_readers);
         }
+        self.await_news(board, &key);
         Ok(())
     }
 
-    fn answer_joined(&self, board: &mut Switchboard<'_>, peer: Peer) {
+    fn answer_joined(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         let Ok((key, seat)) = self.place(peer) else { return };
+        let Some(room) = self.rooms.get_mut(&key) else { return };
+        let page = room.page(None, board.now());
         let room = &self.rooms[&key];
-        let nick = &*room.seats[seat].nick;
-        let (topic, count, members) = (&room.topic[..], room.seats.len(), nicks(room));
-        self.answer(
-            board,
-            peer,
-            &Event::Joined { room: &room.name, nick, topic, count, members, seq: room.seq },
-        );
+        let event = Event::Joined {
+            room: &room.name,
+            nick: &room.seats[seat].nick,
+            topic: &room.topic,
+            count: room.seats.len(),
+            members: &page.nicks,
+            next: page.next.as_deref(),
+            seq: room.seq,
+        };
+        self.answer(board, peer, &event);
+    }
+
+    /// Sets a timer for the news of the room's members, where there are any and none is set.
+    fn await_news(&mut self, board: &mut Switchboard<'_>, key: &RoomKey) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if let Some(delay) = room.await_news(board.now()) {
+            self.last_wait += 1;
+            self.waits.insert(self.last_wait, Rc::clone(key));
+            board.set_timer(delay, self.last_wait);
+        }
+    }
+
+    /// Tells the room the news of its members that wait: behind those, what else it is told keeps its order.
+    fn tell_news(&mut self, board: &mut Switchboard<'_>, key: &RoomKey) {
+        let at = self.time(board);
+        if let Some(room) = self.rooms.get_mut(key) {
+            self.counts.dropped += room.tell_news(board, at, board.now(), self.rules.slow_readers);
+        }
+    }
+
+    /// The page of the list of rooms that begins behind so many, as an answer.
+    fn list_rooms(&mut self, after: usize, now: Moment) -> Rc<Post> {
+        let age = LIST_AGE * u32::try_from(self.list.keys.len()).unwrap_or(u32::MAX);
+        if self.list.at.is_none_or(|at| at != now && now.since(at) >= age) {
+            let alive = self.rooms.iter().filter(|(_, room)| room.is_alive());
+            let mut keys: Vec<(usize, &RoomKey)> = alive.map(|(key, room)| (room.seats.len(), key)).collect();
+            keys.sort_unstable_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(other.1)));
+            let keys = keys.into_iter().map(|(_, key)| Rc::clone(key)).collect();
+            self.list = RoomList { keys, at: Some(now), pages: Vec::new() };
+        }
+        if let Some((_, page)) = self.list.pages.iter().find(|(begin, _)| *begin == after) {
+            return Rc::clone(page);
+        }
+        let count = self.list.keys.len();
+        let (mut rooms, mut end, mut left) = (Vec::new(), after.min(count), PAGE_BYTES_MAX);
+        for room in self.list.keys[end..].iter().map(|key| self.rooms.get(key)) {
+            // One that is gone since is passed over.
+            if let Some(room) = room {
+                let bytes =
+                    room.name.len() + 2 * room.topic.len() + r#"{"room":"","count":10000,"topic":""},"#.len();
+                match left.checked_sub(bytes) {
+                    Some(less) => left = less,
+                    None if rooms.is_empty() => left = 0,
+                    None => break,
+                }
+                rooms.push(About::from(room));
+            }
+            end += 1;
+        }
+        let next = (end < count).then_some(end);
+        let page = Rc::new(Post::new(&Event::Rooms { count, after, rooms, next }));
+        if self.list.pages.len() == PAGES_MAX {
+            self.list.pages.remove(0);
+        }
+        self.list.pages.push((after, Rc::clone(&page)));
+        page
     }
 
     /// A name for who has none, that nobody has in this room.
@@ -367,28 +489,23 @@ impl Chat {
 
     /// Out of his room, if he is in one.
     fn leave(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
-        let at = self.time(board);
         let Some((key, seat)) = self.members.get_mut(&peer).and_then(|member| member.place.take()) else {
             return;
         };
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
-        let nick = Rc::clone(&room.seats[seat].nick);
         if let Some(moved) = room.leave(seat, board.now())
             && let Some(Member { place: Some((_, its)), .. }) = self.members.get_mut(&moved)
         {
             *its = seat;
         }
-        // At a stop everybody leaves: to tell each of all others would be a flood, and news to nobody.
-        if !board.draining() {
-            let went = Rc::new(Post::new(&Event::Went { seq: room.number(), at, nick: &nick }));
-            self.counts.dropped += room.tell(board, &went, self.rules.slow_readers, None);
-        }
+        self.await_news(board, &key);
     }
 
     fn say(&mut self, board: &mut Switchboard<'_>, from: Peer, text: &str) -> Result<(), Trouble> {
         let text = &*check_words(text, TEXT_BYTES_MAX)?;
         let (key, seat) = self.place(from)?;
         let at = self.time(board);
+        self.tell_news(board, &key);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
         let seq = room.number();
         let nick = Rc::clone(&room.seats[seat].nick);
@@ -433,6 +550,8 @@ impl Chat {
             return Ok(());
         };
         let text = &*words::text(text, TOPIC_BYTES_MAX)?;
+        self.tell_news(board, &key);
+        let room = self.rooms.get_mut(&key).expect("a room with members stays");
         room.topic = text.to_owned();
         let nick = Rc::clone(&room.seats[seat].nick);
         let post = Rc::new(Post::new(&Event::Topic { seq: room.number(), at, nick: &nick, text }));
@@ -451,11 +570,15 @@ impl Chat {
             if *was == *nick {
                 return Ok(());
             }
-            room.rename(*seat, nick.into());
-            let post = Rc::new(Post::new(&Event::Renamed { seq: room.number(), at, nick: &was, to: nick }));
-            self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, None);
+            let seq = room.rename(*seat, nick.into());
+            // The member is told at once, and the others with the news.
+            let post = Rc::new(Post::new(&Event::Renamed { seq, at, nick: &was, to: nick }));
+            self.counts.dropped += room.seats[*seat].deliver(board, &post, self.rules.slow_readers);
         }
         member.nick = Some(nick.into());
+        if let Ok((key, _)) = self.place(peer) {
+            self.await_news(board, &key);
+        }
         Ok(())
     }
 }
@@ -471,10 +594,6 @@ fn check_words(text: &str, most: usize) -> Result<Cow<'_, str>, Trouble> {
         true => Err(Trouble::NotUnderstood("nothing is said".into())),
         false => words::text(text, most),
     }
-}
-
-fn nicks(room: &Room) -> Vec<&str> {
-    room.seats.iter().take(LISTED_MAX).map(|seat| &*seat.nick).collect()
 }
 
 impl Service for Chat {
@@ -518,7 +637,23 @@ impl Service for Chat {
 
     fn on_close(&mut self, board: &mut Switchboard<'_>, peer: Peer, _reason: CloseReason) {
         self.leave(board, peer);
-        self.members.remove(&peer);
+        let Some(member) = self.members.remove(&peer) else { return };
+        if let Some(address) = member.address {
+            self.addresses.keep(address, member.empty_at, board.now());
+        }
+        // Memory that a crowd took is given back.
+        if self.members.capacity() > 1024 && self.members.len() < self.members.capacity() / 4 {
+            self.members.shrink_to(2 * self.members.len());
+        }
+    }
+
+    fn on_timer(&mut self, board: &mut Switchboard<'_>, wait: u64) {
+        let Some(key) = self.waits.remove(&wait) else { return };
+        let Some(room) = self.rooms.get_mut(&key) else { return };
+        if room.end_wait(board.now()) {
+            self.tell_news(board, &key);
+        }
+        self.await_news(board, &key);
     }
 
     fn on_metrics(&self, page: &mut Metrics) {

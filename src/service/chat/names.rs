@@ -130,6 +130,11 @@ impl<T: Clone + PartialEq> Names<T> {
                 self.looks.remove(&look);
             }
         }
+        // Memory that a crowd took is given back.
+        if self.holders.capacity() > 1024 && self.holders.len() < self.holders.capacity() / 4 {
+            self.holders.shrink_to(2 * self.holders.len());
+            self.looks.shrink_to(6 * self.holders.len());
+        }
     }
 
     fn looks(&self, name: &str) -> Looks {

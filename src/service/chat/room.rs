@@ -1,5 +1,11 @@
 //! A room: who is in it, what was said last, and what waits for those who read slowly.
 //!
+//! **Who comes, goes and is renamed** is not told at once. It is noted, and all of it goes out as one post: at the end
+//! of the turn; or, where the last such news are fresh, when [`NEWS_EVERY`] has passed for each member. Each costs a write for
+//! each member, so news take the same share of the loop's time in a room of ten and in a room of 10,000, however
+//! fast members come and go. Whoever comes and goes in between was never there. What else a room is told comes
+//! behind the news that wait: their number is taken when the first of them is noted.
+//!
 //! What a room is told is a [`Post`]: numbered, encoded once for each protocol, and put into every member's outbox; the
 //! loop writes each outbox once in a turn, however many posts are in it. A member whose outbox is congested costs the
 //! others nothing: posts wait in his queue, which holds references and not copies, and when that is full, one is dropped
@@ -8,11 +14,13 @@
 //! Invariant: what a member is told comes in the room's order, and what is missing is told where it is missing.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::rc::Rc;
+use std::time::Duration;
 
-use super::names::Names;
-use super::words::{Event, Trouble};
+use super::names::{Names, fold};
+use super::words::{Event, Listed, Renaming, Trouble};
 use super::{Broadcasts, SlowReaders};
 use crate::protocol::{Encoded, Framing, Message};
 use crate::reactor::{Moment, Peer};
@@ -23,6 +31,19 @@ pub(super) const QUEUE_POSTS_MAX: usize = 256;
 /// What was said last: so many posts, of so many bytes together.
 const HISTORY_POSTS_MAX: usize = 50;
 const HISTORY_BYTES_MAX: usize = 32 * 1024;
+
+/// How far apart news of members are in a room, for each of its members: 1 ms in a room of ten, 1 s in one of
+/// 10,000. A write takes about 5 us, so news take at most a twentieth of the loop's time in each room.
+const NEWS_EVERY: Duration = Duration::from_micros(100);
+
+/// The most bytes of the names in one list of members: a page of it.
+const PAGE_BYTES_MAX: usize = 4096;
+
+/// That many names always fit.
+const PAGE_NICKS_MIN: usize = PAGE_BYTES_MAX / (4 * super::NICK_CHARS_MAX + r#""","#.len());
+
+/// The most pages of the list of members that are kept.
+const PAGES_MAX: usize = 8;
 
 /// An event as members are told it, whatever they speak.
 #[derive(Debug)]
@@ -42,7 +63,7 @@ impl Post {
         }
     }
 
-    fn encoded(&self, framing: Framing) -> &Encoded {
+    pub(super) fn encoded(&self, framing: Framing) -> &Encoded {
         match framing {
             Framing::WebSocket => &self.frame,
             Framing::Prefixed => self.prefixed.get_or_init(|| {
@@ -112,13 +133,23 @@ pub(super) struct Seat {
     pub(super) peer: Peer,
     pub(super) nick: Rc<str>,
     framing: Framing,
+    /// The name by which the room knows the member, until the next news; `None` where it does not know yet that the member came.
+    known_as: Option<Rc<str>>,
+    /// Up to which of the room's changes the member knows them all: those before it came, and its own.
+    knows: u64,
     /// In a box that hardly anybody has: seats are gone through for each post.
     queue: Option<Box<Queue>>,
 }
 
 impl Seat {
     pub(super) fn new(peer: Peer, nick: Rc<str>, framing: Framing) -> Seat {
-        Seat { peer, nick, framing, queue: None }
+        Seat { peer, nick, framing, known_as: None, knows: 0, queue: None }
+    }
+
+    /// The name by which the room knew the member, and the one by which it will; `None` where nothing has changed.
+    fn renaming(&self) -> Option<Renaming<'_>> {
+        let nick = self.known_as.as_deref().filter(|known| **known != *self.nick)?;
+        Some(Renaming { nick, to: &self.nick })
     }
 
     /// Whether JSON is read here.
@@ -166,6 +197,43 @@ impl Seat {
     }
 }
 
+/// What the room is not told yet. (Who came and who was renamed, the seats say themselves.)
+#[derive(Debug, Default)]
+struct News {
+    /// Changes of the members so far, and how many of them the room was told.
+    noted: u64,
+    told: u64,
+    /// The number that the next news bear, where any are noted.
+    seq: Option<u64>,
+    /// By the names that the room knows, or some of those who came since the last news.
+    went: Vec<Rc<str>>,
+    /// How many members came since the last news: their answers listed names that the others may never be told.
+    newcomers: usize,
+    /// From when on the room may be told the next news.
+    due: Moment,
+    /// A timer is set for that.
+    is_awaited: bool,
+}
+
+/// A part of the list of members.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) nicks: Vec<Rc<str>>,
+    /// Where more come: the last name of this page, behind which the next one begins.
+    pub(super) next: Option<Rc<str>>,
+    /// As the answer to `who`, once that was asked.
+    answer: OnceCell<Rc<Post>>,
+}
+
+/// Pages of the list of members, as they were when these many changes had been noted, at that time.
+#[derive(Debug, Default)]
+struct Pages {
+    noted: u64,
+    at: Moment,
+    /// By the folded name behind which they begin; empty for the first one.
+    pages: Vec<(String, Rc<Page>)>,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -175,6 +243,10 @@ pub(super) struct Room {
     pub(super) seq: u64,
     pub(super) seats: Vec<Seat>,
     nicks: Names<Peer>,
+    /// The nicks by their folded names: in the order of the lists.
+    list: BTreeMap<String, Rc<str>>,
+    news: News,
+    pages: Pages,
     history: VecDeque<Rc<Post>>,
     history_bytes: usize,
     /// When the last one left.
@@ -189,6 +261,9 @@ impl Room {
             seq: 0,
             seats: Vec::new(),
             nicks: Names::default(),
+            list: BTreeMap::new(),
+            news: News::default(),
+            pages: Pages::default(),
             history: VecDeque::new(),
             history_bytes: 0,
             empty_since: Moment::default(),
@@ -219,26 +294,74 @@ impl Room {
         }
     }
 
-    /// Seats him at the end; where that is.
-    pub(super) fn enter(&mut self, seat: Seat) -> usize {
+    /// Gives the member a seat at the end; returns where that is.
+    pub(super) fn enter(&mut self, mut seat: Seat) -> usize {
+        self.note();
+        self.news.newcomers += 1;
+        seat.knows = self.news.noted; // its answer says who is there
         self.nicks.insert(&seat.nick, seat.peer);
+        self.list.insert(fold(&seat.nick), Rc::clone(&seat.nick));
         self.seats.push(seat);
         self.seats.len() - 1
     }
 
-    /// Frees the seat. The last one's member sits there now: he is returned, if it was not his own.
+    /// Frees the seat. The last one's member sits there now: it is returned, if it was not its own.
     pub(super) fn leave(&mut self, index: usize, now: Moment) -> Option<Peer> {
+        self.note();
+        self.give_up_name(index);
         let seat = self.seats.swap_remove(index);
         self.nicks.remove(&seat.nick);
-        self.empty_since = now;
+        self.list.remove(&fold(&seat.nick));
+        self.news.newcomers -= usize::from(seat.known_as.is_none());
+        self.news.went.extend(seat.known_as);
+        if self.seats.is_empty() {
+            self.empty_since = now;
+            let News { noted, .. } = self.news;
+            self.news = News { noted, told: noted, is_awaited: self.news.is_awaited, ..News::default() };
+        }
+        shrink(&mut self.seats);
         self.seats.get(index).map(|moved| moved.peer)
     }
 
-    pub(super) fn rename(&mut self, index: usize, nick: Rc<str>) {
+    /// Returns the number by which the member is told of it: that of the news.
+    pub(super) fn rename(&mut self, index: usize, nick: Rc<str>) -> u64 {
+        let seq = self.note();
+        self.give_up_name(index);
         let seat = &mut self.seats[index];
+        seat.knows = seat.knows.max(self.news.told) + 1;
         self.nicks.remove(&seat.nick);
+        self.list.remove(&fold(&seat.nick));
         self.nicks.insert(&nick, seat.peer);
+        self.list.insert(fold(&nick), Rc::clone(&nick));
         seat.nick = nick;
+        seq
+    }
+
+    /// The member's name is about to be no longer that. A name that it took since the last news is known to those alone
+    /// who came behind that: where there are any, the news say that it is gone, and the member is told of as one who
+    /// came, if it stays.
+    fn give_up_name(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        let others = self.news.newcomers - usize::from(seat.known_as.is_none());
+        if others > 0 && seat.known_as.as_ref().is_none_or(|known| **known != *seat.nick) {
+            self.news.went.push(Rc::clone(&seat.nick));
+            if let Some(known) = seat.known_as.take() {
+                self.news.went.push(known);
+                self.news.newcomers += 1;
+            }
+        }
+    }
+
+    /// One more change of the members; returns the number that its news will bear.
+    fn note(&mut self) -> u64 {
+        self.news.noted += 1;
+        match self.news.seq {
+            Some(seq) => seq,
+            None => {
+                let seq = self.number();
+                *self.news.seq.insert(seq)
+            }
+        }
     }
 
     /// The next number.
@@ -247,7 +370,115 @@ impl Room {
         self.seq
     }
 
-    /// Tells everybody but one; how many posts were dropped for that.
+    /// In how long the news that wait are due; `None` where there are none, or a timer is set for it.
+    pub(super) fn await_news(&mut self, now: Moment) -> Option<Duration> {
+        let waits = self.news.seq.is_some() && !self.news.is_awaited;
+        self.news.is_awaited |= waits;
+        waits.then(|| self.news.due.since(now))
+    }
+
+    /// The timer is due. The news may have gone out with something else meanwhile, and then the next ones are due later.
+    pub(super) fn end_wait(&mut self, now: Moment) -> bool {
+        self.news.is_awaited = false;
+        self.news.seq.is_some() && self.news.due <= now
+    }
+
+    /// Tells everybody of the members who came, went and were renamed; but for those who know it all. Returns how many
+    /// posts were dropped for that. At a stop nobody is told: it would be a flood, of no use to anyone.
+    pub(super) fn tell_news(
+        &mut self,
+        board: &mut impl Broadcasts,
+        at: u64,
+        now: Moment,
+        policy: SlowReaders,
+    ) -> u64 {
+        let Some(seq) = self.news.seq.take() else { return 0 };
+        let (noted, told, mut dropped) = (self.news.noted, self.news.told, 0);
+        if !board.draining()
+            && let Some(post) = self.news(seq, at).map(Rc::new)
+        {
+            for seat in self.seats.iter_mut().filter(|seat| seat.knows.max(told) < noted) {
+                dropped += seat.deliver(board, &post, policy);
+            }
+        } else {
+            self.seq -= 1; // it is the last one that was taken, and nothing bears it
+        }
+        for seat in &mut self.seats {
+            if seat.known_as.as_ref().is_none_or(|known| !Rc::ptr_eq(known, &seat.nick)) {
+                seat.known_as = Some(Rc::clone(&seat.nick));
+            }
+        }
+        self.news.went = Vec::new();
+        self.news.newcomers = 0;
+        self.news.told = noted;
+        self.news.due = now.after(NEWS_EVERY * self.seats.len() as u32);
+        dropped
+    }
+
+    /// What has changed, as one post; `None` where all of it has been undone. A single change keeps the form that it has
+    /// always had.
+    fn news(&self, seq: u64, at: u64) -> Option<Post> {
+        let came = self.seats.iter().filter(|seat| seat.known_as.is_none());
+        let came = Listed::new(came.map(|seat| &*seat.nick));
+        let went = Listed::new(self.news.went.iter().map(|nick| &**nick));
+        let renamed = Listed::new(self.seats.iter().filter_map(Seat::renaming));
+        let more = came.more() + went.more() + renamed.more();
+        let event = match (came.count() + went.count() + renamed.count(), came.only(), went.only()) {
+            (0, ..) => return None,
+            (1, Some(nick), _) => Event::Came { seq, at, nick },
+            (1, _, Some(nick)) => Event::Went { seq, at, nick },
+            (1, ..) => match renamed.only() {
+                Some(Renaming { nick, to }) => Event::Renamed { seq, at, nick, to },
+                None => return None,
+            },
+            _ => Event::Roster { seq, at, count: self.seats.len(), came, went, renamed, more },
+        };
+        Some(Post::new(&event))
+    }
+
+    /// The page of the list of members that begins behind this name. Each is built at most once in a turn, and not again
+    /// before somebody comes, goes or is renamed.
+    pub(super) fn page(&mut self, after: Option<&str>, now: Moment) -> Rc<Page> {
+        let after = after.map(fold).unwrap_or_default();
+        // What fits one page is always up to date: a member that has just come finds itself there.
+        let is_short = self.list.len() <= PAGE_NICKS_MIN;
+        if self.pages.noted != self.news.noted && (is_short || self.pages.at != now) {
+            self.pages = Pages { noted: self.news.noted, at: now, pages: Vec::new() };
+        }
+        if let Some((_, page)) = self.pages.pages.iter().find(|(behind, _)| *behind == after) {
+            return Rc::clone(page);
+        }
+        let (mut nicks, mut next, mut left) = (Vec::new(), None, PAGE_BYTES_MAX);
+        let behind = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(&after[..]) };
+        for nick in self.list.range::<str, _>((behind, Bound::Unbounded)).map(|(_, nick)| nick) {
+            match left.checked_sub(nick.len() + r#""","#.len()) {
+                Some(less) => left = less,
+                None => {
+                    next = nicks.last().cloned();
+                    break;
+                }
+            }
+            nicks.push(Rc::clone(nick));
+        }
+        let page = Rc::new(Page { nicks, next, answer: OnceCell::new() });
+        if self.pages.pages.len() == PAGES_MAX {
+            self.pages.pages.remove(0);
+        }
+        self.pages.pages.push((after, Rc::clone(&page)));
+        page
+    }
+
+    /// The answer to `who`.
+    pub(super) fn who(&mut self, after: Option<&str>, now: Moment) -> Rc<Post> {
+        let page = self.page(after, now);
+        let answer = page.answer.get_or_init(|| {
+            let (count, next) = (self.seats.len(), page.next.as_deref());
+            Rc::new(Post::new(&Event::Members { room: &self.name, count, after, members: &page.nicks, next }))
+        });
+        Rc::clone(answer)
+    }
+
+    /// Tells everybody but one; how many posts were dropped for that. News are told before.
     pub(super) fn tell(
         &mut self,
         board: &mut impl Broadcasts,
@@ -255,6 +486,7 @@ impl Room {
         policy: SlowReaders,
         but: Option<Peer>,
     ) -> u64 {
+        debug_assert!(self.news.seq.is_none(), "its number is behind that of the news");
         let mut dropped = 0;
         for seat in &mut self.seats {
             if but != Some(seat.peer) {
@@ -280,10 +512,20 @@ impl Room {
     }
 }
 
+/// Gives back memory that a burst took.
+fn shrink<T>(list: &mut Vec<T>) {
+    const KEPT: usize = 1024;
+    if list.capacity() > KEPT && list.len() < list.capacity() / 4 {
+        list.shrink_to(2 * list.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
 
     /// A board with one peer, who takes so many bytes before he is congested.
     struct Board {
@@ -299,6 +541,195 @@ mod tests {
         fn send_encoded(&mut self, _peer: Peer, encoded: &Encoded) {
             self.heard.push(String::from_utf8(encoded.bytes().to_vec()).expect("lines are text"));
         }
+
+        fn draining(&self) -> bool {
+            false
+        }
+    }
+
+    /// What programs in one room know of it: who is there, and which number comes next.
+    #[derive(Default)]
+    struct Programs(BTreeMap<Peer, (BTreeSet<String>, u64)>);
+
+    impl Broadcasts for Programs {
+        fn congested(&self, _peer: Peer) -> bool {
+            false
+        }
+
+        fn send_encoded(&mut self, peer: Peer, encoded: &Encoded) {
+            let frame = encoded.bytes();
+            let json = if frame[1] < 126 { &frame[2..] } else { &frame[4..] };
+            self.hear(peer, &serde_json::from_slice(json).expect("it is JSON"));
+        }
+
+        fn draining(&self) -> bool {
+            false
+        }
+    }
+
+    impl Programs {
+        fn hear(&mut self, peer: Peer, event: &Value) {
+            let (names, next) = self.0.get_mut(&peer).expect("only members are told");
+            let seq = event["seq"].as_u64().expect("all of these have one");
+            // News that began before it came have the number that it was told then.
+            assert!(
+                seq == *next || seq + 1 == *next,
+                "{peer} missed something before {event}, it expected {next}"
+            );
+            *next = seq + 1;
+            let text = |value: &Value| value.as_str().expect("a name").to_owned();
+            let list = |field: &str| event[field].as_array().cloned().unwrap_or_default();
+            match event["type"].as_str().expect("a type") {
+                "came" => drop(names.insert(text(&event["nick"]))),
+                "went" => drop(names.remove(&text(&event["nick"]))),
+                "renamed" => {
+                    names.remove(&text(&event["nick"])); // it may have been told already, as its own
+                    names.insert(text(&event["to"]));
+                }
+                "roster" => {
+                    list("went").iter().for_each(|nick| drop(names.remove(&text(nick))));
+                    list("renamed").iter().for_each(|it| drop(names.remove(&text(&it["nick"]))));
+                    list("renamed").iter().for_each(|it| drop(names.insert(text(&it["to"]))));
+                    list("came").iter().for_each(|nick| drop(names.insert(text(nick))));
+                    assert_eq!(event["count"], names.len(), "{event}");
+                }
+                "said" => {}
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Enter(u8),
+        Leave(usize),
+        Rename(usize, u8),
+        Say,
+        News,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u8..12).prop_map(Step::Enter),
+            2 => (0usize..8).prop_map(Step::Leave),
+            2 => (0usize..8, 0u8..12).prop_map(|(who, nick)| Step::Rename(who, nick)),
+            1 => Just(Step::Say),
+            2 => Just(Step::News),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_in_a_turn_each_member_knows_who_is_there_and_misses_no_number(
+            steps in prop::collection::vec(step(), 0..80),
+        ) {
+            let (mut room, mut programs, mut peers) = (Room::new("lobby"), Programs::default(), 0);
+            let policy = SlowReaders::Close;
+            for step in steps.into_iter().chain([Step::News]) {
+                let news = |room: &mut Room, programs: &mut Programs| {
+                    room.tell_news(programs, 0, Moment::default(), policy);
+                    let there: BTreeSet<String> = room.seats.iter().map(|seat| seat.nick.to_string()).collect();
+                    for (peer, (names, _)) in &programs.0 {
+                        assert_eq!(names, &there, "{peer}");
+                    }
+                };
+                match step {
+                    Step::Enter(nick) => {
+                        let nick: Rc<str> = format!("n{nick}").into();
+                        if room.named(&nick).is_none() {
+                            peers += 1;
+                            let peer = Peer::of_nobody(peers);
+                            room.enter(Seat::new(peer, nick, Framing::WebSocket));
+                            let page = room.page(None, Moment::default());
+                            let names = page.nicks.iter().map(|nick| nick.to_string()).collect();
+                            programs.0.insert(peer, (names, room.seq + 1));
+                        }
+                    }
+                    Step::Leave(index) if index < room.seats.len() => {
+                        programs.0.remove(&room.seats[index].peer);
+                        room.leave(index, Moment::default());
+                    }
+                    Step::Rename(index, nick) if index < room.seats.len() => {
+                        let (nick, was) = (format!("n{nick}"), room.seats[index].nick.to_string());
+                        if room.named(&nick).is_none() {
+                            let seq = room.rename(index, nick.as_str().into());
+                            let event = serde_json::json!({"type": "renamed", "seq": seq, "nick": was, "to": nick});
+                            programs.hear(room.seats[index].peer, &event);
+                        }
+                    }
+                    Step::Say => {
+                        news(&mut room, &mut programs);
+                        let post = Rc::new(Post::new(&Event::Said { seq: room.number(), at: 0, nick: "x", text: "y" }));
+                        room.tell(&mut programs, &post, policy, None);
+                    }
+                    Step::News => news(&mut room, &mut programs),
+                    Step::Leave(_) | Step::Rename(..) => {}
+                }
+            }
+        }
+
+        #[test]
+        fn pages_hold_each_name_once_in_order_and_within_bounds(
+            nicks in prop::collection::btree_set("[a-z]{10,20}", 0..500),
+        ) {
+            let mut room = Room::new("lobby");
+            for (number, nick) in nicks.iter().enumerate() {
+                room.enter(Seat::new(Peer::of_nobody(number as u32), nick.as_str().into(), Framing::Lines));
+            }
+            let (mut listed, mut after): (Vec<String>, Option<Rc<str>>) = (Vec::new(), None);
+            loop {
+                let page = room.page(after.as_deref(), Moment::default());
+                prop_assert!(page.nicks.iter().map(|nick| nick.len()).sum::<usize>() <= PAGE_BYTES_MAX);
+                listed.extend(page.nicks.iter().map(|nick| nick.to_string()));
+                after = page.next.clone();
+                if after.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(listed, nicks.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn news_of_a_large_room_come_one_at_a_time_and_those_of_a_small_one_at_once() {
+        let (mut room, mut programs) = (Room::new("lobby"), Programs::default());
+        let mut now = Moment::at(Duration::from_secs(1));
+        let mut waits = Vec::new();
+        for number in 0..1000 {
+            let peer = Peer::of_nobody(number);
+            room.enter(Seat::new(peer, format!("n{number}").into(), Framing::Lines));
+            waits.extend(room.await_news(now));
+        }
+        assert_eq!(waits, [Duration::ZERO], "one timer for all of them, at the end of the turn");
+        programs.0.clear();
+        room.seats.iter_mut().for_each(|seat| seat.knows = u64::MAX); // whom they are told is not the question
+        assert!(room.end_wait(now));
+        room.tell_news(&mut programs, 0, now, SlowReaders::Close);
+        room.leave(3, now);
+        assert_eq!(room.await_news(now), Some(NEWS_EVERY * 1000), "a tenth of a second for 1,000");
+        assert_eq!(room.await_news(now), None, "a timer is set");
+        room.leave(3, now);
+        assert_eq!(room.await_news(now), None);
+        now = now.after(NEWS_EVERY * 1000);
+        assert!(room.end_wait(now));
+    }
+
+    #[test]
+    fn who_comes_and_goes_within_a_turn_was_never_there() {
+        let (mut room, mut programs) = (Room::new("lobby"), Programs::default());
+        let (alice, bob) = (Peer::of_nobody(1), Peer::of_nobody(2));
+        room.enter(Seat::new(alice, "alice".into(), Framing::WebSocket));
+        programs.0.insert(alice, (BTreeSet::from(["alice".to_owned()]), room.seq + 1));
+        room.tell_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
+        let seq = room.seq;
+        let seat = room.enter(Seat::new(bob, "bob".into(), Framing::WebSocket));
+        room.leave(seat, Moment::default());
+        room.tell_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
+        assert_eq!(
+            (programs.0[&alice].1, room.seq),
+            (seq + 1, seq),
+            "alice was told nothing, and misses no number"
+        );
     }
 
     /// Delivers `count` posts to one who takes `takes[n]` more before the n-th, and then everything.

@@ -9,8 +9,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::guard::Rate;
 
@@ -22,6 +23,10 @@ pub const ROOM_CHARS_MAX: usize = 32;
 pub const TEXT_BYTES_MAX: usize = 4000;
 /// The most bytes of a topic.
 pub const TOPIC_BYTES_MAX: usize = 400;
+
+/// The most bytes of the names that a room is told at once as those of members who came, and likewise for those who
+/// went and who were renamed: with its numbers, all of it fits the smallest block of an outbox.
+const NEWS_BYTES_MAX: usize = 256;
 
 /// What a member wants.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -55,8 +60,16 @@ pub(super) enum Ask<'a> {
         #[serde(borrow)]
         nick: Cow<'a, str>,
     },
-    Who,
-    Rooms,
+    /// The members in the order of their names, from behind this one.
+    Who {
+        #[serde(borrow, default)]
+        after: Option<Cow<'a, str>>,
+    },
+    /// The rooms, the largest first, from behind so many.
+    Rooms {
+        #[serde(default)]
+        after: usize,
+    },
     #[serde(skip)]
     Help,
     #[serde(skip)]
@@ -68,7 +81,11 @@ pub(super) enum Ask<'a> {
 pub(super) enum Trouble {
     NotText,
     NotUnderstood(String),
-    TooLong { what: &'static str, most: usize, unit: &'static str },
+    TooLong {
+        what: &'static str,
+        most: usize,
+        unit: &'static str,
+    },
     NotPrintable(&'static str),
     NickTaken(String),
     NickLikeAnother(String),
@@ -77,6 +94,8 @@ pub(super) enum Trouble {
     NotJoined,
     RoomsFull(usize),
     TooFast(Rate),
+    /// The same for joins, of all connections of an address together.
+    JoinsTooFast(Rate),
 }
 
 impl Trouble {
@@ -92,7 +111,7 @@ impl Trouble {
             Trouble::Nobody(_) => "nobody",
             Trouble::NotJoined => "not_joined",
             Trouble::RoomsFull(_) => "rooms_full",
-            Trouble::TooFast(_) => "too_fast",
+            Trouble::TooFast(_) | Trouble::JoinsTooFast(_) => "too_fast",
         }
     }
 }
@@ -122,6 +141,13 @@ impl fmt::Display for Trouble {
             Trouble::TooFast(rate) => {
                 write!(f, "that was too fast, and is not done: at most {} a second", rate.per_s)
             }
+            Trouble::JoinsTooFast(rate) => {
+                write!(
+                    f,
+                    "your address joins too often, at most {} times a second: join again later",
+                    rate.per_s
+                )
+            }
         }
     }
 }
@@ -144,8 +170,12 @@ pub(super) fn parse_line(line: &str) -> Result<Option<Ask<'_>>, Trouble> {
         "join" if rest.is_empty() => return needs("ROOM"),
         "join" => Ask::Join { room: rest.into(), nick: None },
         "leave" => Ask::Leave,
-        "who" => Ask::Who,
-        "rooms" => Ask::Rooms,
+        "who" => Ask::Who { after: (!rest.is_empty()).then_some(rest.into()) },
+        "rooms" if rest.is_empty() => Ask::Rooms { after: 0 },
+        "rooms" => match rest.parse() {
+            Ok(after) => Ask::Rooms { after },
+            Err(_) => return needs("NUMBER"),
+        },
         "topic" => Ask::Topic { text: (!rest.is_empty()).then_some(rest.into()) },
         "msg" => match rest.split_once(' ') {
             Some((to, text)) => Ask::Tell { to: to.into(), text: text.trim().into() },
@@ -175,8 +205,8 @@ pub(super) const HELP: &str = "\
 /nick NAME       be called that
 /join ROOM       go to that room
 /leave           go out of the room
-/who             who is here
-/rooms           which rooms there are
+/who [NAME]      who is here, or which names come behind NAME
+/rooms [NUMBER]  which rooms there are, or those behind so many
 /msg NAME TEXT   say it to one alone
 /topic [TEXT]    what the room is about
 /help            this
@@ -252,6 +282,17 @@ pub(super) enum Event<'a> {
         nick: &'a str,
         to: &'a str,
     },
+    /// Several came, went or were renamed: `went` and each `nick` in `renamed` are gone, and then `came` and each `to` are
+    /// there. `more` counts what is not listed, and `count` the members there are now.
+    Roster {
+        seq: u64,
+        at: u64,
+        count: usize,
+        came: Listed<&'a str>,
+        went: Listed<&'a str>,
+        renamed: Listed<Renaming<'a>>,
+        more: usize,
+    },
     Topic {
         seq: u64,
         at: u64,
@@ -271,7 +312,11 @@ pub(super) enum Event<'a> {
         nick: &'a str,
         topic: &'a str,
         count: usize,
-        members: Vec<&'a str>,
+        #[serde(serialize_with = "names")]
+        members: &'a [Rc<str>],
+        /// Where there are more members: what to ask for next, see [`Ask::Who`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'a str>,
         seq: u64,
     },
     Left {
@@ -280,11 +325,20 @@ pub(super) enum Event<'a> {
     Members {
         room: &'a str,
         count: usize,
-        members: Vec<&'a str>,
+        /// What was asked for, where it is not the beginning.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<&'a str>,
+        #[serde(serialize_with = "names")]
+        members: &'a [Rc<str>],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'a str>,
     },
     Rooms {
         count: usize,
+        after: usize,
         rooms: Vec<About<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<usize>,
     },
     /// Something was dropped here, because the member did not take it in time.
     Gap {
@@ -294,6 +348,87 @@ pub(super) enum Event<'a> {
         code: &'static str,
         text: String,
     },
+}
+
+fn names<S: Serializer>(names: &&[Rc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(|name| &**name))
+}
+
+/// A member's old name and its new one.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Renaming<'a> {
+    pub(super) nick: &'a str,
+    pub(super) to: &'a str,
+}
+
+/// Some of what there is to list, and how many more there are.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Listed<T> {
+    some: Vec<T>,
+    #[serde(skip)]
+    more: usize,
+}
+
+/// What is listed by some of its kind.
+pub(super) trait Entry {
+    /// How many bytes it takes in a list, as a line or as JSON.
+    fn bytes(&self) -> usize;
+}
+
+impl Entry for &str {
+    fn bytes(&self) -> usize {
+        self.len() + r#""","#.len()
+    }
+}
+
+impl Entry for Renaming<'_> {
+    fn bytes(&self) -> usize {
+        self.nick.len() + self.to.len() + r#"{"nick":"","to":""},"#.len()
+    }
+}
+
+impl<T: Entry> Listed<T> {
+    /// The first of these, as long as they take at most [`NEWS_BYTES_MAX`] together.
+    pub(super) fn new(all: impl Iterator<Item = T>) -> Listed<T> {
+        let (mut some, mut more, mut left) = (Vec::new(), 0, NEWS_BYTES_MAX);
+        for one in all {
+            match left.checked_sub(one.bytes()) {
+                Some(less) if more == 0 => {
+                    left = less;
+                    some.push(one);
+                }
+                _ => more += 1,
+            }
+        }
+        Listed { some, more }
+    }
+
+    /// How many there are, listed or not.
+    pub(super) fn count(&self) -> usize {
+        self.some.len() + self.more
+    }
+
+    /// How many are not listed.
+    pub(super) fn more(&self) -> usize {
+        self.more
+    }
+
+    /// The one that there is.
+    pub(super) fn only(&self) -> Option<&T> {
+        self.some.first().filter(|_| self.count() == 1)
+    }
+
+    /// As a line, with what they did; `None` where there is none.
+    fn line(&self, word: impl Fn(&T) -> String, did: &str) -> Option<String> {
+        let some = self.some.iter().map(word).collect::<Vec<_>>().join(", ");
+        match (self.some.is_empty(), self.more) {
+            (true, 0) => None,
+            (true, more) => Some(format!("* {more} {did}")),
+            (false, 0) => Some(format!("* {some} {did}")),
+            (false, more) => Some(format!("* {some} and {more} more {did}")),
+        }
+    }
 }
 
 /// A room in the list of rooms.
@@ -318,22 +453,35 @@ impl Event<'_> {
             Event::Came { nick, .. } => format!("* {nick} came in"),
             Event::Went { nick, .. } => format!("* {nick} left"),
             Event::Renamed { nick, to, .. } => format!("* {nick} is now {to}"),
+            Event::Roster { came, went, renamed, .. } => {
+                let name = |name: &&str| (*name).to_owned();
+                let renaming = |it: &Renaming<'_>| format!("{} (now {})", it.nick, it.to);
+                let lines = [
+                    went.line(name, "left"),
+                    renamed.line(renaming, "changed their names"),
+                    came.line(name, "came in"),
+                ];
+                lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+            }
             Event::Topic { nick, text, .. } => match (*nick, *text) {
                 ("", "") => "* there is no topic".into(),
                 ("", text) => format!("* the topic: {text}"),
                 (nick, text) => format!("* {nick} set the topic: {text}"),
             },
             Event::Told { nick, to, text, .. } => format!("{nick} to {to}: {text}"),
-            Event::Joined { room, nick, topic, count, members, .. } => {
+            Event::Joined { room, nick, topic, count, members, next, .. } => {
                 let topic = if topic.is_empty() { String::new() } else { format!("\n* the topic: {topic}") };
-                format!("* you are {nick}, in {room}{topic}\n{}", here(*count, members))
+                format!("* you are {nick}, in {room}{topic}\n{}", here(*count, members, *next))
             }
             Event::Left { room } => format!("* you left {room}"),
-            Event::Members { count, members, .. } => here(*count, members),
-            Event::Rooms { count, rooms } => {
+            Event::Members { count, members, next, .. } => here(*count, members, *next),
+            Event::Rooms { count, rooms, next, .. } => {
                 let mut text = format!("* {count} rooms");
                 for about in rooms {
                     text += &format!("\n* {} ({}) {}", about.room, about.count, about.topic);
+                }
+                if let Some(next) = next {
+                    text += &format!("\n* more: /rooms {next}");
                 }
                 text
             }
@@ -347,8 +495,8 @@ impl Event<'_> {
     }
 }
 
-fn here(count: usize, members: &[&str]) -> String {
-    let more = if count > members.len() { ", ..." } else { "" };
+fn here(count: usize, members: &[Rc<str>], next: Option<&str>) -> String {
+    let more = next.map(|next| format!(", ... (more: /who {next})")).unwrap_or_default();
     format!("* {count} here: {}{more}", members.join(", "))
 }
 
@@ -368,7 +516,9 @@ mod tests {
             ("/topic", r#"{"type":"topic"}"#),
             ("/topic tea", r#"{"type":"topic","text":"tea"}"#),
             ("/who", r#"{"type":"who"}"#),
+            ("/who zoe", r#"{"type":"who","after":"zoe"}"#),
             ("/rooms", r#"{"type":"rooms","and":["more",{"than":"is known"}]}"#),
+            ("/rooms 20", r#"{"type":"rooms","after":20}"#),
             ("/leave", r#"{"type":"leave"}"#),
         ] {
             assert_eq!(parse_line(line), Ok(Some(parse_json(json).expect(json))), "{line}");
@@ -378,7 +528,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_said() {
-        for line in ["/nick", "/join ", "/msg bob", "/", "/nonsense", "/ say"] {
+        for line in ["/nick", "/join ", "/msg bob", "/", "/nonsense", "/ say", "/rooms garden", "/rooms -1"] {
             assert!(matches!(parse_line(line), Err(Trouble::NotUnderstood(_))), "{line}");
         }
         let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(5000));
@@ -415,6 +565,47 @@ mod tests {
         for said in ["a\nb", "a\u{85}b", "a\u{2028}b", "a\u{2029}b", "\u{1b}[2J"] {
             assert_eq!(text(said, TEXT_BYTES_MAX), Err(Trouble::NotPrintable("text")), "{said:?}");
         }
+    }
+
+    fn roster<'a>(came: &'a [String], went: &'a [&'a str], renamed: &[(&'a str, &'a str)]) -> Event<'a> {
+        let came = Listed::new(came.iter().map(|nick| &nick[..]));
+        let went = Listed::new(went.iter().copied());
+        let renamed = Listed::new(renamed.iter().map(|(nick, to)| Renaming { nick, to }));
+        let more = came.more() + went.more() + renamed.more();
+        Event::Roster { seq: u64::MAX, at: 2, count: 7, came, went, renamed, more }
+    }
+
+    #[test]
+    fn several_who_came_and_went_are_one_message() {
+        let came = ["alice".to_owned(), "bob".to_owned()];
+        let event = roster(&came, &["carol"], &[("x", "y")]);
+        assert_eq!(event.line(), "* carol left\n* x (now y) changed their names\n* alice, bob came in");
+        let json: serde_json::Value = serde_json::from_str(&event.json()).expect("it is ours");
+        assert_eq!(
+            json,
+            serde_json::json!({"type": "roster", "seq": u64::MAX, "at": 2, "count": 7, "came": ["alice", "bob"],
+                "went": ["carol"], "renamed": [{"nick": "x", "to": "y"}], "more": 0})
+        );
+    }
+
+    #[test]
+    fn news_of_thousands_fit_a_small_block() {
+        // The longest names there are: 24 characters of four bytes each.
+        let names: Vec<String> = (0..5000).map(|number| format!("{}{number:04}", "𐐀".repeat(20))).collect();
+        let gone: Vec<&str> = names.iter().map(|name| &name[..]).collect();
+        let renamed: Vec<(&str, &str)> = gone.iter().map(|name| (*name, *name)).collect();
+        let event = roster(&names, &gone, &renamed);
+        assert!(event.json().len() < 1000 && event.line().len() < 1000, "{}", event.json().len());
+        let short = roster(&[], &[], &[("a", "b"); 5000]);
+        assert!(short.json().len() < 1000 && short.line().len() < 1000, "{}", short.json().len());
+        let Event::Roster { came, more, .. } = &event else { unreachable!() };
+        assert_eq!((came.count(), came.some.len() + came.more()), (5000, 5000));
+        assert!(*more > 14_900);
+        let short: Vec<String> = (0..5000).map(|number| format!("guest{number}")).collect();
+        let event = roster(&short, &[], &[]);
+        assert!(
+            event.line().starts_with("* guest0, guest1, guest2, ") && event.line().ends_with(" more came in")
+        );
     }
 
     proptest! {
