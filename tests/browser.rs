@@ -199,6 +199,27 @@ fn a_chat_of_two_windows_and_a_terminal() {
     sees(&mut browser, &alice, "carol", "later");
     let gaps = browser.eval(&alice, "document.querySelectorAll('#log .gap').length");
     assert_eq!(gaps, 2);
+    // Several come, go and are renamed at once: first all that are gone, then all that are there.
+    browser.eval(
+        &alice,
+        "hear({type: 'roster', seq: next, at: 0, count: 5000, came: ['dave', 'bob'], went: ['carol'], \
+         renamed: [{nick: 'bob', to: 'rob'}], more: 4990})",
+    );
+    sees(
+        &mut browser,
+        &alice,
+        "",
+        "carol left; bob (now rob) changed their names; dave, bob came in; 4990 more came or left",
+    );
+    browser.wait(&alice, "document.getElementById('count').textContent === '5000'");
+    browser.wait(&alice, "[...members].sort().join() === 'alice,bob,dave,rob'");
+    // It knows that its list is not complete, and asks for it, without a word to its user.
+    browser.wait(&alice, "document.getElementById('count').textContent === '3'");
+    browser.wait(&alice, "[...members].sort().join() === 'alice,bob,carol'");
+    browser.wait(
+        &alice,
+        "document.querySelector('#log li:last-child').textContent.includes('more came or left')",
+    );
     let complaints = browser.complaints();
     assert!(complaints.is_empty(), "{complaints:#?}");
 

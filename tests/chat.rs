@@ -464,7 +464,7 @@ fn newcomers_of_one_turn_know_each_other() {
         while known.len() < 5 {
             let news = program.hear_next();
             match news["type"].as_str() {
-                Some("came") => drop(known.insert(news["nick"].as_str().expect("a name").to_owned())),
+                Some("came") => known.extend([news["nick"].as_str().expect("a name").to_owned()]),
                 Some("roster") => known.append(&mut names(&news, "came")),
                 other => panic!("{other:?}"),
             }

@@ -207,6 +207,8 @@ struct News {
     seq: Option<u64>,
     /// By the names that the room knows, or some of those who came since the last news.
     went: Vec<Rc<str>>,
+    /// Among those are names that the room as a whole was never told.
+    has_unknown: bool,
     /// How many members came since the last news: their answers listed names that the others may never be told.
     newcomers: usize,
     /// From when on the room may be told the next news.
@@ -345,6 +347,7 @@ impl Room {
         let others = self.news.newcomers - usize::from(seat.known_as.is_none());
         if others > 0 && seat.known_as.as_ref().is_none_or(|known| **known != *seat.nick) {
             self.news.went.push(Rc::clone(&seat.nick));
+            self.news.has_unknown = true;
             if let Some(known) = seat.known_as.take() {
                 self.news.went.push(known);
                 self.news.newcomers += 1;
@@ -408,10 +411,8 @@ impl Room {
                 seat.known_as = Some(Rc::clone(&seat.nick));
             }
         }
-        self.news.went = Vec::new();
-        self.news.newcomers = 0;
-        self.news.told = noted;
-        self.news.due = now.after(NEWS_EVERY * self.seats.len() as u32);
+        let due = now.after(NEWS_EVERY * self.seats.len() as u32);
+        self.news = News { noted, told: noted, due, is_awaited: self.news.is_awaited, ..News::default() };
         dropped
     }
 
@@ -423,14 +424,15 @@ impl Room {
         let went = Listed::new(self.news.went.iter().map(|nick| &**nick));
         let renamed = Listed::new(self.seats.iter().filter_map(Seat::renaming));
         let more = came.more() + went.more() + renamed.more();
-        let event = match (came.count() + went.count() + renamed.count(), came.only(), went.only()) {
-            (0, ..) => return None,
-            (1, Some(nick), _) => Event::Came { seq, at, nick },
-            (1, _, Some(nick)) => Event::Went { seq, at, nick },
-            (1, ..) => match renamed.only() {
-                Some(Renaming { nick, to }) => Event::Renamed { seq, at, nick, to },
-                None => return None,
-            },
+        let event = match (came.only(), went.only(), renamed.only()) {
+            _ if came.count() + went.count() + renamed.count() == 0 => return None,
+            (Some(nick), None, None) if went.count() + renamed.count() == 0 => Event::Came { seq, at, nick },
+            (None, Some(nick), None) if came.count() + renamed.count() == 0 && !self.news.has_unknown => {
+                Event::Went { seq, at, nick }
+            }
+            (None, None, Some(Renaming { nick, to })) if came.count() + went.count() == 0 => {
+                Event::Renamed { seq, at, nick, to }
+            }
             _ => Event::Roster { seq, at, count: self.seats.len(), came, went, renamed, more },
         };
         Some(Post::new(&event))
@@ -580,17 +582,22 @@ mod tests {
             let text = |value: &Value| value.as_str().expect("a name").to_owned();
             let list = |field: &str| event[field].as_array().cloned().unwrap_or_default();
             match event["type"].as_str().expect("a type") {
-                "came" => drop(names.insert(text(&event["nick"]))),
-                "went" => drop(names.remove(&text(&event["nick"]))),
+                "came" => names.extend([text(&event["nick"])]),
+                "went" => assert!(names.remove(&text(&event["nick"])), "{peer} did not know it: {event}"),
                 "renamed" => {
                     names.remove(&text(&event["nick"])); // it may have been told already, as its own
                     names.insert(text(&event["to"]));
                 }
                 "roster" => {
-                    list("went").iter().for_each(|nick| drop(names.remove(&text(nick))));
-                    list("renamed").iter().for_each(|it| drop(names.remove(&text(&it["nick"]))));
-                    list("renamed").iter().for_each(|it| drop(names.insert(text(&it["to"]))));
-                    list("came").iter().for_each(|nick| drop(names.insert(text(nick))));
+                    let gone = list("went")
+                        .into_iter()
+                        .chain(list("renamed").into_iter().map(|it| it["nick"].clone()));
+                    let there = list("came")
+                        .into_iter()
+                        .chain(list("renamed").into_iter().map(|it| it["to"].clone()));
+                    let gone: Vec<String> = gone.map(|nick| text(&nick)).collect();
+                    names.retain(|nick| !gone.contains(nick));
+                    names.extend(there.map(|nick| text(&nick)));
                     assert_eq!(event["count"], names.len(), "{event}");
                 }
                 "said" => {}

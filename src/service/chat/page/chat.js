@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const SHOWN_MAX = 1000; // older entries leave the page
 const NICK_CHARS_MAX = 24; // the server's limit, in characters and not in units of UTF-16
 const BACKOFF_MS = { first: 500, most: 15000 };
+const REFRESH_MS = { first: 3000, more: 7000 }; // until a list that has become stale is asked for, and a random part
 
 let socket = null;
 let me = '', room = '';
@@ -14,7 +15,10 @@ let wanted = false; // we are in a room, or want to be again
 let next = null, gapTold = false; // the next number that the room is told, and whether we know that some are missing
 let unread = 0;
 const seen = new Set(); // what is on the page, so that history is not shown twice
-const members = new Set();
+const members = new Set(); // of a large room, those of the first page
+let count = 0; // of all members
+let refresh = null; // the timer until the list is asked for again
+let refreshing = false; // it was, by ourselves and not by the user
 
 // --- the connection
 
@@ -34,6 +38,8 @@ function connect() {
 function lost() {
   socket = null;
   next = null;
+  refreshing = false;
+  stopRefreshing();
   if (!wanted) return show('not connected');
   // Everybody was cut off at the same moment: a random part, so that not everybody comes back at the same one.
   const wait = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** tries++) * (0.5 + Math.random() / 2);
@@ -70,8 +76,7 @@ const heard = {
     gapTold = false;
     try { localStorage.setItem('nick', me); } catch { /* private windows may have none */ }
     history.replaceState(null, '', '#' + encodeURIComponent(room));
-    members.clear();
-    event.members.forEach((nick) => members.add(nick));
+    list(event);
     $('title').textContent = room;
     $('topic').textContent = event.topic;
     $('door').hidden = true;
@@ -87,14 +92,37 @@ const heard = {
     entry(event, 'told', event.nick === me ? `to ${isolated(event.to)}` : `${isolated(event.nick)}, to you`, event.text);
   },
   came(event) {
+    if (!members.has(event.nick)) count++;
     members.add(event.nick);
     people();
     news(event, `${isolated(event.nick)} came in`);
   },
   went(event) {
+    count--;
     members.delete(event.nick);
     people();
     news(event, `${isolated(event.nick)} left`);
+  },
+  // Several came, left or changed their names: first all that are gone, then all that are there.
+  roster(event) {
+    count = event.count;
+    event.went.forEach((nick) => members.delete(nick));
+    event.renamed.forEach((it) => members.delete(it.nick));
+    event.renamed.forEach((it) => members.add(it.to));
+    event.came.forEach((nick) => members.add(nick));
+    people();
+    const others = (nick) => nick !== me;
+    const told = [
+      [event.went.map(isolated), 'left'],
+      [event.renamed.map((it) => `${isolated(it.nick)} (now ${isolated(it.to)})`), 'changed their names'],
+      [event.came.filter(others).map(isolated), 'came in'],
+    ];
+    const text = told.filter(([names]) => names.length > 0).map(([names, did]) => `${names.join(', ')} ${did}`);
+    if (event.more > 0) {
+      text.push(`${event.more} more came or left`);
+      askForList();
+    }
+    if (text.length > 0) news(event, text.join('; '));
   },
   renamed(event) {
     if (event.nick === me) {
@@ -111,12 +139,18 @@ const heard = {
     if (event.nick) news(event, `${isolated(event.nick)} set the topic: ${isolated(event.text)}`);
   },
   members(event) {
-    members.clear();
-    event.members.forEach((nick) => members.add(nick));
-    people();
-    news(event, `${event.count} here: ${event.members.map(isolated).join(', ')}`);
+    if (!event.after) {
+      list(event);
+      people();
+    }
+    const more = event.next ? `, ... (more: /who ${isolated(event.next)})` : '';
+    if (!refreshing) news(event, `${event.count} here: ${event.members.map(isolated).join(', ')}${more}`);
+    refreshing = false;
   },
-  rooms: (event) => news(event, 'rooms: ' + event.rooms.map((it) => `${isolated(it.room)} (${it.count})`).join(', ')),
+  rooms(event) {
+    const more = event.next ? `, ... (more: /rooms ${event.next})` : '';
+    news(event, 'rooms: ' + event.rooms.map((it) => `${isolated(it.room)} (${it.count})`).join(', ') + more);
+  },
   left() {
     wanted = false;
     leave('');
@@ -126,6 +160,13 @@ const heard = {
     news(event, `${event.missed} messages were missed here`, 'gap');
   },
   error(event) {
+    refreshing = false;
+    if (event.code === 'too_fast' && wanted && next === null) {
+      // We are back, and so is everybody else of our address.
+      show('too many come at once, trying again in a few seconds');
+      retry = setTimeout(() => ask({ type: 'join', room, nick: me }), BACKOFF_MS.most * (0.5 + Math.random() / 2));
+      return;
+    }
     if ($('room').hidden) return leave(event.text);
     if (event.code === 'nick_taken' && next === null) {
       // We are back, and our name is not free: perhaps we have it ourselves still, on the connection that was lost.
@@ -150,6 +191,27 @@ function hear(event) {
     seen.add(key);
   }
   heard[event.type]?.(event);
+}
+
+/** The first page of the list of members. */
+function list(event) {
+  stopRefreshing();
+  members.clear();
+  event.members.forEach((nick) => members.add(nick));
+  count = event.count;
+}
+
+/** Asks for the list in a while: not at once, for everybody in the room has the same reason to. */
+function askForList() {
+  refresh ??= setTimeout(() => {
+    refresh = null;
+    refreshing = ask({ type: 'who' });
+  }, REFRESH_MS.first + REFRESH_MS.more * Math.random());
+}
+
+function stopRefreshing() {
+  clearTimeout(refresh);
+  refresh = null;
 }
 
 // --- what is shown
@@ -222,7 +284,7 @@ addEventListener('focus', () => {
 });
 
 function people() {
-  $('count').textContent = members.size;
+  $('count').textContent = count;
   const list = [...members].sort((one, other) => one.localeCompare(other)).map((nick) => {
     const item = document.createElement('li');
     if (nick === me) {
@@ -255,7 +317,9 @@ function parse(line) {
     case 'join': return { type: 'join', room: rest };
     case 'msg': return { type: 'tell', to, text };
     case 'topic': return { type: 'topic', text: rest };
-    case 'who': case 'rooms': case 'leave': return { type: command };
+    case 'who': return rest ? { type: 'who', after: rest } : { type: 'who' };
+    case 'rooms': return { type: 'rooms', after: Number.parseInt(rest, 10) || 0 };
+    case 'leave': return { type: 'leave' };
     default: return null;
   }
 }
@@ -289,6 +353,7 @@ $('enter').addEventListener('submit', (event) => {
 function leave(why) {
   wanted = false;
   next = null;
+  stopRefreshing();
   $('room').hidden = true;
   $('door').hidden = false;
   $('refusal').textContent = why;
