@@ -78,12 +78,12 @@ impl Sites {
     /// Whether a request with this Host is served. `by_loopback`: whether its connection came to a loopback address; it is
     /// called where that decides.
     pub fn allows_host(&self, host: &[u8], by_loopback: impl FnOnce() -> bool) -> bool {
-        let host = host.to_ascii_lowercase();
-        let Some((name, _)) = std::str::from_utf8(&host).ok().and_then(split_port) else { return false };
+        // Once for each request: without an allocation.
+        let Some((name, _)) = std::str::from_utf8(host).ok().and_then(split_port) else { return false };
         let name = name.strip_suffix('.').unwrap_or(name);
         let allowed = |allowed: &AllowedHost| match allowed {
             AllowedHost::Any => true,
-            AllowedHost::Named(named) => named == name,
+            AllowedHost::Named(named) => named.eq_ignore_ascii_case(name),
         };
         is_beyond_strangers(name)
             || self.hosts.iter().any(allowed)
@@ -118,8 +118,10 @@ fn is_beyond_strangers(name: &str) -> bool {
     }
     match name.rsplit_once('.') {
         None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
-        Some((_, "localhost" | "test")) => true,
-        Some(_) => name.parse::<Ipv4Addr>().is_ok(),
+        Some((_, last)) => {
+            ["localhost", "test"].iter().any(|ours| last.eq_ignore_ascii_case(ours))
+                || name.parse::<Ipv4Addr>().is_ok()
+        }
     }
 }
 
