@@ -5,8 +5,8 @@
 //! client waits for an answer from where it has asked, and drops that one. So the kernel is asked for the address with each
 //! datagram (IP_PKTINFO, ip(7); IPV6_RECVPKTINFO, RFC 3542), and given it back with the answer.
 //!
-//! Where a socket is bound to one address there is nothing to ask, and the plain calls are used: they cost a tenth less. The
-//! same goes for systems other than Linux, and without the feature `socket-options`: there the kernel chooses.
+//! Where a socket is bound to one address there is nothing to ask, and the plain calls are used: they save some 100 ns of an
+//! echo's 1,900. The same goes for systems other than Linux, and without the feature `socket-options`: there the kernel chooses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -203,8 +203,8 @@ mod packet_info {
             })
         }
 
-        /// nix allocates the room for the control message, some 40 bytes, each time. The crates without that have other
-        /// costs (quinn-udp turns on GRO and forbids fragments), and it is 2 % of the call.
+        /// nix allocates the room for the control message, some 40 bytes, each time: the one allocation for a message on the
+        /// whole way. quinn-udp has none, but turns on GRO and forbids fragments, so that long datagrams would be lost.
         pub(super) fn send(
             &self,
             socket: &UdpSocket,
