@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// For each part: what of our own it may name, and which crates beyond the standard library.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
-    ("src/protocol", &[], &["httparse", "tungstenite"]),
+    ("src/protocol", &[], &["httparse", "httpdate", "tungstenite"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
     ("src/transport", &["reactor"], &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"]),
     ("src/endpoint.rs", &["protocol", "transport"], &[]),
@@ -105,7 +105,7 @@ fn sources(below: &Path) -> Vec<PathBuf> {
 
 /// The code of a file: without comments, and without its tests, which may reach for anything.
 fn code(path: &Path) -> String {
-    if path.file_name().is_some_and(|name| name == "tests.rs") {
+    if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("tests.rs")) {
         return String::new();
     }
     let text = fs::read_to_string(path).expect("a source file");

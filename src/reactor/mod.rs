@@ -31,7 +31,7 @@ mod connection;
 mod datagram;
 mod descriptors;
 #[cfg(test)]
-mod endings;
+mod endings_tests;
 mod handler;
 mod listener;
 mod pace;
