@@ -920,6 +920,9 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
             // It has as long again: from now, and not from when the question is delivered, which changes nothing.
             if let Some(connection) = board.get_mut(peer) {
                 connection.took_at = now;
+                // While the question is in the outbox the deadline is that of a stall, which may be much later.
+                let idle_at = now.after(connection.limits.idle_after);
+                board.deadlines.arm(peer.slot, idle_at);
             }
         }
         reason => return board.close_because(peer, reason),
