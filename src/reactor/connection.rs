@@ -395,6 +395,12 @@ impl<T: Transport, S> Connection<T, S> {
         self.deadline().0.min(self.ready_at())
     }
 
+    /// The same for a connection that has just been looked at. While something waits in its outbox, its deadline is that
+    /// of a stall. When that has been written it is that of silence, which may be earlier: so it is looked at then, too.
+    pub(super) fn next_look_at(&self, now: Moment) -> Moment {
+        self.look_at().min(now.after(self.limits.idle_after))
+    }
+
     /// Reads and drops, within the same budget. `scratch` is empty before and after.
     #[cold]
     pub(super) fn discard(&mut self, scratch: &mut Buffer, spares: &mut Spares) -> (usize, io::Result<()>) {

@@ -892,7 +892,7 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
         if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
             board.queue.push(Source::Connection(peer).token());
         }
-        return board.deadlines.arm(peer.slot, connection.look_at());
+        return board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
     // After a gap in time (a process that was stopped, a machine that was paused, a long turn) the events of what came
     // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
@@ -920,15 +920,12 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
             // It has as long again: from now, and not from when the question is delivered, which changes nothing.
             if let Some(connection) = board.get_mut(peer) {
                 connection.took_at = now;
-                // While the question is in the outbox the deadline is that of a stall, which may be much later.
-                let idle_at = now.after(connection.limits.idle_after);
-                board.deadlines.arm(peer.slot, idle_at);
             }
         }
         reason => return board.close_because(peer, reason),
     }
     if let Some(connection) = tenant(&mut board.connections, peer) {
-        board.deadlines.arm(peer.slot, connection.look_at());
+        board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
 }
 

@@ -903,6 +903,27 @@ fn an_idle_connection_is_closed_and_one_that_talks_is_not() {
 }
 
 #[test]
+fn a_silence_that_begins_while_the_outbox_drains_is_not_timed_as_a_stall() {
+    let limits = Limits {
+        idle_after: Duration::from_secs(2),
+        stall_after: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let (peer, far) = bench.line();
+    far.make_room(0);
+    far.say(b"1234567");
+    bench.turn_after(Duration::from_secs(1));
+    bench.turn_after(Duration::from_secs(2)); // its entry comes up, while something waits for it
+    far.make_room(100);
+    bench.turn();
+    assert_eq!(far.hear(), b"1234567");
+    bench.turn_after(Duration::from_secs(2));
+    bench.turn_after(Duration::from_secs(2));
+    assert_eq!(bench.reason(peer), Some(CloseReason::Idle));
+}
+
+#[test]
 fn a_message_that_trickles_in_is_overdue_and_one_after_the_other_is_not() {
     let limits =
         Limits { message_within: Duration::from_secs(3), message_bytes_per_s_min: 1000, ..Limits::default() };
