@@ -450,8 +450,8 @@ impl<S: Assign> Running<S> {
 
 /// A listener whose connections begin as the place says.
 fn speaking(listener: Listener, place: &Place) -> Listener {
-    match (&place.endpoint, &place.tls) {
-        (Endpoint::Tls(..), Some(tls)) => listener.secure(tls.clone()),
+    match (&place.endpoint, place.tls.clone()) {
+        (Endpoint::Tls(..), Some(tls)) => listener.secure(tls),
         _ => listener.without_tls(), // its socket may have been secured before
     }
 }
