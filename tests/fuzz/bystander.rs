@@ -94,7 +94,7 @@ fn dialogue(place: &Place, number: usize) -> (Vec<u8>, Vec<u8>) {
         ("reply", Speech::Prefixed) => (prefixed(&word), prefixed("Hello from switchboard!")),
         // An answer is no larger than its question.
         ("reply", _) => (word.repeat(3).into(), b"Hello from switchboard!".to_vec()),
-        ("discard", Speech::WebSocket(_)) => (framed(8, &[b"\x03\xe8bye"]), b"\x88\x02\x03\xe8".to_vec()),
+        ("discard", Speech::WebSocket(_)) => (framed(9, &[b"ping"]), b"\x8a\x04ping".to_vec()),
         ("source", Speech::Http) => (get(), b"\n000000000000255\n".to_vec()),
         ("source", Speech::WebSocket(_)) => (framed(1, &[]), b"\n000000000000255\n".to_vec()),
         ("source", _) => (Vec::new(), b"\n000000000000255\n".to_vec()),

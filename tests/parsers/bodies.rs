@@ -158,7 +158,8 @@ enum Heard {
     Broken(u16),
 }
 
-fn frames(pieces: &[&[u8]]) -> Vec<Heard> {
+/// What came of the frames, and what was said about them: pongs, in order.
+fn frames(pieces: &[&[u8]]) -> (Vec<Heard>, Vec<u8>) {
     let mut socket = WebSocket::new(MESSAGE_BYTES_MAX as u32);
     let (mut waiting, mut heard, mut room, mut said) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for piece in pieces {
@@ -178,11 +179,11 @@ fn frames(pieces: &[&[u8]]) -> Vec<Heard> {
                 Ok(websocket::Step::Closed) => {
                     heard.push(Heard::Closed);
                     assert!(socket.is_closed());
-                    return heard;
+                    return (heard, said);
                 }
                 Err(Violation::WebSocket { code, .. }) => {
                     heard.push(Heard::Broken(code));
-                    return heard;
+                    return (heard, said);
                 }
                 Err(violation) => panic!("{violation:?} has no close code"),
             };
@@ -191,7 +192,7 @@ fn frames(pieces: &[&[u8]]) -> Vec<Heard> {
         }
         assert!(waiting.len() <= MESSAGE_BYTES_MAX + 14);
     }
-    heard
+    (heard, said)
 }
 
 /// A header is judged by all bytes so far: as soon as that is possible, and the same ever after.
