@@ -150,6 +150,41 @@ fn arrows_point_down_only() {
     }
 }
 
+/// What may wait for something else than the poll, and the files that say there why it is not the loop that waits, or for
+/// how long. (Files of `web`: see its module's text.)
+const MAY_WAIT: &[(&str, &[&str])] = &[
+    ("println!", &[]),
+    ("print!(", &[]),
+    ("eprintln!", &[]),
+    ("io::stdout()", &["src/server/ready.rs", "src/cli/check.rs"]),
+    ("io::stderr()", &["src/logging.rs"]),
+    ("sd_notify::notify", &[]),
+    ("thread::sleep", &["src/server/succession.rs"]),
+    (".recv()", &[]),
+    (".recv_timeout(", &["src/logging.rs"]),
+    ("set_nonblocking(false)", &["src/server/succession.rs"]),
+    ("to_socket_addrs", &[]),
+    ("fs::read_to_string", &["src/cli/config.rs", "src/cli/settings.rs"]),
+    ("File::open", &[]),
+    ("OpenOptions::new", &["src/logging.rs"]),
+];
+
+/// The loop's thread runs what is in these.
+#[test]
+fn what_may_wait_stands_where_it_is_known() {
+    let here = ["src/server", "src/service", "src/logging.rs", "src/reactor", "src/transport/stream.rs"];
+    let commands = ["serve", "settings", "config", "check"].map(|name| format!("src/cli/{name}.rs"));
+    for part in here.into_iter().chain(commands.iter().map(String::as_str)) {
+        for path in sources(&root().join(part)) {
+            let code = code(&path);
+            for (call, known) in MAY_WAIT {
+                let is_known = known.iter().any(|it| path.ends_with(it));
+                assert!(is_known || !code.contains(call), "{} may wait: {call}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn every_source_file_is_in_a_layer() {
     let known: Vec<PathBuf> = LAYERS.iter().map(|(part, _, _)| root().join(part)).collect();
