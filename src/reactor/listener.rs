@@ -166,7 +166,7 @@ impl<H: Handler> Reactor<H> {
         self.listeners.get(index).is_none_or(Listener::is_vacant)
     }
 
-    /// Accepts nobody until [`Reactor::resume_accepting`]: new connections wait in the backlogs. For a moment in which the
+    /// Accepts no connection until [`Reactor::resume_accepting`]: new connections wait in the backlogs. For a moment in which the
     /// loop's owner needs descriptors, so that no connection takes them.
     pub fn pause_accepting(&mut self) {
         for listener in &mut self.listeners {
@@ -308,7 +308,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Where the poll does not know it yet, asking reports those who have come meanwhile.
+                    // Where the poll does not know it yet, asking reports connections that have come meanwhile.
                     if listener.is_watched || board.watch_again(socket, token).is_ok() {
                         listener.is_watched = true;
                         listener.readable = false;

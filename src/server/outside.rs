@@ -39,7 +39,7 @@ impl Outside {
         Ok(Outside { signals, supervisor, succession: None, reserve })
     }
 
-    /// We listen: those who wait for that get word.
+    /// We listen: the predecessor and the supervisor get word.
     pub(super) fn begin<S: Service>(&mut self, running: &mut Running<S>) -> io::Result<()> {
         if let Some(inheritance) = running.inheritance() {
             self.succession = inheritance.complete()?;
@@ -89,7 +89,7 @@ impl Outside {
         if signalled {
             succession.latch();
         } else if succession.patience().is_none() {
-            return false; // nobody is there, and nobody has come
+            return false; // no heir is there, and none has come
         }
         let was_there = succession.is_handing_over();
         let stage = succession.serve(&mut self.reserve, running.sockets());

@@ -1,6 +1,6 @@
 //! The ready lines on standard output: programs that start a server wait for them.
 //!
-//! Standard output may be a pipe that nobody reads, and is full. So a line is written here only where it is taken at once;
+//! Standard output may be a pipe that is full and is not read. So a line is written here only where it is taken at once;
 //! else a thread writes it, and all later ones, as slowly as they are read.
 //!
 //! Invariant: nothing here waits for a reader. (Without the feature `cli` there is no poll(2) of one descriptor at hand, and
@@ -24,7 +24,7 @@ pub(super) fn write_line(line: &str) -> io::Result<()> {
 
         if QUEUE.get().is_some() || !crate::logging::takes_bytes_now(io::stdout()) {
             let queue = QUEUE.get_or_init(|| {
-                log::warn!("nobody reads standard output: a thread waits for that with the ready lines");
+                log::warn!("standard output is not read: a thread waits for that with the ready lines");
                 let (sender, lines) = sync_channel::<String>(LINES_MAX);
                 let write_all = move || {
                     for line in lines {
@@ -38,10 +38,7 @@ pub(super) fn write_line(line: &str) -> io::Result<()> {
                 sender
             });
             return queue.try_send(line.to_owned()).map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::WouldBlock,
-                    "nobody reads standard output: a ready line is lost",
-                )
+                io::Error::new(io::ErrorKind::WouldBlock, "standard output is not read: a ready line is lost")
             });
         }
     }

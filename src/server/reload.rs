@@ -3,7 +3,7 @@
 //!
 //! A listener that is wanted and that is there goes on: it gets new limits, lists, certificates and tunables. Where only
 //! its socket is there (another framing, another service), that gets a new listener. Where its socket's file is gone, it is
-//! bound again. All others are bound, and those that nobody wants are closed.
+//! bound again. All others are bound, and those that are not wanted are closed.
 //!
 //! Invariant: a [`Prepared`] that is dropped has changed nothing. (It borrows the server, so that nothing else can happen
 //! between the two steps.)
@@ -35,7 +35,7 @@ enum Way {
     Adjust(At),
     /// Its socket is there.
     Renew(At),
-    /// It is there, and nobody can find it: this takes its place.
+    /// It is there, and no client can find it: this takes its place.
     Replace(At, Watched),
     /// It is new.
     Open(Watched),
@@ -155,7 +155,7 @@ impl<S: Assign> Prepared<'_, S> {
             }
             running.service().assign(watched.at, &which, old.as_ref().map(|old| old.at));
             let open = running.enter(watched, place, Some(which));
-            // (Where nobody is left of the old one, the new one may have its index.)
+            // (Where the old one has no connections, the new one may have its index.)
             if let Some(old) = old.filter(|old| old.at != open.at) {
                 running.close(&old);
             }

@@ -2,7 +2,7 @@
 //!
 //! It turns the reactor, heeds what comes from outside (`outside`), and says where it listens. What holds can change meanwhile: places
 //! come and go, limits and guards are replaced, and no connection is closed for it that the new ones still
-//! allow. (A listener that goes takes nobody with it: who came by it stays until it has finished.)
+//! allow. (A listener that goes leaves its connections: they stay until they have finished.)
 //!
 //! Invariant: each socket that the reactor watches is in one entry of `places`, with all that holds there; what holds for
 //! connections of a listener that is gone is kept until the last of them is gone, and no longer.

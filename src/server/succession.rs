@@ -1,4 +1,4 @@
-//! The hand-over: a new process takes the listening sockets from the running one, and nobody is refused meanwhile.
+//! The hand-over: a new process takes the listening sockets from the running one, and no client is refused meanwhile.
 //!
 //! Both are started with the same `--take-over SOCKET`, the path of a Unix socket. A process that finds no other there is the
 //! first. Else:
@@ -10,14 +10,14 @@
 //! listens on them, says where
 //! "taken" ──────────────────────────────► listens no more, and leaves the path to the heir
 //!                                       ◄ "yours"
-//! waits at the path for its own heir      serves those who are there until they have finished, or drain_for
+//! waits at the path for its own heir      serves its connections until they have finished, or drain_for
 //! ```
 //!
 //! Between the first message and "taken" both accept from the same backlogs; each serves its own connections. An heir that
 //! fails before "taken" has changed nothing: until then, the files of Unix sockets are the predecessor's. A predecessor that
 //! is told to stop before "taken" leaves them for the heir. A second heir is answered "busy".
 //!
-//! Who may connect to the path may take over: its file is for our own user alone (mode 600), and each side looks at the
+//! A process that may connect to the path may take over: its file is for our own user alone (mode 600), and each side looks at the
 //! other's user (SO_PEERCRED): the same one, or root.
 //!
 //! Invariant: at every moment a process accepts.
@@ -238,7 +238,7 @@ impl Inheritance {
             return Succession::wait_at(&self.path).map(Some).map_err(named);
         };
         predecessor.relieve().map_err(named)?;
-        // From here on nobody else accepts: whatever goes wrong, we serve.
+        // From here on no other process accepts: whatever goes wrong, we serve.
         let outcome = Succession::wait_at(&self.path).map_err(named);
         Ok(outcome.inspect_err(|error| log::error!("no process can take over from this one: {error}")).ok())
     }
@@ -249,7 +249,7 @@ pub struct Succession {
     path: PathBuf,
     /// `None` once the path is left to another process.
     listener: Option<Listener>,
-    /// The latch: somebody may be there. Set by an event, and cleared by an accept that would block.
+    /// The latch: an heir may be there. Set by an event, and cleared by an accept that would block.
     is_called: bool,
     /// After an accept that failed, when it is tried again.
     rests_until: Option<Instant>,
@@ -269,7 +269,7 @@ struct Heir {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// There is none.
-    Nobody,
+    None,
     /// It has our sockets, or is being given them.
     Taking,
     /// It listens.
@@ -305,7 +305,7 @@ impl Succession {
         accept.into_iter().chain(heir).min()
     }
 
-    /// Accepts those who have come, gives our sockets to the first and answers the others; `watch` has the loop watch it.
+    /// Accepts the heirs that have come, gives our sockets to the first and answers the others.
     /// Returns what it has come to.
     pub(super) fn serve<'a>(
         &mut self,
@@ -316,7 +316,7 @@ impl Succession {
             self.rests_until = None;
             self.accept(reserve);
         }
-        let Some(heir) = &mut self.heir else { return Stage::Nobody };
+        let Some(heir) = &mut self.heir else { return Stage::None };
         let pid = heir.pid;
         let problem = match heir.give(sockets).and_then(|()| heir.is_taken()) {
             Ok(true) => return Stage::Taken,
@@ -327,7 +327,7 @@ impl Succession {
         log::error!("not handed over: {problem}");
         self.heir = None;
         reserve.take_back();
-        Stage::Nobody
+        Stage::None
     }
 
     /// Accepts until that would block.
@@ -395,7 +395,7 @@ impl Succession {
     pub(super) fn leave(mut self) {
         self.leave_path();
         if let Some(mut heir) = self.heir {
-            let _ = heir.stream.write(YOURS); // if nobody hears it, nobody waits for it
+            let _ = heir.stream.write(YOURS); // an heir that is gone needs no answer
         }
     }
 }
@@ -422,7 +422,7 @@ fn greet(mut stream: Stream, there: Option<&Heir>) -> Option<Heir> {
             return Some(Heir { stream, pid, given: Some(0), heard: Vec::new(), deadline });
         }
     };
-    let _ = stream.write(answer); // there is room in a new connection's queue; if it is gone, nobody misses it
+    let _ = stream.write(answer); // there is room in a new connection's queue; one that is gone needs no answer
     None
 }
 

@@ -21,7 +21,7 @@ use sd_notify::NotifyState;
 /// How often words that found the queue full are tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Words that may wait. More are state that nobody has asked for in a long time: the oldest goes.
+/// Words that may wait. Beyond that the oldest are dropped: later ones say what is so now.
 const WORDS_MAX: usize = 16;
 
 /// See the module's text.

@@ -1,7 +1,7 @@
 //! A directory of services: several in one process, each listener with its own.
 //!
 //! The directory is a service itself, and looks up by which listener a peer came. Which service that is, is one
-//! `match`: so each of them is compiled for itself, and nobody pays for a call through a pointer.
+//! `match`: so each of them is compiled for itself, and no message costs a call through a pointer.
 //!
 //! What a service *is* ([`Which::is_same_service`]) and how it goes (its tunables) are two things. Listeners with the same
 //! service share one, with all its state, whatever their tunables; and other tunables are applied to the service that is
@@ -241,7 +241,7 @@ impl Directory {
         }
     }
 
-    /// Writes down whose service this is, and drops the one before where nobody has it any more.
+    /// Sets which service is used there, and drops the one before where no listener has it any more.
     fn set(&mut self, at: At, entry: Option<usize>) {
         if let Some(entry) = entry.and_then(|index| self.entries[index].as_mut()) {
             entry.users += 1;

@@ -9,7 +9,7 @@ use crate::transport::Stream;
 
 use super::exchange::Conversation;
 
-/// The page, while it is written. Each family of figures is announced once, whoever adds to it and how often: several
+/// The page, while it is written. Each family of figures is announced once, however often it is added to: several
 /// services of one kind add to the same families, told apart by a label; where they have none, their figures are added up.
 #[derive(Debug, Default)]
 pub struct Metrics {
