@@ -1503,8 +1503,8 @@ struct Slow {
     peers: Vec<Peer>,
     served: usize,
     due: Moment,
-    /// How many had been served when a timer came, and when that was.
-    fired: Vec<(usize, Moment)>,
+    /// How many had been served when a timer came.
+    fired: Vec<usize>,
 }
 
 const EVERY: Duration = Duration::from_millis(1);
@@ -1535,7 +1535,8 @@ impl Handler for Slow {
     }
 
     fn on_timer(&mut self, board: &mut BoardOf<Self>, _key: u128) {
-        self.fired.push((self.served, board.clock()));
+        assert!(board.clock() >= self.due, "it is early");
+        self.fired.push(self.served);
         board.send(self.peers[0], b"tick");
         self.set_timer(board);
     }
@@ -1611,9 +1612,7 @@ fn a_timer_that_comes_due_in_a_long_turn_does_not_wait_for_its_end_and_is_not_ea
     reactor.turn(Some(Duration::from_secs(5))).expect("a turn");
     assert_eq!(reactor.handler().served, PEERS, "all of that is one turn");
     let fired = reactor.handler().fired.clone();
-    assert!(fired.len() >= 5 && fired[0].0 < PEERS / 2, "{:?}", &fired[..fired.len().min(9)]);
-    let is_early = |pair: &&[(usize, Moment)]| pair[1].1.since(pair[0].1) < EVERY;
-    assert_eq!(fired.windows(2).find(is_early), None);
+    assert!(fired.len() >= 5 && fired[0] < PEERS / 2, "{:?}", &fired[..fired.len().min(9)]);
     // And what was said then was not kept back either.
     far.iter_mut().for_each(|end| end.set_nonblocking(true).expect("it can be"));
     let mut heard = Vec::new();
