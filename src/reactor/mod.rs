@@ -253,7 +253,7 @@ impl<H: Handler> Reactor<H> {
             self.fire_soon();
         }
         if !(self.board.touched.is_empty() && self.unwritten.is_empty()) {
-            self.flush();
+            self.flush_slices();
         }
         if !self.board.closed.is_empty() {
             self.reap();
@@ -637,15 +637,25 @@ impl<H: Handler> Reactor<H> {
         self.fired = keys;
     }
 
-    /// Writes what handlers sent to others than the one they served; and, called between two turns, what
-    /// the loop's owner sent, without waiting for the next one.
+    /// Writes everything that waits to be written now, and not in the next turns: for the loop's owner, between two turns.
+    pub fn flush(&mut self) {
+        while let Some(batch) = self.unwritten.pop_front() {
+            batch.into_iter().for_each(|peer| self.write_out(peer));
+        }
+        let mut fresh = mem::take(&mut self.named);
+        mem::swap(&mut fresh, &mut self.board.touched);
+        fresh.drain(..).for_each(|peer| self.write_out(peer));
+        self.named = fresh; // its memory serves again
+    }
+
+    /// Writes what handlers sent to others than the one they served.
     ///
     /// The outboxes that were filled since the last flush are a batch. One slice of it is written, and one slice of what
     /// earlier batches left; the rest goes on in the next turn, behind the events. So 9,000 members of a room who
     /// are sent something hold up another connection for a millisecond, and not for the 50 that all their writes take. No
     /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
     #[inline(never)]
-    pub fn flush(&mut self) {
+    fn flush_slices(&mut self) {
         let mut fresh = mem::take(&mut self.named);
         mem::swap(&mut fresh, &mut self.board.touched);
         let older = self.unwritten.pop_front();

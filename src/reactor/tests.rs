@@ -670,6 +670,16 @@ fn tables_that_a_burst_of_connections_grew_are_small_again() {
 }
 
 #[test]
+fn what_the_loops_owner_sends_to_many_is_written_by_one_flush() {
+    let mut bench = Bench::new(Limits::default());
+    let lines: Vec<_> = (0..300).map(|_| bench.line()).collect();
+    lines.iter().for_each(|(peer, _)| bench.reactor.board().send(*peer, b"bye"));
+    bench.reactor.board.has_clock = true;
+    bench.reactor.flush();
+    assert!(lines.iter().all(|(_, far)| far.hear() == b"bye"));
+}
+
+#[test]
 fn a_flooder_costs_a_whisperer_one_budget() {
     let mut bench = Bench::new(Limits { read_bytes_per_turn: 7000, ..Limits::default() });
     let ((_, flooder), (_, whisperer)) = (bench.line(), bench.line());
