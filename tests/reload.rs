@@ -165,6 +165,32 @@ fn another_message_is_the_answer_on_connections_that_are_there() {
     server.stop();
 }
 
+/// Editors and scripts empty a file before they write it.
+#[test]
+fn a_file_that_is_empty_for_a_moment_does_not_turn_every_service_into_echo() {
+    let at = loopback(9);
+    let urls = [format!("tcp+lines://{at}:7000"), format!("tcp+lines://{at}:7001")];
+    let whole = listener(&urls[0], "reply", "message = \"hi\"") + &listener(&urls[1], "discard", "");
+    let settings = Settings::of(&whole);
+    let server = settings.serve(2);
+    for text in ["", "idle-after = \"1m\"\n"] {
+        settings.write(text);
+        server.signal(Signal::SIGHUP);
+        server.logs(
+            "not reloaded, everything stays as it is: the configuration file says no longer where to listen",
+        );
+        let mut alice = Client::to(&urls[0]);
+        alice.say("?\n");
+        alice.hear("hi\n");
+    }
+    settings.write(&whole.replace("hi", "ho"));
+    reload(&server);
+    let mut alice = Client::to(&urls[0]);
+    alice.say("?\n");
+    alice.hear("ho\n");
+    server.stop();
+}
+
 #[test]
 fn a_socket_file_that_was_deleted_comes_back_at_a_reload() {
     let directory = Directory::new();

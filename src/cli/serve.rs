@@ -509,6 +509,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     drop(inherited);
 
     let line = line.clone();
+    let mut named_listeners = settings.names_listeners();
     let read = move || {
         let settings = Settings::read(&line)?;
         let access_log = access_log(&settings)?;
@@ -516,11 +517,18 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     };
     let reload = |running: &mut Running<_>, read: Result<(Settings, Option<File>), Failure>| {
         let outcome = read.and_then(|(settings, access_log)| {
+            // A program that empties the file before it writes it must not turn every service into the default one.
+            if named_listeners && !settings.names_listeners() {
+                let problem = "the configuration file says no longer where to listen; add a [[listener]], or stop \
+                               the server";
+                return Err(Failure::Usage(problem.into()));
+            }
             let wanted = settings.listeners_at(running.asked().cloned().collect());
             let limits = limits(&settings, wanted.len());
             let wanted = wanted.into_iter().map(|it| (it.place, it.which)).collect();
             let changes = running.prepare(wanted).map_err(failed)?.apply();
             // From here on nothing can fail.
+            named_listeners = settings.names_listeners();
             running.set_limits(limits);
             running.set_drain_for(settings.drain_for);
             set_log(&settings, access_log);

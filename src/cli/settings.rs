@@ -167,6 +167,11 @@ impl Settings {
         })
     }
 
+    /// Whether the file or the command line says where to listen.
+    pub(super) fn names_listeners(&self) -> bool {
+        self.listeners.iter().any(|it| it.said != BY_DEFAULT)
+    }
+
     /// The listeners. Where nobody said where to listen, they are at these places, if there are any: where we
     /// were given sockets.
     pub(super) fn listeners_at(&self, places: Vec<Endpoint>) -> Vec<Wanted> {
