@@ -65,8 +65,6 @@ pub(crate) struct Ground {
     directory: Directory,
     papers: Files,
     pub(crate) authority: Authority,
-    /// The server writes an access log.
-    pub(crate) logs_requests: bool,
 }
 
 impl Ground {
@@ -88,7 +86,7 @@ impl Ground {
         for (name, content) in files {
             fs::write(root.join(name), content).expect("the directory is ours");
         }
-        Ground { directory, papers, authority, logs_requests: true }
+        Ground { directory, papers, authority }
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -101,7 +99,7 @@ impl Ground {
         put(&mut text, "drain-for", dice.pick(&["100ms", "1s", "2s"]));
         // Before its loop begins, a server writes its log itself, and here into a pipe that holds little.
         put(&mut text, "log-level", if whole { "warn" } else { dice.pick(&["debug", "info"]) });
-        if self.logs_requests {
+        if dice.one_in(2) {
             put(&mut text, "access-log", &self.directory.path("access.log").display().to_string());
         }
         let mut listeners = 0;
