@@ -38,6 +38,7 @@ const RECORDS_MAX: usize = 1024;
 const LAST_LINE_WITHIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static ACCESS_DROPPED: AtomicU64 = AtomicU64::new(0);
 static ACCESS: AtomicBool = AtomicBool::new(false);
 static LOOPING: AtomicBool = AtomicBool::new(false);
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -114,6 +115,11 @@ impl fmt::Display for Levels {
 /// How many records were dropped so far.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
+}
+
+/// How many lines of the access log were dropped so far, because its file could not be written.
+pub fn access_lines_dropped() -> u64 {
+    ACCESS_DROPPED.load(Ordering::Relaxed)
 }
 
 /// Makes this the program's logger. Call it once.
@@ -307,7 +313,7 @@ impl AccessLog {
     /// when it works again.
     fn append(&mut self, line: &str) -> Option<(log::Level, String)> {
         let Some(file) = &mut self.file else {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+            ACCESS_DROPPED.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         let line = if self.is_torn { format!("\n{line}") } else { line.to_owned() };
@@ -320,7 +326,7 @@ impl AccessLog {
             }
             Err((written, error)) => {
                 self.is_torn |= written > 0;
-                DROPPED.fetch_add(1, Ordering::Relaxed);
+                ACCESS_DROPPED.fetch_add(1, Ordering::Relaxed);
                 self.failed += 1;
                 let text = || format!("the access log can't be written, its lines are dropped: {error}");
                 (self.failed == 1).then(|| (log::Level::Error, text()))

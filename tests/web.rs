@@ -579,6 +579,21 @@ fn a_link_that_moves_to_the_next_release_is_followed() {
     assert_eq!(server.descriptors().len(), held, "no release is kept open");
 }
 
+/// A full disk is an event for the log and a figure for the metrics, and costs no request.
+#[test]
+fn an_access_log_on_a_full_disk_is_reported_once_and_counted() {
+    let directory = site();
+    let server = serve(&directory, &["--access-log", "/dev/full", "--metrics"]);
+    for _ in 0..3 {
+        assert_eq!(server.call().get("/").text(), INDEX);
+    }
+    let counted = "switchboard_access_log_lines_dropped_total 3\n";
+    until("the lines to be counted", || server.call().get("/metrics").text().contains(counted).then_some(()));
+    let end = server.stop();
+    let reports = end.log.iter().filter(|line| line.contains("the access log can't be written")).count();
+    assert_eq!(reports, 1, "{:#?}", end.log);
+}
+
 #[test]
 fn each_request_is_a_line_in_the_access_log_and_stays_one() {
     let directory = site();

@@ -166,7 +166,7 @@ impl<S: Service> Server<S> {
         #[cfg_attr(not(feature = "web"), expect(unused_mut))]
         let mut reactor = Reactor::new(Exchange::new(self.service), self.limits.clone())?;
         #[cfg(feature = "web")]
-        reactor.handler().count_records_by(summary::records_dropped);
+        reactor.handler().count_unlogged_by(summary::unlogged);
         let mut running = Running::new(reactor, self.drain_for, self.announce);
         for (endpoint, bound, place) in self.places {
             let place = place.unwrap_or_else(|| Place {

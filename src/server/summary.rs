@@ -48,6 +48,16 @@ fn in_brackets(counts: &[(&str, u64)]) -> String {
     }
 }
 
+/// What the logs could not take, for `/metrics`.
+#[cfg(feature = "web")]
+pub(super) fn unlogged() -> crate::service::exchange::Unlogged {
+    #[cfg(feature = "cli")]
+    let access_lines = crate::logging::access_lines_dropped();
+    #[cfg(not(feature = "cli"))]
+    let access_lines = 0;
+    crate::service::exchange::Unlogged { records: records_dropped(), access_lines }
+}
+
 #[cfg(feature = "cli")]
 pub(super) fn records_dropped() -> u64 {
     crate::logging::dropped()

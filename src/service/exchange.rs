@@ -46,9 +46,9 @@ pub struct Exchange<S> {
     /// Room for what is put together to be served: a body that came in chunks, a message without its mask.
     #[cfg(feature = "web")]
     body: Vec<u8>,
-    /// How many records of the log were dropped, for who asks for the metrics.
+    /// What the logs could not take, for `/metrics`.
     #[cfg(feature = "web")]
-    records_dropped: fn() -> u64,
+    unlogged: fn() -> Unlogged,
     /// What `/metrics` says, and the turn for which that holds: it is put together once in a turn, however many requests
     /// come.
     #[cfg(feature = "web")]
@@ -74,6 +74,16 @@ const LEAVE_EVERY: Duration = Duration::from_millis(10);
 /// ... and of at least so many: 1,000 a second can come back to whoever takes our place.
 #[cfg(feature = "web")]
 const LEAVE_TOGETHER_MIN: usize = 10;
+
+/// What the logs could not take since the process began.
+#[cfg(feature = "web")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlogged {
+    /// Records of the log, and lines of the access log, that found their queue full.
+    pub records: u64,
+    /// Lines of the access log that its file did not take: a full disk, for one.
+    pub access_lines: u64,
+}
 
 /// What is spoken at a listener or a datagram socket, and with whom.
 #[derive(Debug, Default)]
@@ -158,7 +168,7 @@ impl<S: Service> Exchange<S> {
             #[cfg(feature = "web")]
             body: Vec::new(),
             #[cfg(feature = "web")]
-            records_dropped: || 0,
+            unlogged: Unlogged::default,
             #[cfg(feature = "web")]
             metrics: None,
             #[cfg(feature = "web")]
@@ -199,10 +209,10 @@ impl<S: Service> Exchange<S> {
         }
     }
 
-    /// Who knows how many records of the log were dropped.
+    /// Says how to find out what the logs could not take.
     #[cfg(feature = "web")]
-    pub fn count_records_by(&mut self, records_dropped: fn() -> u64) {
-        self.records_dropped = records_dropped;
+    pub fn count_unlogged_by(&mut self, unlogged: fn() -> Unlogged) {
+        self.unlogged = unlogged;
     }
 
     /// Sets what holds at the stream listener with this index, whatever held there before.
@@ -484,7 +494,7 @@ impl<S: Service> Exchange<S> {
             "/metrics" => {
                 let turn = board.counters().turns;
                 if self.metrics.as_ref().is_none_or(|(made_in, _)| *made_in != turn) {
-                    let mut page = Metrics::of(board, &self.refused(), (self.records_dropped)());
+                    let mut page = Metrics::of(board, &self.refused(), (self.unlogged)());
                     self.service.on_metrics(&mut page);
                     self.metrics = Some((turn, page.into_text()));
                 }

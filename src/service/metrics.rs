@@ -7,7 +7,7 @@ use crate::guard::Reason;
 use crate::reactor::{Board, CloseReason, Counters};
 use crate::transport::Stream;
 
-use super::exchange::Conversation;
+use super::exchange::{Conversation, Unlogged};
 
 /// The page, while it is written. Each family of figures is announced once, however often it is added to: several
 /// services of one kind add to the same families, told apart by a label; where they have none, their figures are added up.
@@ -108,7 +108,7 @@ impl Metrics {
     pub(super) fn of(
         board: &Board<Stream, Conversation>,
         refused: &[(Reason, u64)],
-        records_dropped: u64,
+        unlogged: Unlogged,
     ) -> Metrics {
         let counters = board.counters();
         let (opening, open, ending) = board.stages();
@@ -139,7 +139,12 @@ impl Metrics {
             "Events that the kernel reported; by the turns, events per turn.",
             counters.events,
         );
-        page.counter("log_records_dropped", "Records of the log that were dropped.", records_dropped);
+        page.counter("log_records_dropped", "Records of the log that were dropped.", unlogged.records);
+        page.counter(
+            "access_log_lines_dropped",
+            "Lines of the access log that its file did not take.",
+            unlogged.access_lines,
+        );
         let bound = |class| Counters::turn_bound(class).map(|bound| bound.as_secs_f64());
         let classes = counters.turn_times.iter().enumerate().map(|(class, count)| (bound(class), *count));
         let sum = counters.worked_ns as f64 / 1e9;
