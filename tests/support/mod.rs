@@ -329,7 +329,9 @@ impl Drop for Server {
         }
         if thread::panicking() {
             let log = self.log();
-            eprintln!("the end of the log: {:#?}", &log[log.len().saturating_sub(30)..]);
+            let panicked = log.iter().position(|line| line.contains("panicked"));
+            let shown = panicked.unwrap_or(log.len().saturating_sub(30));
+            eprintln!("the end of the log: {:#?}", &log[shown..log.len().min(shown + 60)]);
         } else if !self.ended {
             assert!(matches!(ended, Ok(None)), "the server ended by itself: {ended:?}, {:#?}", self.log());
             assert!(!self.log().iter().any(|line| line.contains("panicked")), "{:#?}", self.log());
