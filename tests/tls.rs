@@ -72,6 +72,21 @@ fn a_client_who_believes_another_authority_refuses() {
     assert_eq!(summary.of("accepted"), 3, "{summary:?}");
 }
 
+/// A line that is too long: the server says so, then its close_notify. What comes behind that is dropped, whatever it is.
+#[test]
+fn records_that_make_no_sense_behind_the_servers_end_do_not_end_the_process() {
+    let trusted = Trusted::at(TLS_LINES, &["--message-bytes-max", "100"]);
+    let mut alice = trusted.call();
+    alice.say(&[b'x'; 200]);
+    alice.hear_until_the_end();
+    alice.socket.write_all(&[0x17, 3, 3, 0, 5, 1, 2, 3, 4, 5]).expect("it reads on");
+    alice.socket.write_all(b"and no records at all").expect("it reads on");
+    trusted.server.summary_until("it to be read", |summary| summary.of("bytes in") >= 200 + 31);
+    drop(alice);
+    trusted.goes_on();
+    assert_eq!(trusted.server.stop().code, Some(0));
+}
+
 /// Served they are, for clients may think otherwise; the log says it.
 #[test]
 fn a_certificate_out_of_its_time_is_refused_by_clients_and_the_server_goes_on() {

@@ -327,10 +327,10 @@ impl<T: Transport, S> Connection<T, S> {
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
         let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.latches.has(Readiness::METERED))
         else {
-            return self.read(inbox, budget, spares);
+            return self.read(inbox, budget, spares, T::read);
         };
         let allowance = self.pace.allowance(bytes_per_s, now).max(1);
-        let (count, outcome) = self.read(inbox, budget.min(allowance), spares);
+        let (count, outcome) = self.read(inbox, budget.min(allowance), spares, T::read);
         self.pace.spend(count, bytes_per_s, now);
         if self.pace.ready_at(bytes_per_s) > now {
             self.latches = self.latches.and(Readiness::PAUSED);
@@ -404,19 +404,25 @@ impl<T: Transport, S> Connection<T, S> {
     /// Reads and drops, within the same budget. `scratch` is empty before and after.
     #[cold]
     pub(super) fn discard(&mut self, scratch: &mut Buffer, spares: &mut Spares) -> (usize, io::Result<()>) {
-        let outcome = self.read(scratch, self.limits.read_bytes_per_turn, spares);
+        let outcome = self.read(scratch, self.limits.read_bytes_per_turn, spares, T::discard);
         scratch.clear();
         outcome
     }
 
-    fn read(&mut self, inbox: &mut Buffer, budget: usize, spares: &mut Spares) -> (usize, io::Result<()>) {
+    fn read(
+        &mut self,
+        inbox: &mut Buffer,
+        budget: usize,
+        spares: &mut Spares,
+        read: impl Fn(&mut T, &mut [u8]) -> io::Result<usize>,
+    ) -> (usize, io::Result<()>) {
         /// With less room than this, it is better to move to a larger block than to read a trickle.
         const ROOM_BYTES_MIN: usize = 4 * 1024;
         let mut left = budget;
         while left > 0 {
             let room = inbox.room(if inbox.is_empty() { LARGE_BYTES } else { ROOM_BYTES_MIN }, spares);
             let asked = room.len().min(left);
-            match self.transport.read(&mut room[..asked]) {
+            match read(&mut self.transport, &mut room[..asked]) {
                 Ok(0) => {
                     self.peer_finished = true;
                     self.latches.clear(Readiness::READABLE);

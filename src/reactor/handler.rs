@@ -56,6 +56,12 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// socket with nothing unread sends the FIN by itself; there, it saves a syscall.
     fn finish(&mut self, last: bool) -> io::Result<()>;
 
+    /// Reads what nobody will serve, and whose bytes are dropped: errors and the end of file as in `read`. A transport that
+    /// deciphers need not do so here.
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        self.read(scratch)
+    }
+
     /// Whether a read that returned less than was asked for has emptied the socket, so that the next
     /// arrival is sure to raise an event. epoll(7) promises it for plain stream sockets, and it saves
     /// one `read` in two. The reactor does not rely on it where the event spoke of a hang-up, an error

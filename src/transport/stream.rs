@@ -249,6 +249,13 @@ impl Transport for Stream {
         matches!(self, Stream::Tls(_) | Stream::Expecting(_))
     }
 
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tls(tls) => tls.discard(scratch),
+            other => other.read(scratch),
+        }
+    }
+
     fn finish(&mut self, last: bool) -> io::Result<()> {
         match self {
             Stream::Tls(tls) => tls.finish(last),

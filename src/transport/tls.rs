@@ -191,6 +191,19 @@ impl Session {
         }
     }
 
+    /// Reads what is dropped. Behind our own close_notify the records are not deciphered: it would be work for nothing, and
+    /// an alert about a bad one is more than the session may send then (rustls asserts that in debug builds).
+    ///
+    /// # Errors
+    /// Those of the stream, and of [`Session::read`].
+    pub fn discard(&mut self, io: &mut impl Read, scratch: &mut [u8]) -> io::Result<usize> {
+        if !self.said_end {
+            return self.read(io, scratch);
+        }
+        self.emptied = false;
+        io.read(scratch)
+    }
+
     /// Whether a read that came back short has left nothing to be read, not even an end. As a short read of a TCP
     /// socket means on Linux.
     pub fn is_emptied(&self) -> bool {
@@ -426,6 +439,14 @@ impl Tls {
     /// See [`Session::is_emptied`].
     pub fn is_emptied(&self) -> bool {
         self.session.is_emptied()
+    }
+
+    /// Reads what is dropped; see [`Session::discard`].
+    ///
+    /// # Errors
+    /// Those of [`Session::discard`].
+    pub fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        self.session.discard(&mut self.socket, scratch)
     }
 
     /// Our close_notify, and behind it our FIN; where this stream is dropped next (`last`), that sends the FIN.
