@@ -27,7 +27,7 @@ mod room;
 mod words;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -163,7 +163,7 @@ struct Member {
 /// See the module's text.
 pub struct Chat {
     rules: Rules,
-    members: HashMap<Peer, Member>,
+    members: BTreeMap<Peer, Member>,
     rooms: HashMap<RoomKey, Room>,
     /// Their names, with their keys.
     room_names: Names<RoomKey>,
@@ -205,7 +205,7 @@ impl Chat {
         Chat {
             room_names,
             rules,
-            members: HashMap::new(),
+            members: BTreeMap::new(),
             rooms: HashMap::from([lobby]),
             list: RoomList::default(),
             addresses: Addresses::default(),
@@ -640,10 +640,6 @@ impl Service for Chat {
         let Some(member) = self.members.remove(&peer) else { return };
         if let Some(address) = member.address {
             self.addresses.keep(address, member.empty_at, board.now());
-        }
-        // Memory that a crowd took is given back.
-        if self.members.capacity() > 1024 && self.members.len() < self.members.capacity() / 4 {
-            self.members.shrink_to(2 * self.members.len());
         }
     }
 

@@ -11,7 +11,7 @@
 //! Invariant: no two names in [`Names`] are the same or look the same.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, char::is_combining_mark, is_nfc_quick};
@@ -88,14 +88,16 @@ type Looks = [u64; 3];
 #[derive(Debug)]
 pub(super) struct Names<T> {
     /// By their folded names.
-    holders: HashMap<String, (T, Looks)>,
-    looks: HashMap<u64, T>,
+    /// (Trees, here and in all of the chat, and not hash tables: these are freed as members go. A large table that is
+    /// freed also makes glibc keep twice as much of what is freed later.)
+    holders: BTreeMap<String, (T, Looks)>,
+    looks: BTreeMap<u64, T>,
     key: RandomState,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Names { holders: HashMap::new(), looks: HashMap::new(), key: RandomState::new() }
+        Names { holders: BTreeMap::new(), looks: BTreeMap::new(), key: RandomState::new() }
     }
 }
 
@@ -129,11 +131,6 @@ impl<T: Clone + PartialEq> Names<T> {
             for look in looks {
                 self.looks.remove(&look);
             }
-        }
-        // Memory that a crowd took is given back.
-        if self.holders.capacity() > 1024 && self.holders.len() < self.holders.capacity() / 4 {
-            self.holders.shrink_to(2 * self.holders.len());
-            self.looks.shrink_to(6 * self.holders.len());
         }
     }
 

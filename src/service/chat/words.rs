@@ -25,7 +25,7 @@ pub const TEXT_BYTES_MAX: usize = 4000;
 pub const TOPIC_BYTES_MAX: usize = 400;
 
 /// The most bytes of the names that a room is told at once as those of members who came, and likewise for those who
-/// went and who were renamed: with its numbers, all of it fits the smallest block of an outbox.
+/// went and who were renamed: with its numbers, all of it fits a block of 1 KiB, and mostly a smaller one.
 const NEWS_BYTES_MAX: usize = 256;
 
 /// What a member wants.
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn news_of_thousands_fit_a_small_block() {
+    fn news_of_thousands_have_less_than_a_kilobyte() {
         // The longest names there are: 24 characters of four bytes each.
         let names: Vec<String> = (0..5000).map(|number| format!("{}{number:04}", "𐐀".repeat(20))).collect();
         let gone: Vec<&str> = names.iter().map(|name| &name[..]).collect();
