@@ -64,9 +64,9 @@ use datagram::Datagrams;
 use listener::{Hold, Listener, resume};
 use token::Source;
 
-/// Events taken from the kernel in one call. A batch that came back full doubles it, up to the maximum.
+/// Events taken from the kernel in one turn. More than that wait there, in their order: so a turn stays short where
+/// thousands of peers do something at once, such as to reset their connections.
 const EVENTS_PER_TURN: usize = 1024;
-const EVENTS_PER_TURN_MAX: usize = 16 * 1024;
 
 /// After so many sources have been served, or outboxes written, the clock is looked at, if somebody waits for a time.
 const TIMERS_EVERY: usize = 4;
@@ -329,7 +329,7 @@ impl<H: Handler> Reactor<H> {
     /// they are served with the queue, so that nobody gets two budgets in one turn.
     fn serve_events(&mut self) -> usize {
         // The batch is lifted out so that it can be read while the board is written.
-        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
         let mut count = 0;
         if self.board.timers.next() == Moment::NEVER {
             for event in &events {
@@ -342,9 +342,6 @@ impl<H: Handler> Reactor<H> {
             }
         } else {
             count = self.serve_in_time(&events);
-        }
-        if count == events.capacity() && count < EVENTS_PER_TURN_MAX {
-            events = Events::with_capacity(2 * count);
         }
         self.events = events;
         count
