@@ -77,7 +77,7 @@ fn a_client_who_believes_another_authority_refuses() {
 fn records_that_make_no_sense_behind_the_servers_end_do_not_end_the_process() {
     let trusted = Trusted::at(TLS_LINES, &["--message-bytes-max", "100"]);
     let mut alice = trusted.call();
-    alice.say(&[b'x'; 200]);
+    alice.say([b'x'; 200]);
     alice.hear_until_the_end();
     alice.socket.write_all(&[0x17, 3, 3, 0, 5, 1, 2, 3, 4, 5]).expect("it reads on");
     alice.socket.write_all(b"and no records at all").expect("it reads on");
