@@ -35,6 +35,9 @@ pub struct Board<T: Transport, S> {
     pub(super) datagrams: Sockets<T::Datagrams>,
     /// Sources to serve in the next pass, each once.
     pub(super) queue: Vec<Token>,
+    /// The same for connections that have had their share of this turn, and wait for their next one behind all others: so
+    /// a new connection, or one with little to say, does not wait for a round of flooders.
+    pub(super) backlog: Vec<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
     pub(super) touched: Vec<Peer>,
     /// Connections that are marked closed, to be freed at the end of the turn.
@@ -131,6 +134,7 @@ impl<T: Transport, S> Board<T, S> {
             connections_peak: 0,
             datagrams: Sockets::default(),
             queue: Vec::new(),
+            backlog: Vec::new(),
             touched: Vec::new(),
             closed: Vec::new(),
             deadlines: Deadlines::new(),
@@ -519,6 +523,7 @@ impl<T: Transport, S> Board<T, S> {
             list.shrink_to(KEPT_ENTRIES);
         }
         self.queue.shrink_to(KEPT_ENTRIES);
+        self.backlog.shrink_to(KEPT_ENTRIES);
         true
     }
 

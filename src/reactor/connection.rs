@@ -105,6 +105,12 @@ impl From<&mio::event::Event> for Readiness {
     }
 }
 
+/// The least that is read from a connection in one turn, where so much is there and its limits allow it.
+const APPETITE_MIN: u32 = 2 * 1024;
+
+/// The appetite of a connection at a stop.
+const HURRIED: u32 = u32::MAX;
+
 /// The listener of a connection that we opened ourselves.
 pub(super) const NO_LISTENER: u32 = u32::MAX;
 
@@ -144,6 +150,9 @@ pub(super) struct Connection<T, S> {
     pub(super) queued: bool,
     /// Its share of a turn was spent, and the inbox still holds messages: they come before anything more is read.
     pub(super) unserved: bool,
+    /// Bytes to read in one turn: as much as it uses up, between [`APPETITE_MIN`] and a block. What is read and not served
+    /// takes memory until it is, so a peer of whom nothing is known yet is not read a whole block from.
+    appetite: u32,
     /// Its deadline has come, and it is served once more before it is closed for its silence: what it did may not have
     /// been reported yet.
     pub(super) on_last_look: bool,
@@ -187,6 +196,7 @@ impl<T: Transport, S> Connection<T, S> {
             established: false,
             queued: false,
             unserved: false,
+            appetite: 2 * APPETITE_MIN,
             on_last_look: false,
             touched: false,
             listener,
@@ -290,7 +300,8 @@ impl<T: Transport, S> Connection<T, S> {
     /// When the rest of the message that waits must be there: each byte that has come buys time, so that a long one
     /// may take long, and one that trickles in may not.
     fn overdue_at(&self) -> Moment {
-        match self.inbox.is_empty() || self.is_held_up() {
+        // What waits in the kernel because of our own pause is not late.
+        match self.inbox.is_empty() || self.is_held_up() || self.is_paused() {
             true => Moment::NEVER,
             false => self.unfinished_since.after(self.limits.message_time(self.inbox.len())),
         }
@@ -323,6 +334,7 @@ impl<T: Transport, S> Connection<T, S> {
         let limits = &self.limits;
         let budget = limits
             .read_bytes_per_turn
+            .min(self.appetite as usize)
             .min(limits.outbox_bytes_high - self.outbox.len())
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
         let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.latches.has(Readiness::METERED))
@@ -370,9 +382,32 @@ impl<T: Transport, S> Connection<T, S> {
         lingers || (self.on_last_look && !self.queued)
     }
 
-    /// Is metered no longer: there is no time left to be slow in.
-    pub(super) fn hurry(&mut self) {
+    /// It has been served: reads less the next time where its share of the turn did not suffice for what was there, and
+    /// more where it did and more is there to be read.
+    pub(super) fn adjust_appetite(&mut self) {
+        if self.appetite == HURRIED {
+            // It stays so.
+        } else if self.unserved {
+            self.appetite = (self.appetite / 2).max(APPETITE_MIN);
+        } else if self.latches.has(Readiness::READABLE) {
+            self.appetite = (self.appetite * 2).min(LARGE_BYTES as u32);
+        }
+    }
+
+    /// Reading is metered no longer.
+    pub(super) fn stop_metering(&mut self) {
         self.latches.clear(Readiness::METERED.and(Readiness::PAUSED));
+    }
+
+    /// From now on as much is read in a turn as the limits allow: there is no time left to be slow in. Returns whether
+    /// that is new.
+    pub(super) fn hurry(&mut self) -> bool {
+        std::mem::replace(&mut self.appetite, HURRIED) != HURRIED
+    }
+
+    /// A read may get somewhere.
+    pub(super) fn is_readable(&self) -> bool {
+        self.latches.has(Readiness::READABLE)
     }
 
     /// Goes as far as these limits from now on; whether there may be something to read now that had to wait.
@@ -385,7 +420,7 @@ impl<T: Transport, S> Connection<T, S> {
                 self.latches = self.latches.and(Readiness::METERED.and(Readiness::PAUSED));
             }
             Some(_) => {}
-            None => self.hurry(),
+            None => self.stop_metering(),
         }
         paused && self.can_fill()
     }
@@ -473,10 +508,15 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(0) => return (waiting - self.outbox.len(), Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.outbox.consume(count);
-                    // A byte now and then is not enough: each one buys its part of a second, and no more than is past.
+                    // A byte now and then is not enough: each one buys its part of a second.
                     self.took_at = match self.outbox.is_empty() {
                         true => now,
-                        false => now.min(self.took_at.after(self.limits.taking_time(count))),
+                        false => {
+                            // A window opens in large steps, seldom: what the kernel took is credited up to once more
+                            // the time, because the peer may still be reading it.
+                            let credited = self.took_at.after(self.limits.taking_time(count));
+                            credited.min(now.after(self.limits.stall_after))
+                        }
                     };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -517,8 +557,8 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline(always)]
     pub(super) fn fill_once(&mut self, inbox: &mut Buffer) -> io::Result<usize> {
         let room = inbox.whole();
-        let asked = room.len();
-        match self.transport.read(room) {
+        let asked = room.len().min(self.appetite as usize);
+        match self.transport.read(&mut room[..asked]) {
             Ok(count) => {
                 inbox.whole_filled(count);
                 if count < asked {

@@ -194,8 +194,7 @@ pub struct Limits {
     /// Time in one turn after which a connection's next message waits for the next turn, because cheap bytes can be
     /// expensive messages. The message that is being served is not interrupted.
     pub connection_time_per_turn: Duration,
-    /// Time after which a turn comes to its end: each connection that has an event is still served one message, and
-    /// connections that have had their share wait for the next turn.
+    /// Time after which a turn comes to its end: what has not been served waits for the next one.
     pub serve_time_per_turn: Duration,
     /// Datagrams received on one socket in one turn.
     pub datagrams_per_turn: usize,
@@ -227,8 +226,8 @@ pub struct Limits {
     pub idle_after: Duration,
     /// A peer that took nothing for this long, while we had something for it, is closed ...
     pub stall_after: Duration,
-    /// ... and so is one that takes less than this on average: each byte that it takes buys it this part of a second,
-    /// up to `stall_after`. At least 1.
+    /// ... and so is one that takes less than this on average: each byte that it takes buys it this part of a second, up
+    /// to `stall_after` once more. (That is what the kernel took: the peer may read it later.) At least 1.
     pub stall_bytes_per_s_min: u64,
     /// After our end of file, how long we read on (and drop what comes) for the peer's. Closing
     /// earlier would answer a late byte with RST, which can destroy our last reply on its way.

@@ -68,6 +68,9 @@ use token::Source;
 /// thousands of peers do something at once, such as to reset their connections.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// After as many events the clock is looked at: when the turn's time is over, the others are noted and wait for the next.
+const LATE_EVERY: usize = 16;
+
 /// After so many sources have been served, or outboxes written, the clock is looked at, if somebody waits for a time.
 const TIMERS_EVERY: usize = 4;
 
@@ -224,9 +227,9 @@ impl<H: Handler> Reactor<H> {
         self.board.has_clock = true;
         self.board.now = self.clock();
         self.began = self.board.now;
-        let queue = self.take_queue();
+        let queues = self.take_queues();
         let events = self.serve_events();
-        self.serve_queue(queue);
+        self.serve_queues(queues);
         Ok(self.end_turn(events))
     }
 
@@ -236,11 +239,11 @@ impl<H: Handler> Reactor<H> {
         self.board.now = self.board.now.max(now);
         self.began = self.board.now;
         self.board.has_clock = false;
-        let queue = self.take_queue();
+        let queues = self.take_queues();
         for (peer, readiness) in ready {
             self.serve(Source::Connection(*peer), *readiness);
         }
-        self.serve_queue(queue);
+        self.serve_queues(queues);
         self.end_turn(ready.len())
     }
 
@@ -295,7 +298,7 @@ impl<H: Handler> Reactor<H> {
     fn timeout(&self, asked: Option<Duration>) -> Option<Duration> {
         let board = &self.board;
         let is_idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
-        if !(is_idle && board.soon.is_empty() && self.unwritten.is_empty()) {
+        if !(is_idle && board.backlog.is_empty() && board.soon.is_empty() && self.unwritten.is_empty()) {
             return Some(Duration::ZERO);
         }
         let sleep = match self.next_due() {
@@ -321,8 +324,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Who queued up until now. Who queues up from here on is served in the next turn.
-    fn take_queue(&mut self) -> Vec<Token> {
-        mem::replace(&mut self.board.queue, mem::take(&mut self.served))
+    fn take_queues(&mut self) -> [Vec<Token>; 2] {
+        let queue = mem::replace(&mut self.board.queue, mem::take(&mut self.served));
+        [queue, mem::take(&mut self.board.backlog)]
     }
 
     /// Serves whom the kernel reported. For those who stand in the queue the event is only remembered:
@@ -332,10 +336,13 @@ impl<H: Handler> Reactor<H> {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         let mut count = 0;
         if self.board.timers.next() == Moment::NEVER {
+            let mut is_late = false;
             for event in &events {
                 count += 1;
+                is_late = is_late || (count % LATE_EVERY == 0 && self.is_late());
                 let readiness = Readiness::from(event);
                 match Source::from_token(event.token()) {
+                    Source::Connection(peer) if is_late => self.defer(peer, readiness),
                     Source::Connection(peer) => self.serve_connection(peer, readiness),
                     source => self.serve(source, readiness),
                 }
@@ -353,12 +360,46 @@ impl<H: Handler> Reactor<H> {
     #[inline(never)]
     fn serve_in_time(&mut self, events: &Events) -> usize {
         let mut count = 0;
+        let mut is_late = false;
         for event in events {
             self.keep_time(count);
-            self.serve(Source::from_token(event.token()), Readiness::from(event));
             count += 1;
+            is_late = is_late || (count % LATE_EVERY == 0 && self.is_late());
+            match Source::from_token(event.token()) {
+                Source::Connection(peer) if is_late => self.defer(peer, Readiness::from(event)),
+                source => self.serve(source, Readiness::from(event)),
+            }
         }
         count
+    }
+
+    /// The time of this turn is over.
+    fn is_late(&self) -> bool {
+        self.clock() >= self.began.after(self.board.limits.serve_time_per_turn)
+    }
+
+    /// The event came too late in the turn: it is noted, and its connection served with the next turn's queue.
+    #[cold]
+    #[inline(never)]
+    fn defer(&mut self, peer: Peer, readiness: Readiness) {
+        let Some(connection) = tenant(&mut self.board.connections, peer) else { return };
+        connection.latch(readiness);
+        if !mem::replace(&mut connection.queued, true) {
+            self.board.queue.push(Source::Connection(peer).token());
+        }
+    }
+
+    /// Serves the queue, then the backlog. What is left of either comes first in the next turn.
+    fn serve_queues(&mut self, [mut queue, mut backlog]: [Vec<Token>; 2]) {
+        self.serve_queue(&mut queue);
+        self.serve_queue(&mut backlog);
+        if !queue.is_empty() {
+            queue.append(&mut self.board.queue);
+            mem::swap(&mut queue, &mut self.board.queue);
+        }
+        self.served = queue; // its memory serves again
+        backlog.append(&mut self.board.backlog);
+        self.board.backlog = backlog;
     }
 
     /// Gives each source in the queue a budget, once. A source that has more to do is queued again. They come after
@@ -367,7 +408,10 @@ impl<H: Handler> Reactor<H> {
     /// When the turn's time is over the rest of the queue waits for the next turn, in its order and before newer
     /// entries; then the whisperers that have spoken meanwhile come first. At least one source is served, so the queue
     /// always moves on.
-    fn serve_queue(&mut self, mut queue: Vec<Token>) {
+    fn serve_queue(&mut self, queue: &mut Vec<Token>) {
+        if queue.is_empty() {
+            return;
+        }
         // Where the events alone took longer than a turn should, the queue still gets half as much time.
         let (began, time) = (self.began, self.clock());
         let ends = began.after(self.board.limits.serve_time_per_turn).max(time.after(time.since(began) / 2));
@@ -383,11 +427,6 @@ impl<H: Handler> Reactor<H> {
             served += 1;
         }
         queue.drain(..served);
-        if !queue.is_empty() {
-            queue.append(&mut self.board.queue);
-            mem::swap(&mut queue, &mut self.board.queue);
-        }
-        self.served = queue; // its memory serves again
     }
 
     fn serve(&mut self, source: Source, readiness: Readiness) {
@@ -462,6 +501,7 @@ impl<H: Handler> Reactor<H> {
             inbox.clear();
             connection.outbox.take_back(block);
             if !connection.is_done() {
+                connection.adjust_appetite();
                 settle(handler, board, peer, Ok(())); // the block was filled: there may be more
             }
             return;
@@ -508,13 +548,15 @@ impl<H: Handler> Reactor<H> {
         // Messages that waited for this turn come before anything more is read.
         let goes_on = mem::take(&mut connection.unserved);
 
-        // At a stop every connection is read once more, event or not: its event may not have fitted in the batch. One
-        // that may not be read now, because too much waits for its peer, is read when that has gone out.
-        let mut last_call = board.draining && connection.reading == Half::Open;
+        // At a stop every connection is read once more, event or not: its event may not have fitted in the batch. (Twice,
+        // where one read does not empty its socket.) One that may not be read now, because too much waits for its peer, is
+        // read when that has gone out.
+        let (mut last_call, mut once_more) = (board.draining && connection.reading == Half::Open, false);
         if last_call {
             connection.latch(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
-            connection.hurry();
+            connection.stop_metering();
             last_call = connection.can_fill() && !goes_on;
+            once_more = last_call && connection.hurry();
         }
 
         // From the socket to the inbox.
@@ -535,7 +577,7 @@ impl<H: Handler> Reactor<H> {
             board.counters.bytes_in += count as u64;
             outcome = discarded;
         }
-        if last_call {
+        if last_call && !(once_more && connection.is_readable()) {
             connection.reading = Half::Finishing;
         }
 
@@ -559,6 +601,7 @@ impl<H: Handler> Reactor<H> {
         let Reactor { board, handler, inbox, .. } = self;
         let mut connection = &mut board.connections[peer.slot as usize];
         connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
+        connection.adjust_appetite();
         let served = connection.stage == Stage::Open && !connection.is_held_up();
         if served && connection.reading == Half::Finishing {
             connection.reading = Half::Finished;
@@ -1010,7 +1053,8 @@ fn follow<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Res
     let goes_on = connection.unserved || (drained && held_up);
     if (connection.can_fill() || connection.can_discard() || goes_on) && !connection.queued {
         connection.queued = true;
-        board.queue.push(Source::Connection(peer).token());
+        let line = if connection.unserved { &mut board.backlog } else { &mut board.queue };
+        line.push(Source::Connection(peer).token());
     }
     if drained && connection.writing != Half::Open {
         connection.pressure = Pressure::Low; // nothing more can be sent: the handler is not asked for more

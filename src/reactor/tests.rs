@@ -166,7 +166,10 @@ impl Bench {
             let quiet = !self.listener.has_edge()
                 && self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
             let board = &self.reactor.board;
-            let idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
+            let idle = board.queue.is_empty()
+                && board.backlog.is_empty()
+                && board.touched.is_empty()
+                && board.closed.is_empty();
             if idle && quiet && board.connections.iter().any(|(_, connection)| connection.is_paused()) {
                 // Our time, not the machine's: on a busy one, that may be past the pause already.
                 self.now = self.now.after(Duration::from_millis(100));
@@ -194,7 +197,8 @@ impl Bench {
             };
             // Whoever stands in a queue knows it, and stands there once.
             let token = Source::Connection(peer).token();
-            let places = board.queue.iter().filter(|queued| **queued == token).count();
+            let queues = board.queue.iter().chain(&board.backlog);
+            let places = queues.filter(|queued| **queued == token).count();
             assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
             let waits = board.touched.contains(&peer)
                 || self.reactor.unwritten.iter().any(|batch| batch.contains(&peer));
@@ -1000,7 +1004,7 @@ fn a_peer_that_takes_nothing_is_stalled_even_if_it_talks() {
     let mut bench = Bench::new(Limits { stall_after: Duration::from_secs(3), ..Limits::default() });
     let (peer, far) = bench.line();
     far.make_room(3);
-    for _ in 0..7 {
+    for _ in 0..8 {
         far.say(b"1234567");
         bench.turn_after(Duration::from_millis(500));
     }
@@ -1600,11 +1604,81 @@ fn a_connection_whose_messages_are_expensive_gets_as_much_of_a_turn_as_others() 
 }
 
 #[test]
+fn a_turn_that_is_late_leaves_the_rest_to_the_next_and_forgets_nothing() {
+    use std::io::Write;
+    const PEERS: usize = 100;
+    let limits = Limits { serve_time_per_turn: Duration::from_millis(4), ..Limits::default() };
+    let mut reactor = Reactor::new(Expensive { served: Vec::new() }, limits).expect("a poll");
+    let mut far = Vec::new();
+    for _ in 0..PEERS {
+        let (near, end) = std::os::unix::net::UnixStream::pair().expect("two ends");
+        near.set_nonblocking(true).expect("it can be");
+        let stream = crate::transport::Stream::Unix(mio::net::UnixStream::from_std(near));
+        reactor.board().connect(stream, ()).expect("room for it");
+        far.push(end);
+    }
+    for _ in 0..PEERS {
+        reactor.turn(Some(Duration::ZERO)).expect("a turn");
+    }
+    far.iter_mut().for_each(|end| end.write_all(b"x").expect("room for it"));
+    reactor.turn(Some(Duration::from_secs(5))).expect("a turn");
+    // Half a millisecond each: it is late after eight, looks at the clock at the sixteenth, and the rest waits.
+    assert!(reactor.handler().served.len() <= 16, "{}", reactor.handler().served.len());
+    while reactor.handler().served.len() < PEERS {
+        assert_eq!(reactor.timeout(None), Some(Duration::ZERO), "it would sleep");
+        reactor.turn(Some(Duration::ZERO)).expect("a turn");
+    }
+}
+
+#[test]
+fn a_new_connection_does_not_wait_for_a_round_of_flooders() {
+    let limits = Limits { messages_per_turn: 1, serve_time_per_turn: Duration::ZERO, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let flooders: Vec<_> = (0..50).map(|_| bench.line()).collect();
+    flooders.iter().for_each(|(_, far)| far.say(&[2; 700]));
+    bench.turn();
+    assert_eq!(bench.reactor.board.backlog.len(), 50);
+    let (near, far) = wire();
+    far.say(b"1234567");
+    let peer = bench.reactor.board().connect(near, ()).expect("room for it");
+    bench.lines.push((peer, far.clone()));
+    let (mut queue, mut backlog) = (Vec::new(), Vec::new());
+    std::mem::swap(&mut queue, &mut bench.reactor.board.queue);
+    std::mem::swap(&mut backlog, &mut bench.reactor.board.backlog);
+    bench.reactor.board.has_clock = true; // by which the turn is over after one source of each
+    bench.reactor.serve_queues([queue, backlog]);
+    assert!(bench.reactor.handler().opened.contains(&peer), "it is served before 49 of the others");
+    assert_eq!(bench.reactor.board.backlog.len(), 50);
+}
+
+#[test]
+fn what_a_flooder_is_read_and_not_served_takes_little_memory() {
+    let mut bench = Bench::new(Limits { messages_per_turn: 10, ..Limits::default() });
+    let (peer, far) = bench.line();
+    far.say(&[2; 1_000_000]);
+    for _ in 0..100 {
+        bench.turn();
+        let inbox = &bench.reactor.board.get(peer).expect("it is there").inbox;
+        assert!(inbox.storage_bytes() <= 8 * 1024, "{}", inbox.storage_bytes());
+    }
+}
+
+#[test]
+fn a_peer_whose_bytes_are_used_up_is_read_a_whole_block_from_soon() {
+    let mut bench = Bench::new(Limits { messages_per_turn: 100_000, ..Limits::default() });
+    let (_, far) = bench.line();
+    far.say(&[1; 7 * 60_000]);
+    let turns: Vec<u64> = (0..8).map(|_| bench.turn().bytes_in).collect();
+    assert!(turns.contains(&(LARGE_BYTES as u64)), "{turns:?}");
+}
+
+#[test]
 fn a_timer_that_comes_due_in_a_long_turn_does_not_wait_for_its_end_and_is_not_early() {
     use std::io::{Read, Write};
     const PEERS: usize = 40;
     let slow = Slow { peers: Vec::new(), served: 0, due: Moment::default(), fired: Vec::new() };
-    let mut reactor = Reactor::new(slow, Limits::default()).expect("a poll");
+    let limits = Limits { serve_time_per_turn: Duration::from_secs(100), ..Limits::default() };
+    let mut reactor = Reactor::new(slow, limits).expect("a poll");
     let mut far: Vec<std::os::unix::net::UnixStream> = Vec::new();
     for _ in 0..PEERS {
         let (near, end) = std::os::unix::net::UnixStream::pair().expect("two ends");

@@ -195,8 +195,8 @@ impl<S: Service> Server<S> {
 
     /// Serves until it is told to stop: SIGTERM or SIGINT (with the feature `cli`; without it, for as
     /// long as the process lives). The first signal drains, for at most `drain_for`. No new connection is
-    /// accepted. Each connection is read once more, up to [`Limits::read_bytes_per_turn`], as soon as its
-    /// outbox has room. Every whole message that was read is answered, and so is an unended last one where
+    /// accepted. Each connection is read until its socket is empty, or twice up to
+    /// [`Limits::read_bytes_per_turn`], as soon as its outbox has room. Every whole message that was read is answered, and so is an unended last one where
     /// the peer has sent its end of file. The answers are delivered, then each peer gets our end of file.
     /// The second signal ends it now. SIGUSR1 logs a summary.
     ///
