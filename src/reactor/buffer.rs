@@ -215,9 +215,9 @@ impl Buffer {
     }
 }
 
-/// Storage that no buffer uses right now, in [`SIZES`] sizes. A larger block is freed when it comes back.
+/// Storage that no buffer uses right now, in `SIZES` sizes. A larger block is freed when it comes back.
 ///
-/// Invariant: a shelf holds blocks of one size, and at most its [`SPARE_BYTES_MAX`] of them: so a burst leaves
+/// Invariant: a shelf holds blocks of one size, and at most its `SPARE_BYTES_MAX` of them: so a burst leaves
 /// no more than that behind.
 #[derive(Default)]
 pub struct Spares {
@@ -262,7 +262,7 @@ impl Spares {
     }
 }
 
-/// The index of the smallest size that holds `bytes`; [`SIZES`] or more where none does.
+/// The index of the smallest size that holds `bytes`; `SIZES` or more where none does.
 #[inline]
 fn size_index(bytes: usize) -> usize {
     match bytes.saturating_sub(1) / SMALL_BYTES {

@@ -1,6 +1,6 @@
 //! UDP sockets, each of whose answers leaves from the address that was asked.
 //!
-//! A socket that is bound to all addresses (0.0.0.0, [::]) receives at each of them. For an answer the kernel would choose the
+//! A socket that is bound to all addresses (`0.0.0.0`, `[::]`) receives at each of them. For an answer the kernel would choose the
 //! address by its route, which is often another one: of a machine with several addresses, of a container, of 127.0.0.2. The
 //! client waits for an answer from where it has asked, and drops that one. So the kernel is asked for the address with each
 //! datagram (IP_PKTINFO, ip(7); IPV6_RECVPKTINFO, RFC 3542), and given it back with the answer.

@@ -80,7 +80,7 @@ pub struct ListenOptions {
     /// TCP and UDP: let other processes listen on the same port (SO_REUSEPORT); the kernel spreads new
     /// connections over them. Needs the feature `socket-options`.
     pub reuse_port: bool,
-    /// TCP and UDP at [::]: take IPv6 alone (IPV6_V6ONLY), so that another socket can listen at 0.0.0.0 on the same port. Needs
+    /// TCP and UDP at `[::]`: take IPv6 alone (IPV6_V6ONLY), so that another socket can listen at 0.0.0.0 on the same port. Needs
     /// the feature `socket-options`.
     pub only_v6: bool,
     /// Unix: the permission bits of the socket's file. `None`: as the umask leaves them.
