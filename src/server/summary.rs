@@ -16,7 +16,7 @@ pub(super) fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String 
     format!(
         "summary: accepted {}, refused {}{}, open {open}, closed {}{}, accept pauses {}, \
          bytes in {} out {}, datagrams in {} out {} dropped {}, turns {}, events per turn {:.2}, \
-         busiest turn {:.3} ms, log records dropped {}",
+         busiest turn {:.3} ms, access log lines dropped {}, log records dropped {}",
         counters.accepted,
         refused,
         in_brackets(&refusals),
@@ -31,6 +31,7 @@ pub(super) fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String 
         counters.turns,
         counters.events as f64 / turns as f64,
         counters.busiest_turn_ns as f64 / 1e6,
+        access_lines_dropped(),
         records_dropped(),
     )
 }
@@ -51,11 +52,7 @@ fn in_brackets(counts: &[(&str, u64)]) -> String {
 /// What the logs could not take, for `/metrics`.
 #[cfg(feature = "web")]
 pub(super) fn unlogged() -> crate::service::exchange::Unlogged {
-    #[cfg(feature = "cli")]
-    let access_lines = crate::logging::access_lines_dropped();
-    #[cfg(not(feature = "cli"))]
-    let access_lines = 0;
-    crate::service::exchange::Unlogged { records: records_dropped(), access_lines }
+    crate::service::exchange::Unlogged { records: records_dropped(), access_lines: access_lines_dropped() }
 }
 
 #[cfg(feature = "cli")]
@@ -65,5 +62,15 @@ pub(super) fn records_dropped() -> u64 {
 
 #[cfg(not(feature = "cli"))]
 pub(super) fn records_dropped() -> u64 {
+    0
+}
+
+#[cfg(feature = "cli")]
+fn access_lines_dropped() -> u64 {
+    crate::logging::access_lines_dropped()
+}
+
+#[cfg(not(feature = "cli"))]
+fn access_lines_dropped() -> u64 {
     0
 }
