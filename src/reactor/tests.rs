@@ -796,6 +796,43 @@ fn a_reader_of_a_byte_now_and_then_is_stalled_and_one_that_keeps_the_least_rate_
 }
 
 #[test]
+fn a_window_that_opens_in_large_steps_is_no_stall_and_one_that_stays_closed_is() {
+    let limits = Limits {
+        stall_after: Duration::from_secs(30),
+        stall_bytes_per_s_min: 500,
+        outbox_bytes_max: 1 << 20,
+        outbox_bytes_high: 1 << 20,
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let (peer, far) = bench.line();
+    far.make_room(0);
+    far.say(&[2; 60_000]);
+    bench.settle();
+    for _ in 0..2 {
+        far.make_room(20_000);
+        bench.turn_after(Duration::from_secs(29));
+        bench.turn_after(Duration::from_secs(21)); // it reads what it took
+        assert_eq!(bench.reason(peer), None);
+    }
+    bench.turn_after(Duration::from_secs(60));
+    assert_eq!(bench.reason(peer), Some(CloseReason::Stalled));
+}
+
+#[test]
+fn a_message_that_our_own_pace_keeps_in_the_kernel_is_not_overdue() {
+    let limits =
+        Limits { read_bytes_per_s: Some(1), message_within: Duration::from_secs(3), ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let (peer, far) = bench.line();
+    far.say(b"1234567");
+    for _ in 0..100 {
+        bench.turn_after(Duration::from_millis(100));
+    }
+    assert_eq!((far.hear().len(), bench.reason(peer)), (7, None));
+}
+
+#[test]
 fn at_a_stop_the_peers_last_message_is_served_though_only_its_end_of_file_ends_it() {
     let mut bench = Bench::new(Limits::default());
     let (_, alice) = bench.line();
