@@ -1,7 +1,7 @@
 //! `switchboard serve`: a service, where it listens, and its limits.
 //!
 //! SIGHUP reads everything again, the file and whatever else is named, and changes what is different: what is wrong
-//! changes nothing, and nobody is dropped whom the new settings allow. It is read on a thread of its own; then everything that
+//! changes nothing, and no connection is closed that the new settings allow. It is read on a thread of its own; then everything that
 //! can fail is prepared, and then applied what can't.
 
 use std::fs::File;

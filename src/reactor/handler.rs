@@ -56,8 +56,8 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// socket with nothing unread sends the FIN by itself; there, it saves a syscall.
     fn finish(&mut self, last: bool) -> io::Result<()>;
 
-    /// Reads what nobody will serve, and whose bytes are dropped: errors and the end of file as in `read`. A transport that
-    /// deciphers need not do so here.
+    /// Reads bytes that are dropped, because our side is done with reading. Errors and the end of file are those of `read`.
+    /// A transport that deciphers need not do so here.
     fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
         self.read(scratch)
     }
@@ -145,9 +145,9 @@ pub trait Handler: Sized {
         false
     }
 
-    /// The reactor comes to its end, and every whole message that had arrived from the peer has been served: it is to be
-    /// finished. (Where the peer had finished its direction, `on_finish` came before.) Whoever says false does that later,
-    /// and the peer is served until then.
+    /// The reactor comes to its end, and every whole message that had arrived from the peer has been served. The default
+    /// finishes the connection. (Where the peer had finished its direction, `on_finish` came before.) A handler that
+    /// returns false finishes it later, and the peer is served until then.
     fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) -> bool {
         board.finish_because(peer, CloseReason::Drained);
         true
