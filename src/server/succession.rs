@@ -440,13 +440,13 @@ impl Heir {
             match sendmsg(socket, &[IoSlice::new(SOCKET)], &mut control, SendFlags::NOSIGNAL) {
                 Ok(_) => *given += 1,
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(went_away(error.into())),
             }
         }
         match self.stream.write(END) {
             Ok(_) => self.given = None,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(went_away(error)),
         }
         Ok(())
     }
@@ -463,7 +463,7 @@ impl Heir {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) if self.heard == TAKEN => break,
-                Ok(_) | Err(_) => return Err(io::Error::other("the other process went away")),
+                Ok(_) | Err(_) => return Err(went_away(ErrorKind::UnexpectedEof.into())),
             }
             if !TAKEN.starts_with(&self.heard) {
                 return Err(io::Error::new(
@@ -473,5 +473,16 @@ impl Heir {
             }
         }
         Ok(self.heard == TAKEN)
+    }
+}
+
+/// Returns one error for each way in which the end of the other process shows: an end of file when we read, and
+/// `EPIPE` or `ECONNRESET` when we write before that. Other errors stay as they are.
+fn went_away(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            io::Error::other("the other process went away")
+        }
+        _ => error,
     }
 }
