@@ -16,7 +16,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use bench::{Bench, Ended, among_others, run_with};
+use bench::{Bench, Ended, run_with};
 use crooked::{Crooked, Habit};
 use support::{Directory, LINES, PREFIXED, Server, TCP, UDP};
 use switchboard::load::report::{Report, SCHEMA};
@@ -65,7 +65,6 @@ fn refusal(ended: &Ended, culprit: &str) -> Result<(), String> {
 
 #[test]
 fn what_cannot_be_is_refused_in_one_line_before_anybody_is_called() {
-    let _machine = among_others();
     let listener = Deserted::new();
     let url = listener.url();
     let mut wrong = Vec::new();
@@ -145,7 +144,6 @@ fn what_cannot_be_is_refused_in_one_line_before_anybody_is_called() {
 
 #[test]
 fn a_url_that_cannot_be_is_named() {
-    let _machine = among_others();
     for (url, culprit) in [
         ("ws://", "ws"),
         ("ws://127.0.0.1:x/", "port"),
@@ -166,7 +164,6 @@ fn a_url_that_cannot_be_is_named() {
 /// After a long run it would be too late.
 #[test]
 fn a_file_that_cannot_be_written_is_refused_before_the_run() {
-    let _machine = among_others();
     let (listener, directory) = (Deserted::new(), Directory::new());
     let nowhere = directory.path("no/such/directory/file").display().to_string();
     let folder = std::env::temp_dir().display().to_string();
@@ -182,7 +179,6 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_process_that_is_not_there_cannot_be_watched() {
-    let _machine = among_others();
     let listener = Deserted::new();
     let ended = run_with(&["bench", &listener.url(), "--server-pid", "999999999", "--quiet"]);
     assert!(matches!(ended.code, Some(1 | 2)), "{ended:#?}");
@@ -193,7 +189,6 @@ fn a_process_that_is_not_there_cannot_be_watched() {
 /// What an older run has found is not lost to a command line that comes to nothing.
 #[test]
 fn a_refused_run_leaves_files_as_they_were() {
-    let _machine = among_others();
     let (listener, directory) = (Deserted::new(), Directory::new());
     let (old, nowhere) = (directory.path("old"), directory.path("no/such/file").display().to_string());
     fs::write(&old, "of yesterday").expect("the directory is ours");
@@ -244,7 +239,6 @@ const SHORT: &str = "--duration 150ms --warmup 50ms";
 
 #[test]
 fn it_drives_every_scheme() {
-    let _machine = among_others();
     let directory = Directory::new();
     let server = echo_everywhere(&directory);
     for url in server.urls() {
@@ -264,7 +258,6 @@ fn it_drives_every_scheme() {
 
 #[test]
 fn a_run_takes_the_shape_that_was_asked_for() {
-    let _machine = among_others();
     let directory = Directory::new();
     let server = echo_everywhere(&directory);
     for words in ["--size 1", "--size 1..1024 --depth 4", "--churn", "--idle 50", "--threads 2"] {
@@ -295,7 +288,6 @@ fn a_run_takes_the_shape_that_was_asked_for() {
 
 #[test]
 fn a_payload_is_what_the_template_says() {
-    let _machine = among_others();
     let server = Server::start(&["serve", "echo", "--listen", LINES, "--listen", TCP]);
     for url in server.urls() {
         let outcome = Bench::of(url, "--depth 2 --duration 300ms")
@@ -357,7 +349,6 @@ impl Scribe {
 
 #[test]
 fn a_reply_may_be_another_text_than_the_request() {
-    let _machine = among_others();
     let serve = ["serve", "reply", "--message", "pong pong", "--listen", LINES, "--listen", TCP];
     let server = Server::start(&serve);
     for url in server.urls() {
@@ -375,7 +366,6 @@ fn a_reply_may_be_another_text_than_the_request() {
 /// is known by its length alone.)
 #[test]
 fn a_line_that_is_too_short_is_a_wrong_reply() {
-    let _machine = among_others();
     let server =
         Server::start(&["serve", "reply", "--message", "pong", "--listen", LINES, "--listen", PREFIXED]);
     for url in server.urls() {
@@ -389,7 +379,6 @@ fn a_line_that_is_too_short_is_a_wrong_reply() {
 /// Without verification what comes is counted, and not compared.
 #[test]
 fn verification_can_be_turned_off() {
-    let _machine = among_others();
     let server = Server::echo();
     let outcome = Bench::of(server.url(), "--duration 300ms --verify off --depth 4").run();
     assert!(!outcome.is_fine().verified);
@@ -405,7 +394,6 @@ fn verification_can_be_turned_off() {
 
 #[test]
 fn a_report_goes_to_standard_output_alone() {
-    let _machine = among_others();
     let server = Server::echo();
     let outcome = Bench::of(server.url(), "--duration 300ms --json -").run();
     assert_eq!((outcome.ended.code, outcome.ended.stderr.as_str()), (Some(0), ""));
@@ -417,7 +405,6 @@ fn a_report_goes_to_standard_output_alone() {
 
 #[test]
 fn the_summary_fits_one_screen() {
-    let _machine = among_others();
     let server = Server::echo();
     for words in ["--rate 1000", "--depth 4 --idle 3"] {
         let words = format!("{words} --connections 4 --duration 300ms --warmup 100ms --quiet");
@@ -437,7 +424,6 @@ fn the_summary_fits_one_screen() {
 /// Where standard error is no terminal, the progress is plain lines, and standard output is not touched.
 #[test]
 fn progress_is_plain_lines_where_nobody_watches() {
-    let _machine = among_others();
     let server = Server::echo();
     let run = ["bench", server.url(), "--connections", "4", "--duration", "1500ms", "--warmup", "100ms"];
     let ended = run_with(&run);
@@ -448,7 +434,6 @@ fn progress_is_plain_lines_where_nobody_watches() {
 
 #[test]
 fn files_are_written_for_other_programs() {
-    let _machine = among_others();
     let server = Server::echo();
     let bench = Bench::of(server.url(), "--duration 500ms --rate 2000");
     let paths = ["run.csv", "run.hdr", "run.html"].map(|name| bench.path(name).display().to_string());
@@ -491,7 +476,6 @@ fn is_self_contained(page: &str, report: &Report) {
 #[test]
 fn the_histogram_in_the_report_can_be_read_back() {
     use base64::Engine;
-    let _machine = among_others();
     let server = Server::echo();
     let outcome = Bench::of(server.url(), "--duration 300ms").run();
     let response = outcome.is_fine().latency.response.clone().expect("there were replies");
@@ -516,7 +500,6 @@ fn the_histogram_in_the_report_can_be_read_back() {
 
 #[test]
 fn few_rounds_allow_no_verdict() {
-    let _machine = among_others();
     let server = Server::echo();
     let directory = Directory::new();
     let paths = ["a.json", "b.json"].map(|name| directory.path(name).display().to_string());
@@ -549,7 +532,6 @@ fn files_that_cannot_be_compared_are_named() {
 
 #[test]
 fn two_urls_are_for_ab() {
-    let _machine = among_others();
     let server = Crooked::tcp(Habit::Honest);
     is_refused(&run_with(&["bench", "--ab", server.url()]), "--ab", "one URL");
     is_refused(&run_with(&["bench", server.url(), server.url()]), "--ab", "two URLs without it");

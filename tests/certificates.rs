@@ -435,17 +435,11 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     let (ca, report) = (ours.path("ca.pem"), ours.path("report.json"));
     let bench = |more: &[&str]| {
         let mut command = switchboard();
-        command.args([
-            "bench",
-            server.url(),
-            "--connections",
-            "32",
-            "--duration",
-            "300ms",
-            "--warmup",
-            "off",
-        ]);
-        command.args(["--no-self-test", "--quiet", "--json"]).arg(&report).args(more);
+        command.args(["bench", server.url(), "--connections", "4", "--warmup", "off", "--no-self-test"]);
+        command.args(["--quiet", "--json"]).arg(&report).args(more);
+        if !more.contains(&"--duration") {
+            command.args(["--duration", "100ms"]);
+        }
         let output = command.output().expect("it can be started");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -455,11 +449,16 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     let ca = ca.display().to_string();
     assert_eq!(bench(&["--ca", &ca]).0, Some(0));
     let handshakes = read().latency.handshake.expect("they were measured");
-    assert_eq!((handshakes.count, read().resumed, read().failures.total()), (32, 0, 0));
-    assert_eq!(bench(&["--ca", &ca, "--churn"]).0, Some(0));
-    assert!(read().resumed > 0 && read().failures.total() == 0, "{:#?}", read().failures);
+    assert_eq!((handshakes.count, read().resumed, read().failures.total()), (4, 0, 0));
+    // Until each has had time for a second handshake, however busy the machine is.
+    let is_long_enough = ["300ms", "1s", "5s", "30s"].iter().any(|duration| {
+        assert_eq!(bench(&["--ca", &ca, "--churn", "--duration", duration]).0, Some(0));
+        read().latency.handshake.is_some_and(|handshakes| handshakes.count > 8)
+    });
+    assert!(is_long_enough && read().resumed > 0, "{:#?}", read().latency.handshake);
+    assert_eq!(read().failures.total(), 0, "{:#?}", read().failures);
     let handshakes = read().latency.handshake.expect("they were measured");
-    assert!(handshakes.count - read().resumed <= 32, "each connection begins anew once, and no more");
+    assert!(handshakes.count - read().resumed <= 4, "each connection does one whole handshake, and no more");
     assert_eq!(bench(&["--insecure", "--churn", "--no-resumption"]).0, Some(0));
     assert_eq!(read().resumed, 0);
     let (code, said) = bench(&[]);

@@ -194,6 +194,7 @@ fn a_web_page_that_posts_to_a_line_protocol_is_not_obeyed() {
         let heard = String::from_utf8_lossy(&browser.hear_until_the_end()).into_owned();
         let last = heard.lines().last().unwrap_or_default();
         assert!(last.starts_with("error: the connection began with ") && !heard.contains("admin"), "{heard}");
+        browser.hang_up();
         alice.hear(format!("* guest{0} came in\n* guest{0} left\n", number + 2));
     }
     server.logs("refused: other-protocol");

@@ -3,7 +3,7 @@
 //! The director (whoever calls [`run`](super::run)) opens no socket and sends nothing. It waits for connections, lets
 //! the warm-up pass, sets the measured window a moment ahead, samples what the machine does meanwhile, and
 //! in the end adds up what the threads have counted. Threads read their orders from a few atomics, once
-//! a turn, and send a tally every tenth of a second: nothing that a message has to wait for.
+//! a turn, and are woken for a new phase. They send a tally every tenth of a second. No message waits for that.
 //!
 //! Invariant: a run ends in bounded time, whatever the server does, and leaves a report.
 
@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mio::Waker;
 use mio::net::UdpSocket;
 use mio::unix::SourceFd;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -56,7 +57,7 @@ struct Orders {
 
 impl Orders {
     fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
+        self.phase.load(Ordering::Acquire)
     }
 
     fn window(&self) -> Window {
@@ -81,6 +82,8 @@ pub(super) struct Crew {
     orders: Arc<Orders>,
     news: Receiver<News>,
     threads: Vec<JoinHandle<()>>,
+    /// One for each thread's poll.
+    wakers: Vec<Arc<Waker>>,
     clock: Clock,
     /// The kernel's numbers of the threads.
     pub(super) names: Vec<u32>,
@@ -105,6 +108,7 @@ impl Crew {
             orders,
             news,
             threads: Vec::new(),
+            wakers: Vec::new(),
             clock,
             names: Vec::new(),
             account: Account::default(),
@@ -112,6 +116,7 @@ impl Crew {
         };
         for thread in 0..plan.threads {
             let worker = Worker::new(plan, script, &crew.orders, clock, sender.clone(), thread)?;
+            crew.wakers.push(worker.reactor.waker());
             let handle = thread::Builder::new()
                 .name(format!("load-{thread}"))
                 .spawn(move || worker.work())
@@ -136,8 +141,12 @@ impl Crew {
         self.orders.open.load(Ordering::Relaxed)
     }
 
+    /// Wakes the threads, too: one with nothing to do sleeps up to a tenth of a second, and would begin to send that
+    /// much after the window did.
     fn enter(&self, phase: Phase) {
-        self.orders.phase.store(phase as u8, Ordering::Relaxed);
+        self.orders.phase.store(phase as u8, Ordering::Release);
+        // The thread of a poll that can't be woken reads its orders at the end of the slice.
+        self.wakers.iter().for_each(|waker| drop(waker.wake()));
     }
 
     /// Connections are opened.

@@ -303,6 +303,10 @@ impl Director<'_> {
         }
 
         let began_ns = self.crew.now_ns();
+        if let WarmUp::For(time) = self.plan.warm_up {
+            // Set before the first message: without a warm-up, that one is in the window, too.
+            self.set_window(began_ns + nanoseconds(time));
+        }
         self.crew.talk();
         let (most_ns, because) = match self.plan.warm_up {
             WarmUp::For(time) => (nanoseconds(time), "asked for"),
@@ -320,15 +324,17 @@ impl Director<'_> {
                 break;
             }
         }
-        let from_ns = match self.plan.warm_up {
-            WarmUp::For(_) => (began_ns + most_ns).max(self.crew.now_ns()),
+        if self.plan.warm_up == WarmUp::Auto {
             // With the slices, so that none is half warm-up.
-            WarmUp::Auto => (self.crew.now_ns() + AHEAD_NS).next_multiple_of(SLICE_NS),
-        };
+            self.set_window((self.crew.now_ns() + AHEAD_NS).next_multiple_of(SLICE_NS));
+        }
+        figures.cut_s = (self.window.from_ns - began_ns) as f64 / 1e9;
+        figures
+    }
+
+    fn set_window(&mut self, from_ns: u64) {
         self.window = Window { from_ns, to_ns: from_ns.saturating_add(nanoseconds(self.plan.duration)) };
         self.crew.measure(self.window);
-        figures.cut_s = (from_ns - began_ns) as f64 / 1e9;
-        figures
     }
 
     /// The last slices brought about as many replies as those before them.

@@ -51,7 +51,7 @@ const GROWTH: usize = 32 * MIB;
 
 #[test]
 fn mutated_conversations_neither_end_nor_stall_nor_swell_the_server() {
-    fuzz(dice::seed_asked().unwrap_or(1), Duration::from_secs(10), Duration::from_millis(800));
+    fuzz(dice::seed_asked().unwrap_or(1), Duration::from_secs(4), Duration::from_millis(500));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long anything may take before the test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An example that is running and listens.
 pub(crate) struct Rung {

@@ -626,6 +626,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
         #[test]
         fn whatever_happens_in_a_turn_each_member_knows_who_is_there_and_misses_no_number(
             steps in prop::collection::vec(step(), 0..80),
