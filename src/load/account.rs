@@ -1,8 +1,9 @@
 //! What one generator thread has counted. Threads share nothing while they run; their accounts are added
 //! up when they are done.
 //!
-//! Figures and percentiles are of messages that were due in the measured window. Failures are counted over
-//! the whole run: a wrong reply is no less wrong during the warm-up.
+//! Figures and percentiles are of messages that were due in the measured window. Failures are counted twice: those of
+//! the whole run, because a wrong reply is no less wrong during the warm-up, and those of the window, because a share
+//! of the messages is a share of those that were due in it.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,8 @@ pub struct Account {
     pub infinite: u64,
     /// Of the whole run.
     pub failures: Failures,
+    /// Of the window: of messages that were due in it. What belongs to no message counts by the time it happened.
+    pub failures_in_window: Failures,
     /// Answers over HTTP by their status, of the whole run.
     pub statuses: BTreeMap<u16, u64>,
     /// Connections established, in the whole run.
@@ -94,17 +97,17 @@ impl Account {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
-        let (mine, theirs) = (&mut self.failures, &other.failures);
-        mine.corrupted += theirs.corrupted;
-        mine.reordered += theirs.reordered;
-        mine.duplicated += theirs.duplicated;
-        mine.lost += theirs.lost;
-        mine.short += theirs.short;
-        mine.status += theirs.status;
-        mine.refused += theirs.refused;
-        mine.reset += theirs.reset;
-        mine.timed_out += theirs.timed_out;
-        mine.unsent += theirs.unsent;
+        self.failures.merge(&other.failures);
+        self.failures_in_window.merge(&other.failures_in_window);
+    }
+
+    /// Counts `count` failures of one kind. `at_ns` is when their message was due, or when they happened where they
+    /// belong to none.
+    pub fn fail(&mut self, kind: fn(&mut Failures) -> &mut u64, window: Window, at_ns: u64, count: u64) {
+        *kind(&mut self.failures) += count;
+        if window.holds(at_ns) {
+            *kind(&mut self.failures_in_window) += count;
+        }
     }
 }
 
@@ -145,25 +148,24 @@ impl Ledger {
         match heard {
             Heard::Answer(flight) => self.answer(flight, now_ns, 1),
             Heard::Late(flight) => {
-                self.account.failures.reordered += 1;
-                self.tally.failures += 1;
+                self.fail(|it| &mut it.reordered, flight.due_ns);
                 self.answer(flight, now_ns, 1);
             }
             Heard::Status(flight, status) => {
-                self.account.failures.status += 1;
                 self.account.heard += 1;
                 *self.account.statuses.entry(status).or_default() += 1;
-                self.fail(Some(flight));
+                self.never_answered(|it| &mut it.status, flight.due_ns);
             }
             Heard::Corrupted(flight) => {
-                self.account.failures.corrupted += 1;
                 self.account.heard += 1;
-                self.fail(flight);
+                match flight {
+                    Some(flight) => self.never_answered(|it| &mut it.corrupted, flight.due_ns),
+                    None => self.fail(|it| &mut it.corrupted, now_ns),
+                }
             }
             Heard::Duplicate => {
-                self.account.failures.duplicated += 1;
                 self.account.heard += 1;
-                self.fail(None);
+                self.fail(|it| &mut it.duplicated, now_ns);
             }
         }
     }
@@ -188,39 +190,37 @@ impl Ledger {
 
     /// Something did not come.
     pub fn miss(&mut self, missed: Missed) {
-        let failures = &mut self.account.failures;
-        let (count, flight) = match missed {
-            Missed::Lost(flight) => (&mut failures.lost, flight),
-            Missed::TimedOut(flight) => (&mut failures.timed_out, flight),
-            Missed::Short(flight) => (&mut failures.short, flight),
-        };
-        *count += 1;
-        self.fail(Some(flight));
+        match missed {
+            Missed::Lost(flight) => self.lost(flight.due_ns),
+            Missed::TimedOut(flight) => self.never_answered(|it| &mut it.timed_out, flight.due_ns),
+            Missed::Short(flight) => self.never_answered(|it| &mut it.short, flight.due_ns),
+        }
     }
 
     /// A message that was due could not be sent at all.
     pub fn unsent(&mut self, due_ns: u64) {
-        self.account.failures.unsent += 1;
         self.tally.offered += 1;
-        self.tally.failures += 1;
         if self.window.holds(due_ns) {
             self.account.offered += 1;
-            self.account.infinite += 1;
         }
+        self.never_answered(|it| &mut it.unsent, due_ns);
     }
 
     /// A message that was said, and could not be said again.
     pub fn lost(&mut self, due_ns: u64) {
-        self.account.failures.lost += 1;
-        self.tally.failures += 1;
-        if self.window.holds(due_ns) {
-            self.account.infinite += 1;
-        }
+        self.never_answered(|it| &mut it.lost, due_ns);
     }
 
-    fn fail(&mut self, flight: Option<Flight>) {
+    /// Counts a failure that no message is lost with; see [`Account::fail`].
+    pub fn fail(&mut self, kind: fn(&mut Failures) -> &mut u64, at_ns: u64) {
         self.tally.failures += 1;
-        if flight.is_some_and(|flight| self.window.holds(flight.due_ns)) {
+        self.account.fail(kind, self.window, at_ns, 1);
+    }
+
+    /// Counts a message that never gets its reply: in the percentiles it is infinite.
+    fn never_answered(&mut self, kind: fn(&mut Failures) -> &mut u64, due_ns: u64) {
+        self.fail(kind, due_ns);
+        if self.window.holds(due_ns) {
             self.account.infinite += 1;
         }
     }

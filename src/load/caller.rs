@@ -260,8 +260,7 @@ impl Caller {
     }
 
     fn failed_to_open(&mut self, index: usize, kind: io::ErrorKind, now_ns: u64) {
-        self.ledger.account.failures.refused += 1;
-        self.ledger.tally.failures += 1;
+        self.ledger.fail(|it| &mut it.refused, now_ns);
         self.rest(index, now_ns);
         let words = match kind {
             io::ErrorKind::NotFound => "no such file".into(),
@@ -530,8 +529,7 @@ impl Handler for Caller {
         let said_all = renews && finished && self.lines[index].dialogue.in_flight() == 0;
         let own = reason == CloseReason::Closed || said_all;
         if !own && !finished {
-            self.ledger.account.failures.reset += 1;
-            self.ledger.tally.failures += 1;
+            self.ledger.fail(|it| &mut it.reset, now_ns);
         }
         let ledger = &mut self.ledger;
         let dialogue = &mut self.lines[index].dialogue;

@@ -198,7 +198,7 @@ impl Hall<'_> {
         let (number, now_ns) = (self.speakers[sender].sent, self.now_ns());
         let Some(peer) = self.members[sender].peer else {
             // He was thrown out: what he was to say is due all the same.
-            self.account.failures.unsent += 1;
+            self.account.fail(|it| &mut it.unsent, self.window, due_ns, 1);
             self.tally.failures += 1;
             if self.window.holds(due_ns) {
                 self.account.offered += self.inside as u64;
@@ -267,7 +267,7 @@ impl Hall<'_> {
         let is_right = text.get(..self.filling.len()) == Some(&self.filling[..]);
         let next = &mut member.next[sender];
         if number < *next {
-            self.account.failures.duplicated += 1;
+            self.account.fail(|it| &mut it.duplicated, self.window, now_ns, 1);
             self.tally.failures += 1;
             return;
         }
@@ -281,7 +281,7 @@ impl Hall<'_> {
         self.lose(index, sender, missed);
         self.account.heard += 1;
         if !is_right {
-            self.account.failures.corrupted += 1;
+            self.account.fail(|it| &mut it.corrupted, self.window, due_ns, 1);
             self.tally.failures += 1;
             self.account.infinite += u64::from(self.window.holds(due_ns));
             return;
@@ -304,10 +304,10 @@ impl Hall<'_> {
     fn lose(&mut self, index: usize, sender: usize, numbers: Range<u32>) {
         let count = numbers.len() as u64;
         self.members[index].missed += count;
-        self.account.failures.lost += count;
         self.tally.failures += count;
         for number in numbers {
             let due_ns = self.speakers[sender].times_of(number).due_ns;
+            self.account.fail(|it| &mut it.lost, self.window, due_ns, 1);
             self.account.infinite += u64::from(self.window.holds(due_ns));
         }
     }
@@ -424,13 +424,13 @@ impl Handler for Hall<'_> {
         let was = std::mem::replace(&mut member.stage, At::Gone);
         match was {
             At::In => {
-                self.account.failures.reset += 1;
+                self.account.fail(|it| &mut it.reset, self.window, self.now_ns(), 1);
                 self.settle(index);
                 self.inside -= 1;
             }
             At::Opening | At::Joining => {
                 self.opening -= 1;
-                self.account.failures.refused += 1;
+                self.account.fail(|it| &mut it.refused, self.window, self.now_ns(), 1);
                 self.fatal.get_or_insert(format!(
                     "cannot connect to {}: {reason}; is a server listening there?",
                     self.plan.target

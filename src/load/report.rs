@@ -57,8 +57,11 @@ pub struct Report {
     /// TLS handshakes among them that were resumed: no certificate, no signature.
     #[serde(default)]
     pub resumed: u64,
-    /// What went wrong.
+    /// What went wrong in the whole run, the warm-up included.
     pub failures: Failures,
+    /// What of that went wrong in the measured time: a share of `offered` is a share of these.
+    #[serde(default)]
+    pub failures_in_window: Failures,
     /// HTTP: how often the statuses came that were not 200 to 299.
     #[serde(default)]
     pub statuses: BTreeMap<u16, u64>,
@@ -87,6 +90,13 @@ pub struct Report {
     pub fan_out: Option<FanOut>,
     /// Of `bench --ab`: the two sides; the rest of the report is the first one's last round.
     pub comparison: Option<super::compare::Comparison>,
+}
+
+impl Report {
+    /// The part of the messages that were due in the measured time, from 0 on, that failed in any way.
+    pub fn failure_share(&self) -> f64 {
+        self.failures_in_window.total() as f64 / self.offered.max(1) as f64
+    }
 }
 
 /// Where a run took place.
@@ -203,6 +213,32 @@ impl Failures {
             ("timed out", self.timed_out),
             ("unsent", self.unsent),
         ]
+    }
+
+    /// Adds those of another thread.
+    pub fn merge(&mut self, other: &Failures) {
+        let Failures {
+            corrupted,
+            reordered,
+            duplicated,
+            lost,
+            short,
+            status,
+            refused,
+            reset,
+            timed_out,
+            unsent,
+        } = other;
+        self.corrupted += corrupted;
+        self.reordered += reordered;
+        self.duplicated += duplicated;
+        self.lost += lost;
+        self.short += short;
+        self.status += status;
+        self.refused += refused;
+        self.reset += reset;
+        self.timed_out += timed_out;
+        self.unsent += unsent;
     }
 
     /// All together.

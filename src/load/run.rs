@@ -209,6 +209,7 @@ pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
     report.bytes_out_per_s = per_s(account.bytes_out);
     report.connected = account.connected;
     report.failures = account.failures;
+    report.failures_in_window = account.failures_in_window;
 }
 
 struct Director<'a> {

@@ -64,7 +64,7 @@ impl Slo {
             return Some(format!("only {part:.1} % of the offered rate was achieved"));
         }
         // Both say the same; whichever counted more is believed.
-        let infinite = response.infinite.max(report.failures.unanswered());
+        let infinite = response.infinite.max(report.failures_in_window.unanswered());
         let all = response.count.saturating_add(infinite) as f64;
         self.objectives.iter().find_map(|objective| match objective.figure {
             Figure::Percentile(percent, bound_ns) => {
@@ -76,7 +76,7 @@ impl Slo {
                 objective.broken_by_ns("max", Some(response.max_ns).filter(|_| infinite == 0), bound_ns)
             }
             Figure::Failures(bound) => {
-                let share = report.failures.total() as f64 / report.offered.max(1) as f64;
+                let share = report.failure_share();
                 let kept = if objective.below { share < bound } else { share <= bound };
                 (!kept).then(|| format!("{} % failed", trimmed(100.0 * share)))
             }
@@ -394,7 +394,7 @@ mod tests {
     fn overloaded(rate: f64, capacity: f64) -> Report {
         let mut report = report(rate, 1_000_000_000);
         report.achieved_per_s = capacity;
-        report.failures.timed_out = (10.0 * (rate - capacity)) as u64;
+        report.failures_in_window.timed_out = (10.0 * (rate - capacity)) as u64;
         report
     }
 
@@ -472,14 +472,14 @@ mod tests {
     #[test]
     fn failures_are_infinite() {
         let mut report = report(1000.0, 1_000_000);
-        report.failures = Failures { timed_out: 50, ..Failures::default() };
+        report.failures_in_window = Failures { timed_out: 50, ..Failures::default() };
         assert!(slo("p99<=2ms").met(&report), "half a per cent does not reach down to p99");
         assert!(!slo("p99.9<=2ms").met(&report));
         assert!(!slo("max<=1s").met(&report));
         assert!(!slo("failures<=0.1%").met(&report));
         assert!(slo("failures<=0.5%").met(&report));
         assert!(!slo("failures<0.5%").met(&report));
-        report.failures.timed_out = 1;
+        report.failures_in_window.timed_out = 1;
         assert_eq!(slo("failures<=0%").broken_by(&report), Some("0.01 % failed".into()));
     }
 
