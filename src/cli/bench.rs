@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -22,6 +22,7 @@ use crate::load::ceiling::ceiling;
 use crate::load::compare::{self, Figure, Side};
 #[cfg(feature = "web")]
 use crate::load::fan_out;
+use crate::load::figures;
 #[cfg(feature = "web")]
 use crate::load::http::{Asked, basic_authorization};
 use crate::load::plan::{Arrivals, Plan, Rate, WarmUp};
@@ -45,6 +46,16 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 /// What `--find-max` begins with where no `--rate` was given.
 const FIRST_RATE_PER_S: f64 = 1000.0;
 
+/// A larger part of failed messages fails a run without an `--slo`.
+const FAILED_PART_MAX: f64 = 0.01;
+
+/// What the exit codes say, beside those of [`Failure`].
+const GENERATOR_WAS_THE_LIMIT: u8 = 3;
+const SLO_WAS_NOT_MET: u8 = 4;
+const SECOND_IS_SLOWER: u8 = 5;
+/// As the shell has it for a process that a signal ended: 128 and its number.
+const INTERRUPTED: u8 = 128;
+
 /// How long a spawned server may take until it can be connected to, and to end.
 const SPAWN_WITHIN: Duration = Duration::from_secs(10);
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -64,8 +75,9 @@ Examples:
   switchboard bench --ab tcp://127.0.0.1:8080 tcp://127.0.0.1:8081 --rounds 8
       Two servers turn about: is the second one faster, or is it noise?
 
-Exit code: 0 fine; 1 wrong replies, or a run that failed; 2 a wrong command line;
-3 with --strict, if the generator was the limit.";
+Exit code: 0 fine; 1 wrong replies in any round, more than 1 % failures where no --slo allows them, or a run that
+failed; 2 a wrong command line; 3 with --strict, if the generator was the limit; 4 the --slo was not met; 5 with --ab,
+if the second server is slower; 130 or 143 after Ctrl-C or SIGTERM: what was measured until then is shown.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnOff {
@@ -133,8 +145,8 @@ pub(super) struct Options {
     #[arg(long, requires = "slo")]
     find_max: bool,
 
-    /// What is to be met: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'.
-    #[arg(long, value_name = "SLO", requires = "find_max")]
+    /// What is to be met: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'. Exit code 4 if it is not.
+    #[arg(long, value_name = "SLO", conflicts_with = "ab")]
     slo: Option<Slo>,
 
     /// How long is measured (of a search: each step).
@@ -323,6 +335,8 @@ struct Session {
     options: Options,
     circumstances: Circumstances,
     interrupted: Arc<AtomicBool>,
+    /// The number of the signal that interrupted it; 0: none.
+    signal: Arc<AtomicUsize>,
     panel: Panel,
 }
 
@@ -345,11 +359,12 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     check_files(&options)?;
     enough_descriptors(&plan)?;
 
-    let interrupted = Arc::new(AtomicBool::new(false));
+    let (interrupted, by_signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     for signal in [SIGINT, SIGTERM] {
         // The second one ends the program at once.
         let told = Arc::clone(&interrupted);
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register_usize(signal, Arc::clone(&by_signal), signal as usize))
             .and_then(|_| signal_hook::flag::register(signal, told))
             .map_err(|error| Failure::Runtime(format!("cannot watch signals: {error}")))?;
     }
@@ -373,26 +388,62 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     let panel = Panel::new(options.quiet);
     #[cfg(feature = "web")]
     if let Some(room) = room {
-        let mut session = Session { options, circumstances, interrupted, panel };
+        let mut session = Session { options, circumstances, interrupted, signal: by_signal, panel };
         let outcome = session.fan_out(&plan, &room);
         drop(spawned);
-        return session.finish(outcome);
+        return session.finish(outcome, None);
     }
     if !options.no_self_test {
         panel.say("self-test: what could the generator do?");
         circumstances.ceiling_per_s = ceiling(&plan, &interrupted);
     }
-    let mut session = Session { options, circumstances, interrupted, panel };
+    let mut session = Session { options, circumstances, interrupted, signal: by_signal, panel };
     if session.options.ab {
         return session.compare(&plan);
     }
-    let outcome = match (session.options.slo.clone(), session.options.rounds) {
-        (Some(slo), _) => session.search(&plan, &slo),
-        (None, Some(rounds)) => session.rounds(&plan, rounds),
-        (None, None) => session.once(&plan),
+    let (outcome, earlier) = match (session.options.slo.clone(), session.options.rounds) {
+        (Some(slo), _) if session.options.find_max => (session.search(&plan, &slo), None),
+        (_, Some(rounds)) => session.rounds(&plan, rounds),
+        (_, None) => (session.once(&plan), None),
     };
     drop(spawned); // its last words come before ours
-    session.finish(outcome)
+    session.finish(outcome, earlier)
+}
+
+/// Of `--ab` and `compare`.
+pub(super) fn slower_code(comparison: &compare::Comparison) -> u8 {
+    if comparison.is_slower() { SECOND_IS_SLOWER } else { 0 }
+}
+
+/// What fails a run, in one line, and with which exit code.
+type Fault = (u8, String);
+
+/// What a run that was measured to its end fails with.
+fn fault(report: &Report, slo: Option<&Slo>) -> Option<Fault> {
+    let failures = &report.failures;
+    let wrong = match slo {
+        // What was not answered, or with another status, is for the SLO to allow.
+        Some(_) => failures.corrupted + failures.reordered + failures.duplicated,
+        None => failures.wrong(),
+    };
+    if wrong > 0 {
+        return Some((1, wrong_replies(report)));
+    }
+    let target = &report.target;
+    if let Some(slo) = slo {
+        return slo.broken_by(report).map(|why| (SLO_WAS_NOT_MET, format!("{target} did not meet {slo}: {why}")));
+    }
+    let share = report.failure_share();
+    if share > FAILED_PART_MAX {
+        let kinds = figures::failures(&report.failures_in_window).unwrap_or_default();
+        let (share, offered) = (figures::share(share), report.offered);
+        return Some((1, format!("{target}: {share} of {offered} messages failed: {kinds}; --slo allows them")));
+    }
+    let silence_s = report.longest_silence_s();
+    (silence_s > report.measured_s / 2.0).then(|| {
+        let (silence, measured) = (figures::duration(silence_s), figures::duration(report.measured_s));
+        (1, format!("{target} answered nothing for {silence} of {measured}"))
+    })
 }
 
 fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
@@ -715,19 +766,24 @@ impl Session {
     }
 
     /// The same several times; the report is the last one's, with the figures of all.
-    fn rounds(&mut self, plan: &Plan, count: u32) -> Outcome {
+    /// With it, what one of the rounds failed with.
+    fn rounds(&mut self, plan: &Plan, count: u32) -> (Outcome, Option<Fault>) {
         let mut rounds = Vec::new();
-        let mut last = Outcome::default();
+        let (mut last, mut first_fault) = (Outcome::default(), None);
         for index in 0..count {
             self.panel.say(&format!("round {} of {count}", index + 1));
             last = self.once(plan);
             rounds.push(round(&last.report));
+            if last.problem.is_none() && !last.report.partial && first_fault.is_none() {
+                first_fault = fault(&last.report, self.options.slo.as_ref())
+                    .map(|(code, what)| (code, format!("round {} of {count}: {what}", index + 1)));
+            }
             if last.problem.is_some() || self.interrupted.load(Ordering::Relaxed) {
                 break;
             }
         }
         last.report.rounds = rounds;
-        last
+        (last, first_fault)
     }
 
     /// Where one run of it fails, the curve of those before is kept.
@@ -762,7 +818,7 @@ impl Session {
         let plans = [plan_of(&self.options.urls[0])?, plan_of(&self.options.urls[1])?];
         let mut sides = plans.each_ref().map(|plan| Side { name: plan.name(), rounds: Vec::new() });
         let mut reports = [Report::default(), Report::default()];
-        let mut wrong = None;
+        let mut first_fault = None;
         for index in 0..count {
             let order = if index % 2 == 0 { [0, 1] } else { [1, 0] };
             for which in order {
@@ -771,8 +827,8 @@ impl Session {
                 if let Some(problem) = outcome.problem {
                     return Err(Failure::Runtime(problem));
                 }
-                if outcome.report.failures.wrong() > 0 {
-                    wrong = Some(wrong_replies(&outcome.report));
+                if !outcome.report.partial && first_fault.is_none() {
+                    first_fault = fault(&outcome.report, None);
                 }
                 sides[which].rounds.push(round(&outcome.report));
                 reports[which] = outcome.report;
@@ -794,14 +850,24 @@ impl Session {
         if self.options.json.as_deref() != Some(Path::new("-")) {
             print(&comparison.render(width()))?;
         }
-        match wrong {
-            Some(problem) => Err(Failure::Runtime(problem)),
-            None => Ok(0),
+        match first_fault {
+            Some((_, problem)) => Err(Failure::Runtime(problem)),
+            None if self.is_interrupted() => Ok(self.interrupted_code()),
+            None => Ok(slower_code(&comparison)),
         }
     }
 
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    fn interrupted_code(&self) -> u8 {
+        INTERRUPTED + self.signal.load(Ordering::Relaxed) as u8
+    }
+
     /// Shows the report, writes the files, and says how the program ends.
-    fn finish(&mut self, outcome: Outcome) -> Result<u8, Failure> {
+    /// `earlier` is what an earlier round failed with.
+    fn finish(&mut self, outcome: Outcome, earlier: Option<Fault>) -> Result<u8, Failure> {
         let Outcome { report, problem } = outcome;
         self.write_files(&report)?;
         let to_stdout = self.options.json.as_deref() == Some(Path::new("-"));
@@ -809,19 +875,31 @@ impl Session {
         let wants_summary =
             !self.options.quiet || (self.options.json.is_none() && self.options.html.is_none());
         if !to_stdout && wants_summary && has_measured {
-            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            print(&summary::render(&report, Style { colour, width: width() }))?;
+            print(&summary::render(&report, Style { colour: wants_colour(), width: width() }))?;
         }
         if let Some(problem) = problem {
             return Err(Failure::Runtime(problem));
         }
-        if report.failures.wrong() > 0 {
-            return Err(Failure::Runtime(wrong_replies(&report)));
+        // Of a run that was cut short, and of a search, only wrong replies are certain; a search says what it found.
+        let is_judged = !report.partial && !self.options.find_max;
+        let slo = self.options.slo.as_ref();
+        let now = if is_judged { fault(&report, slo) } else { None };
+        let wrong = || (report.failures.wrong() > 0 && slo.is_none()).then(|| (1, wrong_replies(&report)));
+        match earlier.or(now).or_else(wrong) {
+            Some((1, problem)) => return Err(Failure::Runtime(problem)),
+            Some((code, problem)) => {
+                super::complain(&problem);
+                return Ok(code);
+            }
+            None => {}
         }
-        match self.options.strict && report.verdict.limit == Limit::Generator {
-            true => Ok(3),
-            false => Ok(0),
-        }
+        let found_nothing = report.found.as_ref().is_some_and(|found| found.rate_per_s.is_none());
+        Ok(match self.options.strict && report.verdict.limit == Limit::Generator {
+            _ if self.is_interrupted() => self.interrupted_code(),
+            _ if found_nothing => SLO_WAS_NOT_MET,
+            true => GENERATOR_WAS_THE_LIMIT,
+            false => 0,
+        })
     }
 
     fn write_files(&self, report: &Report) -> Result<(), Failure> {
@@ -880,10 +958,22 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Of the terminal, as it says itself; 100 where it doesn't.
+/// Returns the columns of the terminal that standard output is, as the terminal itself says (TIOCGWINSZ); 100 where it
+/// is none. COLUMNS is a variable of the shell's, which is older than the window.
 pub(super) fn width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    columns.filter(|columns| (40..=400).contains(columns)).unwrap_or(100)
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col));
+    columns.ok().filter(|columns| *columns > 0).map_or(100, |columns| columns.clamp(40, 400))
+}
+
+/// Whether standard output takes colours: a terminal that can (TERM is set, and not to `dumb`), and a user who did not
+/// say no (<https://no-color.org>: any NO_COLOR but an empty one).
+fn wants_colour() -> bool {
+    io::stdout().is_terminal() && can_redraw() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
+/// Whether the terminal knows more than plain lines.
+pub(super) fn can_redraw() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// A server that we started, and stop.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
-use super::bench::{print, width};
+use super::bench::{print, slower_code, width};
 use crate::load::compare::of_reports;
 use crate::load::files;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 fine; 2 files that can't be compared; 5 if the second one is slower.")]
 pub(super) struct Options {
     /// What `bench --json` wrote. With --rounds 8 or more there can be a verdict.
     #[arg(value_name = "A.json")]
@@ -23,6 +24,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<u8, Failure> {
     let a = files::read(&options.a).map_err(Failure::Usage)?;
     let b = files::read(&options.b).map_err(Failure::Usage)?;
-    print(&of_reports(&a, &b).render(width()))?;
-    Ok(0)
+    let comparison = of_reports(&a, &b);
+    print(&comparison.render(width()))?;
+    Ok(slower_code(&comparison))
 }

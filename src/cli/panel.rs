@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::bench::can_redraw;
 use crate::load::figures;
 use crate::load::run::Progress;
 use crate::load::summary::sparks;
@@ -15,8 +16,11 @@ use crate::load::timeline::Tally;
 /// On a terminal the panel is redrawn with each tick; elsewhere there is a line so often.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// Slices in the sparklines.
+/// Slices in the sparklines, at most.
 const SPARKS: usize = 60;
+
+/// What stands in front of a sparkline.
+const FIGURES_COLUMNS: usize = 16;
 
 pub(super) struct Panel {
     /// `None`: not a terminal, or quiet.
@@ -27,7 +31,7 @@ pub(super) struct Panel {
 
 impl Panel {
     pub(super) fn new(quiet: bool) -> Panel {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+        let bar = (!quiet && std::io::stderr().is_terminal() && can_redraw()).then(|| {
             let bar = ProgressBar::new_spinner();
             bar.set_style(ProgressStyle::with_template("{msg}").expect("a template"));
             bar
@@ -38,7 +42,7 @@ impl Panel {
     /// One line of what is about to happen.
     pub(super) fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(line.to_owned()),
+            Some(bar) => bar.set_message(fitting(line, columns())),
             None if self.quiet => {}
             None => complain(line),
         }
@@ -73,11 +77,21 @@ impl Panel {
         };
         match &self.bar {
             Some(bar) => {
-                let rates: Vec<Option<f64>> = newest.iter().map(|tally| Some(per_s(tally))).collect();
+                // A line that is wider than the terminal takes two, and redrawing leaves the second one behind.
+                let columns = columns();
+                let first = newest.len() - newest.len().min(columns.saturating_sub(FIGURES_COLUMNS + 1));
+                let shown = &newest[first..];
+                let rates: Vec<Option<f64>> = shown.iter().map(|tally| Some(per_s(tally))).collect();
                 let p99s: Vec<Option<f64>> =
-                    newest.iter().map(|tally| tally.buckets.percentile(99.0).map(|ns| ns as f64)).collect();
+                    shown.iter().map(|tally| tally.buckets.percentile(99.0).map(|ns| ns as f64)).collect();
+                let head = match format!("{head}{failures}") {
+                    whole if whole.chars().count() < columns => whole,
+                    // The failures are worth more than the number of connections.
+                    _ => format!("{}{failures}", head.split(", ").next().unwrap_or(&head)),
+                };
                 bar.set_message(format!(
-                    "{head}{failures}\n{:>12}/s  {}\n{:>10} p99  {}",
+                    "{}\n{:>12}/s  {}\n{:>10} p99  {}",
+                    fitting(&head, columns),
                     figures::number(rate),
                     sparks(&rates),
                     p99,
@@ -101,6 +115,18 @@ impl Panel {
             bar.reset();
         }
     }
+}
+
+/// Returns the columns of the terminal that standard error is, as it says itself now: its window may have changed.
+fn columns() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stderr())
+        .map_or(80, |size| usize::from(size.ws_col))
+        .clamp(FIGURES_COLUMNS + 8, 400)
+}
+
+/// As much of the line as fits, with the last column left free: some terminals wrap when it is written.
+fn fitting(line: &str, columns: usize) -> String {
+    line.chars().take(columns - 1).collect()
 }
 
 fn complain(line: &str) {

@@ -306,7 +306,7 @@ impl Caller {
     /// An open loop's message is due: on the next line in the row.
     pub fn due(&mut self, board: &mut BoardOf<Self>, due_ns: u64, now_ns: u64) {
         let index = self.next;
-        self.next = (self.next + 1) % self.talkers;
+        self.next = (self.next + 1) % self.talkers.min(self.silent_from);
         let line = &mut self.lines[index];
         if line.owed.len() == OWED_MAX {
             return self.ledger.unsent(due_ns);

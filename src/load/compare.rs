@@ -412,6 +412,11 @@ impl Compared {
 }
 
 impl Comparison {
+    /// Whether the figure that the first line is about got worse.
+    pub fn is_slower(&self) -> bool {
+        self.figures.iter().any(|it| it.figure == self.headline && it.finding == Finding::Slower)
+    }
+
     /// The figure that the first line is about, where it was measured; else the first one that was.
     pub fn main(&self) -> Option<&Compared> {
         self.figures.iter().find(|it| it.figure == self.headline).or(self.figures.first())

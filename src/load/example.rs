@@ -132,6 +132,7 @@ fn make() -> Report {
             name: "switchboard".into(),
             known_by: "it listens there".into(),
             busiest_thread_cpu: 0.42,
+            cpu_at_rest: Some(0.0),
             busiest_thread: "switchboard".into(),
             run_queue_wait: 0.011,
             cpu_cores: 0.42,

@@ -42,6 +42,26 @@ pub(super) fn holders(target: &Endpoint) -> Vec<u32> {
     holders_of(&inodes).into_iter().map(|(pid, _)| pid).collect()
 }
 
+/// What lies in the kernel between us and the server, on all connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// Bytes that either side has sent and that were not confirmed: they are on the path, or wait for it.
+    pub(super) on_the_path: u64,
+    /// Bytes that have arrived and that were not read. A server of another machine shows none.
+    pub(super) unread: u64,
+}
+
+/// Returns what lies between us and this address now.
+pub(super) fn queued(target: SocketAddr) -> Queued {
+    let ours_or_theirs = |it: &Socket| it.state != LISTEN && (it.remote == target || it.local == target);
+    let tables = ["tcp", "tcp6"].map(table);
+    let sockets = tables.iter().flat_map(|text| procfs::sockets(text)).filter(ours_or_theirs);
+    sockets.fold(Queued::default(), |sum, it| Queued {
+        on_the_path: sum.on_the_path + it.tx_bytes,
+        unread: sum.unread + it.rx_bytes,
+    })
+}
+
 fn table(name: &str) -> String {
     procfs::read_long(&format!("/proc/net/{name}")).unwrap_or_default()
 }

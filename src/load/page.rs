@@ -106,6 +106,7 @@ fn headline(report: &Report) -> &'static str {
         Limit::Concurrency => "The messages in flight were the limit",
         Limit::Rate => "The server kept up with the rate that was asked for",
         Limit::Kernel => "The kernel was the limit",
+        Limit::Network => "The network was the limit",
         Limit::Unknown => "No limit stood out",
     }
 }
@@ -123,7 +124,7 @@ fn opening(page: &mut String, report: &Report) {
     }
     let class = match verdict.limit {
         Limit::Server | Limit::Rate | Limit::Concurrency => " good",
-        Limit::Generator | Limit::SharedCpu | Limit::Kernel => " bad",
+        Limit::Generator | Limit::SharedCpu | Limit::Kernel | Limit::Network => " bad",
         Limit::Unknown => "",
     };
     let _ = writeln!(

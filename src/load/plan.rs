@@ -156,6 +156,17 @@ impl Plan {
         if self.duration < Duration::from_millis(10) {
             return Err("--duration must be at least 10ms".into());
         }
+        if let Some(rate) = self.rate {
+            let per_s = rate.from_per_s.midpoint(rate.to_per_s);
+            let due = per_s * self.duration.as_secs_f64();
+            if due < 1.0 {
+                let enough_s = (1.0 / per_s).ceil();
+                return Err(format!(
+                    "--rate {per_s}: no message is due within {:?}: take a --duration of {enough_s}s or more",
+                    self.duration
+                ));
+            }
+        }
         if let Endpoint::Udp(_) = self.target {
             if self.churn {
                 return Err("--churn makes connections, and UDP has none".into());

@@ -147,6 +147,10 @@ pub(super) struct Socket {
     /// As the kernel numbers TCP's states: 0A listens.
     pub state: u8,
     pub inode: u64,
+    /// Bytes that were written and that the peer has not confirmed.
+    pub tx_bytes: u64,
+    /// Bytes that came and that nobody has read.
+    pub rx_bytes: u64,
 }
 
 /// The sockets of `/proc/net/tcp`, `tcp6`, `udp` or `udp6`.
@@ -156,8 +160,10 @@ pub(super) fn sockets(text: &str) -> impl Iterator<Item = Socket> + '_ {
         let local = address(fields.next()?)?;
         let remote = address(fields.next()?)?;
         let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-        let inode = fields.nth(5)?.parse().ok()?;
-        Some(Socket { local, remote, state, inode })
+        let (tx, rx) = fields.next()?.split_once(':')?;
+        let [tx_bytes, rx_bytes] = [tx, rx].map(|hex| u64::from_str_radix(hex, 16).unwrap_or(0));
+        let inode = fields.nth(4)?.parse().ok()?;
+        Some(Socket { local, remote, state, inode, tx_bytes, rx_bytes })
     })
 }
 
@@ -351,7 +357,7 @@ mod tests {
     fn sockets_and_their_addresses() {
         let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
                     timeout inode\n\
-                    \x20  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     \
+                    \x20  0: 0100007F:1F90 00000000:0000 0A 00000010:00000A00 00:00000000 00000000     \
                     0        0 17 1 00000000cfb291db 100 0 0 10 0\n\
                     \x20  1: 020200C0:B9EC 507100CB:01BB 01 00000000:00000000 00:00000000 00000000  \
                     1000        0 4701874 1 00000000eb0c6c7e 20 4 1 103 -1\n\
@@ -359,6 +365,7 @@ mod tests {
                     00000000:00000000 00:00000000 00000000  0  0 99 1 0000000000000000 100 0 0 10 0\n\
                     \x20  3: nonsense:1 x\n   4:\n\n";
         let found: Vec<Socket> = sockets(text).collect();
+        assert_eq!((found[0].tx_bytes, found[0].rx_bytes), (16, 2560));
         let shown: Vec<_> = found
             .iter()
             .map(|it| (it.local.to_string(), it.remote.to_string(), it.state, it.inode))

@@ -93,6 +93,23 @@ pub struct Report {
 }
 
 impl Report {
+    /// The longest time in a row, of what was measured, in which a closed loop got no reply at all: connections that wait
+    /// say nothing, so no share of the messages shows it. A server that takes its time for each has no such silence: it
+    /// must be ten times as long as half of the replies took. 0 in an open loop, in which what was due counts.
+    pub fn longest_silence_s(&self) -> f64 {
+        if self.plan.rate_from_per_s.is_some() || self.plan.rate_to_per_s.is_some() {
+            return 0.0;
+        }
+        let (mut longest_s, mut silent_s) = (0.0f64, 0.0);
+        for slice in self.timeline.iter().filter(|slice| !slice.warm_up) {
+            silent_s = if slice.replies == 0 { silent_s + slice.width_s } else { 0.0 };
+            longest_s = longest_s.max(silent_s);
+        }
+        let median = self.latency.service.as_ref().and_then(|it| it.percentile(50.0)?.ns);
+        let usual_s = median.map_or(0.0, |ns| ns as f64 / 1e9);
+        if longest_s > 10.0 * usual_s { longest_s } else { 0.0 }
+    }
+
     /// The part of the messages that were due in the measured time, from 0 on, that failed in any way.
     pub fn failure_share(&self) -> f64 {
         self.failures_in_window.total() as f64 / self.offered.max(1) as f64
@@ -437,6 +454,10 @@ pub struct ServerFigures {
     pub known_by: String,
     /// Of one core, the busiest thread's: from 0 to 1.
     pub busiest_thread_cpu: f64,
+    /// The same of the busiest one, before anything was sent: what it takes to wait. A loop that polls without sleeping
+    /// takes all of a core, and that says nothing about its work.
+    #[serde(default)]
+    pub cpu_at_rest: Option<f64>,
     /// That thread's name.
     pub busiest_thread: String,
     /// How long that thread was ready to run and was not let: from 0 to 1.
@@ -477,6 +498,10 @@ pub struct KernelFigures {
     pub udp_receive_drops: u64,
     /// Datagrams that found no room in a send buffer (Udp SndbufErrors).
     pub udp_send_drops: u64,
+    /// Of the samples, how many found much data on the path, unconfirmed, and little that waited to be read: from 0 to 1.
+    /// `None` where that was not looked at: only TCP is, with few enough connections.
+    #[serde(default)]
+    pub queued_share: Option<f64>,
     /// CPU time that the hypervisor gave to others: from 0 to 1, of all CPUs.
     pub steal: f64,
 }
@@ -497,6 +522,8 @@ pub enum Limit {
     Rate,
     /// The kernel, between the two.
     Kernel,
+    /// The path between the two: it loses, or takes no more.
+    Network,
     /// Nothing stood out.
     #[default]
     Unknown,
@@ -512,6 +539,7 @@ impl Limit {
             Limit::Concurrency => "CONCURRENCY",
             Limit::Rate => "RATE",
             Limit::Kernel => "KERNEL",
+            Limit::Network => "NETWORK",
             Limit::Unknown => "UNKNOWN",
         }
     }

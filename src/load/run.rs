@@ -43,6 +43,9 @@ const PROBE_LASTS_NS: u64 = 400_000_000;
 /// Of a CPU: a thread that takes more is the limit, and no experiment is needed.
 const PROBE_BELOW: f64 = 0.9;
 
+/// For how long the server is watched with nothing to do, to tell work from polling.
+const REST_NS: u64 = 40_000_000;
+
 /// What belongs to a run, but not to what is asked of the server.
 #[derive(Debug, Clone, Default)]
 pub struct Circumstances {
@@ -162,13 +165,15 @@ pub fn run(
     }
     director.finish();
     director.report(&mut report, warm_up);
-    report.generator.ceiling_per_s = circumstances.ceiling_per_s;
+    report.generator.ceiling_per_s = ceiling(&report, circumstances.ceiling_per_s);
     report.verdict = verdict::judge(&report, probe);
 
     let was_interrupted = director.interrupted.load(Ordering::Relaxed);
     let mut problem = director.problem.take();
     let heard_nothing = report.replies == 0 && report.failures.wrong() == 0;
-    if problem.is_none() && !was_interrupted && heard_nothing {
+    // In an open loop no message may have been due, at random.
+    let asked_nothing = plan.rate.is_some() && report.offered == 0;
+    if problem.is_none() && !was_interrupted && heard_nothing && !asked_nothing {
         let (sent, target) = (report.offered, &report.target);
         problem = Some(match report.failures.timed_out {
             0 => format!("no reply came from {target} to {sent} messages"),
@@ -178,6 +183,15 @@ pub fn run(
     report.partial = was_interrupted || problem.is_some();
     report.partial_because = problem.clone().or(was_interrupted.then(|| "interrupted".into()));
     Outcome { report, problem }
+}
+
+/// What the generator could do at most: as many messages a second as its threads have CPU time for. The run itself may
+/// have shown that a message costs less than in the self-test, whose echo shared the machine.
+fn ceiling(report: &Report, self_test_per_s: Option<f64>) -> Option<f64> {
+    let cost_ns = report.generator.cpu_ns_per_message;
+    let by_the_run = if cost_ns > 0.0 { 1e9 / cost_ns } else { 0.0 };
+    let threads = f64::from(report.plan.threads.max(1));
+    self_test_per_s.map(|it| threads * it.max(by_the_run)).map(|it| it.max(report.achieved_per_s))
 }
 
 /// The report of a run that has only begun.
@@ -303,6 +317,7 @@ impl Director<'_> {
             return figures;
         }
 
+        self.watch_the_server_rest();
         let began_ns = self.crew.now_ns();
         if let WarmUp::For(time) = self.plan.warm_up {
             // Set before the first message: without a warm-up, that one is in the window, too.
@@ -331,6 +346,19 @@ impl Director<'_> {
         }
         figures.cut_s = (self.window.from_ns - began_ns) as f64 / 1e9;
         figures
+    }
+
+    /// Only where its process is known. (With `--churn` there are no connections yet, and there is as little to do.)
+    fn watch_the_server_rest(&mut self) {
+        if !self.witness.as_ref().is_some_and(Witness::knows_the_server) {
+            return;
+        }
+        let began_ns = self.crew.now_ns();
+        self.witness.iter_mut().for_each(Witness::rest);
+        while self.goes_on() && self.crew.now_ns() < began_ns + REST_NS {
+            self.tick(Stage::Connecting, began_ns, began_ns + REST_NS);
+        }
+        self.witness.iter_mut().for_each(Witness::rest);
     }
 
     fn set_window(&mut self, from_ns: u64) {
@@ -380,15 +408,31 @@ impl Director<'_> {
         self.testimony = witness.finish(connections, replies, replies);
     }
 
-    /// Half of the connections keep silent: does that halve the rate?
+    /// Then the limit has been found already. An open loop's generator watches the clock, so its CPU says nothing.
+    fn someone_is_full(&self) -> bool {
+        let generator = if self.plan.rate.is_some() { 0.0 } else { self.testimony.generator.cpu };
+        generator >= PROBE_BELOW
+            || self.testimony.server.as_ref().is_some_and(|server| {
+                server.busiest_thread_cpu >= PROBE_BELOW && !verdict::polls_without_sleep(server)
+            })
+    }
+
+    fn has_kept_up(&self) -> bool {
+        let slices = self.timeline.slices(self.window.from_ns);
+        let measured = slices.iter().filter(|slice| !slice.warm_up);
+        let (offered, replies) = measured
+            .fold((0, 0), |(offered, replies), slice| (offered + slice.offered, replies + slice.replies));
+        replies as f64 >= verdict::KEPT_UP * offered as f64
+    }
+
+    /// Half of the connections keep silent: does that halve the rate? An open loop that fell behind keeps the other
+    /// half as busy as a closed one: messages wait.
     fn probe(&mut self, wanted: bool) -> Option<Probe> {
-        let closed_loop = self.plan.rate.is_none() && !self.plan.churn;
-        // One that was full has been found already.
-        let busiest = self.testimony.server.as_ref().map_or(0.0, |server| server.busiest_thread_cpu);
-        if busiest.max(self.testimony.generator.cpu) >= PROBE_BELOW {
+        let can_halve = !self.plan.churn && self.plan.connections / self.plan.threads >= 2;
+        if !wanted || !self.goes_on() || !can_halve || self.someone_is_full() {
             return None;
         }
-        if !wanted || !self.goes_on() || !closed_loop || self.plan.connections / self.plan.threads < 2 {
+        if self.plan.rate.is_some() && self.has_kept_up() {
             return None;
         }
         let replies: u64 = self.timeline.newest(self.window.to_ns, 10).map(|tally| tally.replies).sum();

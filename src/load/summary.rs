@@ -99,11 +99,22 @@ fn rates(screen: &mut Screen, report: &Report) {
         screen.line("handshakes", &text, Ink::Plain);
     }
     match figures::failures(&report.failures) {
-        Some(kinds) => screen.line("failures", &kinds, Ink::Bad),
+        Some(kinds) => screen.line("failures", &failures(report, kinds), Ink::Bad),
         None => screen.line("failures", "no failures", Ink::Plain),
     }
     if !report.statuses.is_empty() {
         screen.line("statuses", &figures::statuses(&report.statuses), Ink::Bad);
+    }
+}
+
+/// Those of the whole run, and how many of them are of the messages above, where that is not all.
+fn failures(report: &Report, kinds: String) -> String {
+    let (all, measured) = (report.failures.total(), report.failures_in_window.total());
+    let share = figures::share(report.failure_share());
+    match measured {
+        0 => format!("{kinds}; all outside of the measured time"),
+        _ if measured == all => format!("{kinds} ({share})"),
+        _ => format!("{kinds}; {} of these in the measured time ({share})", figures::count(measured)),
     }
 }
 
@@ -283,7 +294,7 @@ fn verdict(screen: &mut Screen, report: &Report) {
     let verdict = &report.verdict;
     let ink = match verdict.limit {
         Limit::Server | Limit::Rate | Limit::Concurrency => Ink::Good,
-        Limit::Generator | Limit::SharedCpu | Limit::Kernel => Ink::Bad,
+        Limit::Generator | Limit::SharedCpu | Limit::Kernel | Limit::Network => Ink::Bad,
         Limit::Unknown => Ink::Bold,
     };
     let text = format!("{}. {}", verdict.limit.name(), figures::clean(&verdict.because));

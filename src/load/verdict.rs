@@ -24,12 +24,15 @@ const LOOP_FULL: f64 = 0.95;
 const STARVED_WANTS: f64 = 0.95;
 /// ... and it isn't let, if it has to wait so much of the time for a CPU.
 const STARVED_WAITS: f64 = 0.1;
+/// Two that wait for the same CPUs are each other's limit from this part of the time on. Below, what was lost is less
+/// than what an experiment finds, and it is asked first.
+const SHARED_WAITS: f64 = 0.2;
 /// Who waits for a CPU more than half of the time is starved, whatever it would have done with it.
 const STARVED_MOSTLY: f64 = 0.5;
 /// Two that wait share their misery, if the one waits at most so many times as long as the other.
 const WAITS_ALIKE: f64 = 3.0;
 /// With waits like that an experiment shows how the CPUs were handed out, and not who was the limit.
-const PROBE_WAITS_MAX: f64 = 0.2;
+const PROBE_WAITS_MAX: f64 = 0.3;
 /// An open loop sends on time if 99 % are sent within this: what a timer and a scheduler need ...
 const LAG_SMALL_NS: f64 = 1e6;
 /// ... or within this part of the response time's p99, in which it is then no great mistake.
@@ -40,8 +43,12 @@ const LAG_SMALL_PART: f64 = 0.1;
 const IDLE_BUSY: f64 = 0.5;
 /// See [`IDLE_BUSY`].
 const IDLE_WAITS: f64 = 0.02;
-/// An open loop kept up if so much of what was offered was answered.
-const KEPT_UP: f64 = 0.98;
+/// An open loop kept up if this part of what was offered was answered within the window.
+pub(super) const KEPT_UP: f64 = 0.98;
+/// All that may be in flight is in flight, on average, from this part on.
+const ALL_IN_FLIGHT: f64 = 0.9;
+/// A server whose busiest thread takes more than this of a CPU with nothing to do polls without sleeping.
+const POLLS: f64 = 0.5;
 /// One segment in a hundred sent again: on a healthy path it's one in thousands.
 const RETRANSMITS_MUCH: f64 = 0.01;
 /// Of fewer segments a share says nothing.
@@ -50,6 +57,8 @@ const SEGMENTS_FEW: u64 = 1000;
 const STEAL_MUCH: f64 = 0.1;
 /// Of an open loop, a loss of so few is no limit: it is counted among the failures.
 const LOST_FEW: f64 = 0.001;
+/// Of the samples: data lies in the kernel all the time.
+const QUEUED_MOSTLY: f64 = 0.9;
 /// A SYN that was dropped is sent again after a second.
 const SYN_AGAIN_NS: u64 = 1_000_000_000;
 /// With half the connections silent: the server still does so much of the rate, so it was full ...
@@ -76,8 +85,9 @@ pub fn judge(report: &Report, probe: Option<Probe>) -> Verdict {
         .or_else(|| nothing_measured(&run))
         .or_else(|| kept_up(&run))
         .or_else(|| slow_kernel(&run))
-        .or_else(|| fell_behind(&run))
+        .or_else(|| slow_network(&run))
         .or_else(|| probed(&run, probe))
+        .or_else(|| fell_behind(&run))
         .unwrap_or_else(|| nothing_stood_out(&run));
     let steal = run.steal;
     match verdict.limit {
@@ -90,12 +100,9 @@ pub fn judge(report: &Report, probe: Option<Probe>) -> Verdict {
     }
 }
 
-/// Whether a probe can tell what the report can't: a closed loop with something to halve, in which nobody
-/// stood out.
-pub fn wants_probe(report: &Report) -> bool {
-    let run = Run::of(report);
-    let open = run.open();
-    !open && report.plan.connections >= 2 && !run.nothing() && judge(report, None).limit == Limit::Unknown
+/// Whether the server's busiest thread takes a CPU to wait: then how much of it the thread takes says nothing.
+pub fn polls_without_sleep(server: &ServerFigures) -> bool {
+    server.cpu_at_rest.is_some_and(|part| figure(part) > POLLS)
 }
 
 /// The figures that the rules are about, with what can't be a figure taken for 0.
@@ -149,17 +156,29 @@ impl Run<'_> {
         self.report.replies == 0
     }
 
-    /// What was answered of what was due, from 0 to 1. What was in flight at the end would have been.
+    /// The part of what was due that was answered within the window, from 0 to 1. Replies that came after its end
+    /// don't count: a server that is overrun answers its backlog then. But some are in flight at any moment.
     fn answered(&self) -> f64 {
         if self.report.offered == 0 {
             return 0.0;
         }
-        let service_ns = self.report.latency.service.as_ref().map_or(0.0, |it| figure(it.mean_ns));
-        let in_flight = 1.0 + figure(self.report.achieved_per_s) * service_ns / 1e9;
-        let missing = self.report.offered.saturating_sub(self.report.replies) as f64;
-        // Little's law is about averages, and no more can be in flight than may.
+        let missing = (self.report.offered as f64 - self.answers_in_window()).max(0.0);
+        // Little's law, with the shortest time: all others may hold time in a queue. Twice, because it is an average.
+        let service_ns = self.report.latency.service.as_ref().map_or(0.0, |it| it.min_ns as f64);
+        let in_flight = 2.0 + 2.0 * figure(self.report.achieved_per_s) * service_ns / 1e9;
         let missing = (missing - in_flight.min(self.in_flight_max as f64)).max(0.0);
         1.0 - missing / self.report.offered as f64
+    }
+
+    fn answers_in_window(&self) -> f64 {
+        (figure(self.report.achieved_per_s) * figure(self.report.measured_s)).round()
+    }
+
+    /// Whether all that may be in flight was, for most of the time (Little's law).
+    fn is_all_in_flight(&self) -> bool {
+        let service_ns = self.report.latency.service.as_ref().map_or(0.0, |it| figure(it.mean_ns));
+        let in_flight = figure(self.report.achieved_per_s) * service_ns / 1e9;
+        in_flight >= ALL_IN_FLIGHT * self.in_flight_max as f64
     }
 
     /// Whether our own figures are figures: nobody makes load without a CPU.
@@ -208,6 +227,9 @@ impl Run<'_> {
     fn server_is(&self) -> String {
         match &self.server {
             None => "its CPU is not known".to_owned(),
+            Some(server) if polls_without_sleep(server.figures) => {
+                "it polls without sleeping, so its CPU says nothing".to_owned()
+            }
             Some(server) => format!("its busiest thread took {} of a CPU", percent(server.cpu)),
         }
     }
@@ -249,7 +271,7 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
         return None;
     }
     let alike = run.wait <= WAITS_ALIKE * server.wait && server.wait <= WAITS_ALIKE * run.wait;
-    if run.wait >= STARVED_WAITS && server.wait >= STARVED_WAITS && alike {
+    if run.wait >= SHARED_WAITS && server.wait >= SHARED_WAITS && alike {
         let because = format!(
             "Both wanted CPUs that they did not get: the generator's thread waited for one {} of the time, \
              the server's {}.",
@@ -318,7 +340,7 @@ fn generator(run: &Run<'_>) -> Option<Verdict> {
 }
 
 fn full_server(run: &Run<'_>) -> Option<Verdict> {
-    let server = run.server.as_ref()?;
+    let server = run.server.as_ref().filter(|it| !polls_without_sleep(it.figures))?;
     let thread = match server.figures.busiest_thread.as_str() {
         "" => "its busiest thread".to_owned(),
         name => format!("its busiest thread ({name})"),
@@ -426,8 +448,9 @@ fn kept_up(run: &Run<'_>) -> Option<Verdict> {
     (run.open() && answered >= KEPT_UP).then(|| Verdict {
         limit: Limit::Rate,
         because: format!(
-            "The server kept up: {} of {} messages were answered, and nobody was full.",
-            run.report.replies, run.report.offered
+            "The server kept up: {} of {} messages were answered in time, and nobody was full.",
+            run.answers_in_window().min(run.report.offered as f64),
+            run.report.offered
         ),
         remedy: "To find its limit, raise --rate, or search for it with --find-max.".to_owned(),
     })
@@ -435,8 +458,6 @@ fn kept_up(run: &Run<'_>) -> Option<Verdict> {
 
 /// What makes a path slow without losing anything.
 fn slow_kernel(run: &Run<'_>) -> Option<Verdict> {
-    let kernel = &run.report.kernel;
-    let again = kernel.retransmits as f64 / kernel.segments_out.max(1) as f64;
     let verdict =
         |because, remedy: &str| Some(Verdict { limit: Limit::Kernel, because, remedy: remedy.into() });
     if run.steal > STEAL_MUCH {
@@ -445,34 +466,71 @@ fn slow_kernel(run: &Run<'_>) -> Option<Verdict> {
             "Measure on a machine that is not shared, or at another time.",
         );
     }
-    if run.report.target.starts_with("tcp") && kernel.segments_out >= SEGMENTS_FEW && again > RETRANSMITS_MUCH
-    {
-        return verdict(
-            format!(
+    None
+}
+
+/// A path that loses, or that takes no more.
+fn slow_network(run: &Run<'_>) -> Option<Verdict> {
+    let kernel = &run.report.kernel;
+    if run.report.target.starts_with("unix") || run.report.target.starts_with("udp") {
+        return None;
+    }
+    let again = kernel.retransmits as f64 / kernel.segments_out.max(1) as f64;
+    if kernel.segments_out >= SEGMENTS_FEW && again > RETRANSMITS_MUCH {
+        return Some(Verdict {
+            limit: Limit::Network,
+            because: format!(
                 "{} of {} TCP segments were sent again, {} (Tcp RetransSegs).",
                 kernel.retransmits,
                 kernel.segments_out,
                 percent(again.min(1.0))
             ),
-            "Look at the path for loss (ip -s link, ethtool -S), and lower --connections or --depth.",
-        );
+            remedy: "Look at the path for loss (ip -s link, ethtool -S), and lower --connections or --depth."
+                .to_owned(),
+        });
     }
-    None
+    let queued = figure(kernel.queued_share?);
+    (queued >= QUEUED_MOSTLY).then(|| Verdict {
+        limit: Limit::Network,
+        because: format!(
+            "The path took no more: in {} of the samples, sent data lay in the kernel unconfirmed (tx_queue in \
+             /proc/net/tcp), while nobody held up reading it and nobody was full.",
+            percent(queued),
+        ),
+        remedy: "Compare bytes per second with what the path is made for; smaller messages or a faster path \
+                 get more."
+            .to_owned(),
+    })
 }
 
 /// An open loop that we could have served, and that was not answered.
 fn fell_behind(run: &Run<'_>) -> Option<Verdict> {
     let report = run.report;
+    let limit = if run.is_all_in_flight() { Limit::Unknown } else { Limit::Server };
+    if run.open() && limit == Limit::Unknown && report.offered > 0 {
+        return Some(Verdict {
+            limit,
+            because: format!(
+                "{} of {} messages were answered in time, and {} was all that the plan allows: the server, or \
+                 the plan, was the limit; {}.",
+                run.answers_in_window(),
+                report.offered,
+                run.in_flight(),
+                run.server_is(),
+            ),
+            remedy: "Raise --connections or --depth: if the rate stays, it is the server's.".to_owned(),
+        });
+    }
     let failures = match report.failures.total() {
         0 => String::new(),
         count => format!(", with {count} failures"),
     };
     (run.open() && report.offered > 0).then(|| Verdict {
-        limit: Limit::Server,
+        limit,
         because: format!(
-            "The server did not keep up: {} of {} messages were answered{failures}, while our busiest thread \
-             took {} of a CPU; {}.",
-            report.replies,
+            "The server did not keep up: {} of {} messages were answered in time{failures}, while our busiest \
+             thread took {} of a CPU; {}.",
+            run.answers_in_window(),
             report.offered,
             percent(run.cpu),
             run.server_is(),
@@ -506,7 +564,7 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
         Verdict {
             limit: Limit::Server,
             because: format!("The server was full, but not of computing: {what}, and {}.", run.server_is()),
-            remedy: "Look for what it waits for: a lock, a disk, a sleep, another server.".to_owned(),
+            remedy: "Look for what it waits for: a lock, a disk, a sleep, another server; or for a path that takes no more.".to_owned(),
         }
     } else if stays <= PROBE_HALVES {
         Verdict {
@@ -617,6 +675,11 @@ mod tests {
         report.latency.service = p99(Some(2_000_000));
         report.latency.send_lag = p99(Some(50_000));
         report
+    }
+
+    /// Makes `count` replies come, all of them in the window.
+    fn answers(report: &mut Report, count: u64) {
+        (report.replies, report.achieved_per_s) = (count, count as f64 / report.measured_s);
     }
 
     fn p99(ns: Option<u64>) -> Option<Latency> {
@@ -819,7 +882,7 @@ mod tests {
                     "both wait, and it was not",
                     |it| {
                         (it.generator.run_queue_wait, server(it).run_queue_wait) = (0.3, 0.2);
-                        it.replies = 60_000;
+                        answers(it, 60_000);
                     },
                     SharedCpu,
                 ),
@@ -834,13 +897,13 @@ mod tests {
             open,
             &[
                 ("kept up", |_| {}, Rate),
-                ("just kept up", |it| it.replies = 98_000, Rate),
-                ("not quite", |it| it.replies = 97_900, Server),
-                ("far behind", |it| it.replies = 50_000, Server),
+                ("just kept up", |it| answers(it, 98_000), Rate),
+                ("not quite", |it| answers(it, 97_900), Server),
+                ("far behind", |it| answers(it, 50_000), Server),
                 (
                     "far behind, and we are full",
                     |it| {
-                        it.replies = 50_000;
+                        answers(it, 50_000);
                         (it.generator.cpu, it.generator.busy) = (0.93, 0.92);
                     },
                     Generator,
@@ -853,7 +916,7 @@ mod tests {
                 (
                     "behind with a full server",
                     |it| {
-                        it.replies = 50_000;
+                        answers(it, 50_000);
                         server(it).busiest_thread_cpu = 1.0;
                     },
                     Server,
@@ -862,7 +925,7 @@ mod tests {
                 (
                     "behind, no server known",
                     |it| {
-                        it.replies = 50_000;
+                        answers(it, 50_000);
                         it.server = None;
                     },
                     Server,
@@ -871,7 +934,9 @@ mod tests {
                 (
                     "slow, few, and some in flight at the end",
                     |it| {
-                        (it.offered, it.replies, it.achieved_per_s) = (20, 16, 2.0);
+                        it.offered = 20;
+                        answers(it, 16);
+                        it.latency.service.as_mut().unwrap().min_ns = 2_000_000_000;
                         it.latency.service.as_mut().unwrap().mean_ns = 2e9;
                     },
                     Rate,
@@ -879,14 +944,15 @@ mod tests {
                 (
                     "more than may be in flight",
                     |it| {
-                        (it.offered, it.replies, it.achieved_per_s) = (1000, 800, 100.0);
+                        it.offered = 1000;
+                        answers(it, 800);
                         it.latency.service.as_mut().unwrap().mean_ns = 60e9;
                     },
-                    Server,
+                    Unknown,
                 ),
                 ("only where a ramp ends", |it| it.plan.rate_from_per_s = None, Rate),
                 ("nothing was due", |it| it.offered = 0, Unknown),
-                ("nothing came back", |it| it.replies = 0, Unknown),
+                ("nothing came back", |it| answers(it, 0), Unknown),
             ],
         );
     }
@@ -1033,7 +1099,7 @@ mod tests {
                 (
                     "more sent again",
                     |it| (it.kernel.retransmits, it.kernel.segments_out) = (1001, 100_000),
-                    Kernel,
+                    Network,
                 ),
                 ("of a handful", |it| (it.kernel.retransmits, it.kernel.segments_out) = (5, 10), Unknown),
                 ("without any sent", |it| (it.kernel.retransmits, it.kernel.segments_out) = (5, 0), Unknown),
@@ -1053,13 +1119,21 @@ mod tests {
             open,
             &[
                 ("stolen, and it was in time nevertheless", |it| it.kernel.steal = 0.2, Rate),
-                ("stolen, and behind", |it| (it.kernel.steal, it.replies) = (0.2, 80_000), Kernel),
+                (
+                    "stolen, and behind",
+                    |it| {
+                        it.kernel.steal = 0.2;
+                        answers(it, 80_000);
+                    },
+                    Kernel,
+                ),
                 (
                     "sent again, and behind",
                     |it| {
-                        (it.kernel.retransmits, it.kernel.segments_out, it.replies) = (5000, 100_000, 80_000);
+                        (it.kernel.retransmits, it.kernel.segments_out) = (5000, 100_000);
+                        answers(it, 80_000);
                     },
-                    Kernel,
+                    Network,
                 ),
             ],
         );
@@ -1130,22 +1204,76 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_wanted_only_where_it_can_tell() {
-        let wanted = |report: Report, change: Change| {
-            let mut report = report;
-            change(&mut report);
-            wants_probe(&report)
-        };
-        assert!(wanted(closed(), |_| {}));
-        assert!(wanted(closed(), |it| it.server = None));
-        assert!(!wanted(closed(), |it| it.plan.connections = 1));
-        assert!(!wanted(closed(), |it| it.generator.cpu = 0.95));
-        assert!(!wanted(closed(), |it| server(it).busiest_thread_cpu = 0.95));
-        assert!(!wanted(closed(), |it| it.replies = 0));
-        assert!(!wanted(open(), |_| {}));
-        assert!(!wanted(Report::default(), |_| {}));
-        // And it doesn't overrule what is plain.
+    fn a_probe_does_not_overrule_what_is_plain() {
         assert_eq!(judged(closed(), |it| it.generator.cpu = 0.95, Some((9.0, 9.0))).limit, Limit::Generator);
+    }
+
+    /// A loop that never sleeps takes a CPU with nothing to do: that it takes one says nothing.
+    #[test]
+    fn a_server_that_polls_without_sleep_is_not_full_by_its_cpu() {
+        fn polls(report: &mut Report) {
+            (server(report).busiest_thread_cpu, server(report).cpu_at_rest) = (1.0, Some(0.98));
+        }
+        for (probe, limit) in [
+            (None, Limit::Unknown),
+            (Some((5000.0, 10_000.0)), Limit::Concurrency),
+            (Some((9900.0, 10_000.0)), Limit::Server),
+        ] {
+            let verdict = judged(closed(), polls, probe);
+            assert_eq!(verdict.limit, limit, "{verdict:?}");
+        }
+        let works = |it: &mut Report| {
+            (server(it).busiest_thread_cpu, server(it).cpu_at_rest) = (1.0, Some(0.1));
+        };
+        assert_eq!(judged(closed(), works, None).limit, Limit::Server);
+    }
+
+    #[test]
+    fn an_open_loop_that_fell_behind_with_all_in_flight_asks_the_probe() {
+        fn behind(report: &mut Report) {
+            (report.offered, report.replies, report.measured_s) = (10_000, 10_000, 10.0);
+            report.achieved_per_s = 400.0;
+            (report.plan.connections, report.plan.depth) = (4, 1);
+            report.latency.service =
+                Some(Latency { count: 10_000, min_ns: 10_000_000, mean_ns: 10e6, ..Latency::default() });
+        }
+        for (probe, limit) in [
+            (None, Limit::Unknown),
+            (Some((200.0, 400.0)), Limit::Concurrency),
+            (Some((396.0, 400.0)), Limit::Server),
+        ] {
+            let verdict = judged(open(), behind, probe);
+            assert_eq!(verdict.limit, limit, "{probe:?}: {verdict:?}");
+        }
+    }
+
+    /// 2,100 messages a second at a server that can do 2,000: in the end it has answered each, but not in time.
+    #[test]
+    fn replies_that_come_after_the_end_are_no_reason_to_say_that_it_kept_up() {
+        fn drained(it: &mut Report) {
+            (it.offered, it.replies, it.measured_s) = (2100, 2100, 1.0);
+            it.achieved_per_s = 2000.0;
+            it.latency.service =
+                Some(Latency { count: 2100, min_ns: 500_000, mean_ns: 16e6, ..Latency::default() });
+        }
+        let verdict = judged(open(), drained, None);
+        assert_ne!(verdict.limit, Limit::Rate, "{verdict:?}");
+        let in_time = |it: &mut Report| {
+            drained(it);
+            it.achieved_per_s = 2098.0;
+        };
+        assert_eq!(judged(open(), in_time, None).limit, Limit::Rate);
+    }
+
+    #[test]
+    fn a_path_that_takes_no_more_is_the_limit() {
+        for (share, limit) in
+            [(None, Limit::Unknown), (Some(0.5), Limit::Unknown), (Some(0.95), Limit::Network)]
+        {
+            let mut report = closed();
+            report.kernel.queued_share = share;
+            assert_eq!(judge(&report, None).limit, limit, "{share:?}");
+        }
     }
 
     #[test]
@@ -1202,7 +1330,7 @@ mod tests {
         let runs: [Change; 4] = [
             |_| {},
             |it| it.generator.busy = 1.0,
-            |it| it.replies = it.offered / 2,
+            |it| answers(it, it.offered / 2),
             |it| {
                 (it.offered, it.replies, it.measured_s, it.plan.connections, it.plan.depth) =
                     (0, 0, 0.0, 0, 0);

@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::time::ClockId;
@@ -66,6 +67,13 @@ pub struct Testimony {
     pub kernel: KernelFigures,
 }
 
+/// A path on which this much lies is a queue. (A reply that is awaited, or a confirmation that the kernel delays, is less.)
+const MUCH_ON_THE_PATH: u64 = 256 * 1024;
+/// Fewer samples of the path say nothing.
+const LOOKS_FEW: u32 = 5;
+/// A sample of the path that takes longer is the last one.
+const LOOK_WITHIN: Duration = Duration::from_millis(2);
+
 /// The number by which [`Witness::new`] knows the calling thread.
 pub fn this_thread() -> Option<u32> {
     fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
@@ -103,6 +111,14 @@ pub struct Witness {
     /// listeners drop counts from here on, all else from the beginning.
     kernel_at_creation: KernelCounters,
     kernel_at_begin: KernelCounters,
+    /// The address whose connections are looked at; `None`: they are none, or too many.
+    path_to: Option<SocketAddr>,
+    /// Samples of it, and those among them that found much on the path.
+    looks: u32,
+    looks_with_much: u32,
+    /// See [`Witness::rest`].
+    rest_began_at: Option<Duration>,
+    server_at_rest: Option<f64>,
 }
 
 impl Witness {
@@ -149,6 +165,14 @@ impl Witness {
             server: (!roots.is_empty()).then(|| Server::new(roots, known_by, not_the_servers)),
             kernel_at_creation: KernelCounters::read(),
             kernel_at_begin: KernelCounters::default(),
+            path_to: match target {
+                Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => Some(*address),
+                Endpoint::Unix(..) | Endpoint::Udp(_) => None,
+            },
+            looks: 0,
+            looks_with_much: 0,
+            rest_began_at: None,
+            server_at_rest: None,
         };
         // What everyone has used up to now is not this run's.
         witness.begin();
@@ -163,10 +187,34 @@ impl Witness {
         self.generator.read_all(now);
         self.generator.forget();
         self.samples.clear();
+        (self.looks, self.looks_with_much) = (0, 0);
         if let Some(server) = &mut self.server {
             server.begin(now);
         }
         self.kernel_at_begin = KernelCounters::read();
+    }
+
+    /// Whether the server's process was found.
+    pub fn knows_the_server(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The server has nothing to do: all connections are there, and nothing was sent yet. Call it twice, some time
+    /// apart; what the busiest thread takes of a CPU in between is no work.
+    pub fn rest(&mut self) {
+        let now = self.created.elapsed();
+        let Some(server) = &mut self.server else { return };
+        match self.rest_began_at.take() {
+            None => {
+                self.rest_began_at = Some(now);
+                server.begin(now);
+            }
+            Some(began_at) => {
+                server.look_at_all(now);
+                let busiest = server.processes.iter().map(|it| busiest_of(it).total.run_ns).max();
+                self.server_at_rest = busiest.map(|run_ns| part(run_ns, (now, began_at)));
+            }
+        }
     }
 
     /// One tick: to be called every 100 ms.
@@ -175,6 +223,16 @@ impl Witness {
         let highest = self.generator.tick(now);
         if self.samples.len() < SAMPLES_MAX {
             self.samples.push(highest);
+        }
+        if let Some(target) = self.path_to {
+            let began = Instant::now();
+            let queued = listening::queued(target);
+            self.looks += 1;
+            let is_much = queued.on_the_path >= MUCH_ON_THE_PATH && queued.unread <= queued.on_the_path / 4;
+            self.looks_with_much += u32::from(is_much);
+            if began.elapsed() > LOOK_WITHIN {
+                self.path_to = None; // the kernel lists all sockets of the machine: that costs those who are measured
+            }
         }
         if let Some(server) = &mut self.server {
             server.tick(now);
@@ -205,9 +263,17 @@ impl Witness {
         let kernel = KernelFigures {
             listen_overflows: since_creation.listen_overflows,
             listen_drops: since_creation.listen_drops,
+            queued_share: self
+                .path_to
+                .filter(|_| self.looks >= LOOKS_FEW)
+                .map(|_| f64::from(self.looks_with_much) / f64::from(self.looks)),
             ..counters.since(&self.kernel_at_begin)
         };
-        let server = self.server.map(|server| server.finish(now, self.begun_at, connections, replies));
+        let at_rest = self.server_at_rest;
+        let server = self.server.map(|server| ServerFigures {
+            cpu_at_rest: at_rest,
+            ..server.finish(now, self.begun_at, connections, replies)
+        });
         Testimony { generator, server, kernel }
     }
 }
@@ -678,6 +744,7 @@ impl Server {
             name: busiest.process,
             known_by: self.known_by.to_owned(),
             busiest_thread_cpu: part(busiest.total.run_ns, window),
+            cpu_at_rest: None,
             busiest_thread: busiest.thread,
             run_queue_wait: part(busiest.total.wait_ns, window),
             cpu_cores: cores(run_ns, window),
@@ -795,6 +862,7 @@ impl KernelCounters {
             segments_out: self.segments_out.saturating_sub(begin.segments_out),
             udp_receive_drops: self.udp_receive_drops.saturating_sub(begin.udp_receive_drops),
             udp_send_drops: self.udp_send_drops.saturating_sub(begin.udp_send_drops),
+            queued_share: None,
             steal: if all == 0 { 0.0 } else { (stolen as f64 / all as f64).min(1.0) },
         }
     }
@@ -1166,6 +1234,7 @@ mod tests {
             segments_out: 2000,
             udp_receive_drops: 8,
             udp_send_drops: 1,
+            queued_share: None,
             steal: 0.3,
         };
         assert_eq!(end.since(&begin), expected);
