@@ -390,6 +390,74 @@ fn a_ramp_goes_from_one_rate_to_the_other() {
     }
 }
 
+// The exit code says whether it was good.
+
+/// `p50<=5s` is met on any machine, `max<=1ns` on none.
+#[test]
+fn an_slo_holds_for_every_run_and_has_its_own_code() {
+    let server = Crooked::tcp(Habit::Honest);
+    for (words, code) in [
+        ("--slo p50<=5s", 0),
+        ("--slo max<=1ns", 4),
+        ("--rounds 2 --duration 200ms --slo max<=1ns", 4),
+        ("--find-max --rate 1000 --duration 200ms --slo max<=1ns", 4),
+    ] {
+        let outcome = Bench::of(server.url(), words).run();
+        outcome.ends_with(code);
+        if code != 0 && !words.contains("--find-max") {
+            assert!(outcome.ended.complaint().contains("did not meet max<=1ns"), "{:#?}", outcome.ended);
+        }
+    }
+}
+
+/// One message in twenty gets no reply.
+#[test]
+fn more_than_one_per_cent_of_failures_fails_a_run_unless_the_slo_allows_them() {
+    let server = Crooked::udp(Habit::Drops(When::Every(20)));
+    for (words, code) in [("", 1), ("--slo failures<=50%", 0), ("--slo failures<=1%", 4)] {
+        let words = format!("--rate 1000 --connections 16 --depth 16 --timeout 200ms {words}");
+        let outcome = Bench::of(server.url(), &words).run();
+        let report = outcome.ends_with(code);
+        assert!(report.failures_in_window.total() > 0 && !report.partial, "{:?}", report.failures);
+    }
+}
+
+#[test]
+fn a_wrong_reply_in_the_first_of_three_rounds_is_not_forgiven() {
+    let server = Crooked::tcp(Habit::FlipsAByte { when: ONCE, at: SIZE / 2 });
+    let outcome = Bench::of(server.url(), "--rounds 3 --duration 200ms").run();
+    assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
+    assert!(outcome.ended.complaint().contains("round 1 of 3"), "{:#?}", outcome.ended);
+}
+
+/// With all messages in flight, a server that stands still is asked nothing more: no share of them shows it.
+#[test]
+fn a_server_that_stood_still_for_most_of_the_run_fails_it() {
+    let server = Crooked::tcp(Habit::StallsOnce { after: ms(100), lasting: ms(900) });
+    let outcome = Bench::of(server.url(), "--duration 1100ms").run();
+    assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
+    assert!(outcome.ended.complaint().contains("answered nothing for"), "{:#?}", outcome.ended);
+}
+
+/// The server takes 2 ms for each, one after the other: half of what is due has no reply in the window, and each gets
+/// one afterwards.
+#[test]
+fn replies_that_come_after_the_end_do_not_say_that_the_server_kept_up() {
+    let server = Crooked::tcp(Habit::OneAfterTheOther(ms(2)));
+    let outcome = Bench::of(server.url(), "--rate 1000 --connections 64 --duration 300ms").run();
+    assert_ne!(limit_of(outcome.report()), Limit::Rate);
+}
+
+/// Each message takes 20 ms, however many there are, and four at a time are allowed: a busy machine can only make it
+/// fewer. Whoever else is to blame then, the server is not.
+#[test]
+fn an_open_loop_with_too_few_connections_does_not_blame_the_server() {
+    let server = Crooked::tcp(Habit::Later(ms(20)));
+    let outcome = Bench::of(server.url(), "--rate 1000 --duration 1s").run();
+    assert_ne!(limit_of(outcome.report()), Limit::Server);
+    assert_ne!(limit_of(outcome.report()), Limit::Rate);
+}
+
 // Who was the limit.
 
 #[track_caller]
@@ -597,7 +665,7 @@ fn ctrl_c_keeps_what_was_measured() {
         assert!(report.partial && report.partial_because.is_some(), "{words}");
         assert!(report.replies > 0, "{words}");
         assert_eq!(report.failures, NOTHING, "{words}: what was on its way is no failure");
-        assert_eq!(end.code, Some(0), "{words}");
+        assert_eq!(end.code, Some(130), "{words}: as the shell has it for SIGINT");
     }
 }
 

@@ -431,13 +431,18 @@ fn fault(report: &Report, slo: Option<&Slo>) -> Option<Fault> {
     }
     let target = &report.target;
     if let Some(slo) = slo {
-        return slo.broken_by(report).map(|why| (SLO_WAS_NOT_MET, format!("{target} did not meet {slo}: {why}")));
+        return slo
+            .broken_by(report)
+            .map(|why| (SLO_WAS_NOT_MET, format!("{target} did not meet {slo}: {why}")));
     }
     let share = report.failure_share();
     if share > FAILED_PART_MAX {
         let kinds = figures::failures(&report.failures_in_window).unwrap_or_default();
         let (share, offered) = (figures::share(share), report.offered);
-        return Some((1, format!("{target}: {share} of {offered} messages failed: {kinds}; --slo allows them")));
+        return Some((
+            1,
+            format!("{target}: {share} of {offered} messages failed: {kinds}; --slo allows them"),
+        ));
     }
     let silence_s = report.longest_silence_s();
     (silence_s > report.measured_s / 2.0).then(|| {

@@ -312,6 +312,9 @@ impl Caller {
             return self.ledger.unsent(due_ns);
         }
         let at_once = line.owed.is_empty() && line.dialogue.in_flight() < self.plan.depth;
+        if !at_once && self.silent_from != usize::MAX {
+            return; // an experiment behind the window: the line is busy, and that is all it asks
+        }
         line.owed.push_back(due_ns);
         self.talk(board, index, now_ns);
         if at_once {

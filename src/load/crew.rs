@@ -374,7 +374,7 @@ impl Worker {
         let window = self.orders.window();
         self.reactor.handler().ledger.window = window;
         self.note_bytes(now_ns);
-        if self.orders.halved.load(Ordering::Relaxed) {
+        if self.orders.halved.load(Ordering::Relaxed) && self.phase < Phase::Finish as u8 {
             let talkers = self.plan.connections / self.plan.threads;
             self.reactor.handler().silent_from = talkers / 2;
         }
@@ -392,6 +392,11 @@ impl Worker {
                 }
             }
             if phase == Phase::Finish as u8 {
+                // What was due on the lines that kept silent is still said.
+                self.reactor.handler().silent_from = usize::MAX;
+                if self.plan.rate.is_some() {
+                    self.for_all(Caller::talk_all);
+                }
                 self.reactor.handler().fall_silent();
                 self.pacer = None;
                 let timeout_ns = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);

@@ -107,6 +107,7 @@ fn make() -> Report {
         bytes_out_per_s: 320_000.0,
         connected: 64,
         failures: Failures { timed_out: 2, ..Failures::default() },
+        failures_in_window: Failures { timed_out: 2, ..Failures::default() },
         latency: Latencies {
             response: Some(latency(&responses, 2)),
             service: Some(latency(&services, 2)),
@@ -223,7 +224,7 @@ pub(crate) fn rounds() -> Report {
             failures: 0,
         })
         .collect();
-    report.failures = Failures::default();
+    (report.failures, report.failures_in_window) = (Failures::default(), Failures::default());
     report.verdict = Verdict {
         limit: Limit::Generator,
         because: "The generator used 98 % of its core while the server's busiest thread used 61 %.".into(),
@@ -243,6 +244,7 @@ pub(crate) fn failing() -> Report {
     let infinite = report.replies + 1_000;
     report.failures =
         Failures { lost: 40_000, timed_out: infinite - 40_000, refused: 3, ..Failures::default() };
+    report.failures_in_window = report.failures;
     for latency in [&mut report.latency.response, &mut report.latency.service].into_iter().flatten() {
         latency.infinite = infinite;
         let ended = latency.count as f64 / (latency.count + infinite) as f64;

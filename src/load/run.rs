@@ -328,7 +328,7 @@ impl Director<'_> {
             WarmUp::For(time) => (nanoseconds(time), "asked for"),
             WarmUp::Auto => {
                 let third = nanoseconds(self.plan.duration) / 3;
-                ((SETTLING_SLICES_MAX * SLICE_NS).min(third), "the rate did not settle in that time")
+                ((SETTLING_SLICES_MAX * SLICE_NS).min(third), "the rate did not settle")
             }
         };
         figures.because = because.into();
@@ -417,12 +417,12 @@ impl Director<'_> {
             })
     }
 
+    /// Whether as many replies came as the rate's schedule has messages. (Slices count messages when they are sent, and
+    /// those that wait are not.)
     fn has_kept_up(&self) -> bool {
-        let slices = self.timeline.slices(self.window.from_ns);
-        let measured = slices.iter().filter(|slice| !slice.warm_up);
-        let (offered, replies) = measured
-            .fold((0, 0), |(offered, replies), slice| (offered + slice.offered, replies + slice.replies));
-        replies as f64 >= verdict::KEPT_UP * offered as f64
+        let window_s = (self.window.to_ns - self.window.from_ns) as f64 / 1e9;
+        let due = self.plan.rate.map_or(0.0, |rate| rate.from_per_s.midpoint(rate.to_per_s) * window_s);
+        self.timeline.replies_since(self.window.from_ns) as f64 >= verdict::KEPT_UP * due
     }
 
     /// Half of the connections keep silent: does that halve the rate? An open loop that fell behind keeps the other
