@@ -46,6 +46,13 @@ pub struct Account {
     pub failures_in_window: Failures,
     /// Answers over HTTP by their status, of the whole run.
     pub statuses: BTreeMap<u16, u64>,
+    /// Over UDP: right replies that came behind one to a later message, in the whole run. No failure.
+    pub out_of_order: u64,
+    /// Over HTTP: requests that were sent again because the server ended the connection without a word, in the whole
+    /// run, and such connections. No failure.
+    pub retried: u64,
+    /// See `retried`.
+    pub ended_silently: u64,
     /// Connections established, in the whole run.
     pub connected: u64,
     /// Messages sent, in the whole run.
@@ -82,6 +89,9 @@ impl Account {
         self.arrived += other.arrived;
         self.infinite += other.infinite;
         self.connected += other.connected;
+        self.out_of_order += other.out_of_order;
+        self.retried += other.retried;
+        self.ended_silently += other.ended_silently;
         self.sent += other.sent;
         self.heard += other.heard;
         self.bytes_in += other.bytes_in;

@@ -31,6 +31,14 @@ const OPENING_MAX: usize = 128;
 /// unsent.
 const OWED_MAX: usize = 1 << 16;
 
+/// Messages in flight on one socket of an open loop over UDP. Nothing there says that a datagram was lost, so one that has
+/// no reply must not keep the next one from being sent, whatever the depth.
+const DATAGRAMS_IN_FLIGHT_MAX: usize = 1 << 16;
+
+/// Connections that are begun in a row before what has happened is looked at: the first one's time would otherwise hold
+/// the calls for all others.
+const DIALS_PER_TURN: usize = 8;
+
 /// How long a connection that was refused or lost rests before it is tried again, at first and at most.
 const RETRY_NS: u64 = 10_000_000;
 const RETRY_NS_MAX: u64 = 1_000_000_000;
@@ -93,6 +101,15 @@ enum Stage {
     Down(u64),
     Opening,
     Open,
+}
+
+/// How many messages may be in flight on one connection, or socket.
+#[inline]
+fn depth(plan: &Plan) -> usize {
+    match plan.target {
+        Endpoint::Udp(_) if plan.rate.is_some() => DATAGRAMS_IN_FLIGHT_MAX,
+        _ => plan.depth,
+    }
 }
 
 /// A stream to the plan's target, from this address.
@@ -198,7 +215,10 @@ impl Caller {
 
     /// Opens what is to be open by now, `allowed` lines at most in all.
     pub fn dial(&mut self, board: &mut BoardOf<Self>, now_ns: u64, allowed: usize) {
-        while self.opening < OPENING_MAX && self.opening + self.open < allowed {
+        for _ in 0..DIALS_PER_TURN {
+            if self.opening >= OPENING_MAX || self.opening + self.open >= allowed {
+                return;
+            }
             let Some(&index) = self.down.front() else { return };
             match self.lines[index].stage {
                 Stage::Down(until_ns) if until_ns <= now_ns => {}
@@ -226,6 +246,7 @@ impl Caller {
             self.talk(board, index, now_ns);
             return;
         }
+        self.lines[index].dialled_ns = self.clock.now_ns();
         let outcome = loop {
             let source = self.sources.get(self.source % self.sources.len().max(1)).copied();
             match dial(&self.plan, source).and_then(|stream| board.connect(stream, index as u32)) {
@@ -234,7 +255,6 @@ impl Caller {
             }
         };
         let line = &mut self.lines[index];
-        line.dialled_ns = now_ns;
         match outcome {
             Ok(peer) => {
                 line.peer = Some(peer);
@@ -286,6 +306,17 @@ impl Caller {
         }
     }
 
+    /// Whether requests that have no answer may be sent again on another connection: those that change nothing when they
+    /// are repeated (RFC 9110 section 9.2.2).
+    fn may_ask_again(&self, index: usize) -> bool {
+        #[cfg(feature = "web")]
+        if let Some(asked) = &self.plan.asked {
+            return asked.is_idempotent() && self.lines[index].dialogue.is_between_answers();
+        }
+        let _ = index;
+        false
+    }
+
     /// The line is down for a while.
     fn rest(&mut self, index: usize, now_ns: u64) {
         let line = &mut self.lines[index];
@@ -311,7 +342,7 @@ impl Caller {
         if line.owed.len() == OWED_MAX {
             return self.ledger.unsent(due_ns);
         }
-        let at_once = line.owed.is_empty() && line.dialogue.in_flight() < self.plan.depth;
+        let at_once = line.owed.is_empty() && line.dialogue.in_flight() < depth(&self.plan);
         if !at_once && self.silent_from != usize::MAX {
             return; // an experiment behind the window: the line is busy, and that is all it asks
         }
@@ -335,7 +366,7 @@ impl Caller {
         if line.stage != Stage::Open {
             return;
         }
-        let (depth, churn) = (self.plan.depth, self.plan.churn);
+        let (depth, churn) = (depth(&self.plan), self.plan.churn);
         if !line.has_to_say(depth, open_loop) {
             return;
         }
@@ -356,7 +387,7 @@ impl Caller {
     fn talk_in_datagrams(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
         let Endpoint::Udp(address) = self.plan.target else { return };
         let (line, open_loop) = (&mut self.lines[index], self.plan.rate.is_some());
-        while line.has_to_say(self.plan.depth, open_loop) {
+        while line.has_to_say(depth(&self.plan), open_loop) {
             let due_ns = line.next_due(open_loop, self.plan.churn, now_ns);
             let mut datagram = Vec::new();
             let put = |part: &[u8]| datagram.extend_from_slice(part);
@@ -502,8 +533,13 @@ impl Handler for Caller {
     fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, _route: Route, bytes: &[u8]) {
         let now_ns = self.clock.now_ns();
         let (Some(line), ledger) = (self.lines.get_mut(socket), &mut self.ledger) else { return };
-        line.dialogue.hear_datagram(&self.script, &mut self.rendered, bytes, |heard| {
-            ledger.hear(heard, now_ns);
+        line.dialogue.hear_datagram(&self.script, &mut self.rendered, bytes, |heard| match heard {
+            // UDP keeps no order, and promises none.
+            Heard::Late(flight) => {
+                ledger.account.out_of_order += 1;
+                ledger.answer(flight, now_ns, 1);
+            }
+            heard => ledger.hear(heard, now_ns),
         });
         self.talk(board, socket, now_ns);
     }
@@ -531,6 +567,20 @@ impl Handler for Caller {
         let renews = self.plan.churn || is_over;
         let said_all = renews && finished && self.lines[index].dialogue.in_flight() == 0;
         let own = reason == CloseReason::Closed || said_all;
+        // A server may end a connection that it is done with at any time, and needs not say so before (RFC 9112 section 9.5).
+        // What it has not begun to answer is asked again at once; on a connection that has brought an answer, or it would
+        // go on for ever.
+        let reset = reason == CloseReason::Failed(io::ErrorKind::ConnectionReset)
+            || reason == CloseReason::Failed(io::ErrorKind::BrokenPipe);
+        let silently = !is_over && !self.plan.churn && (finished || reset) && self.may_ask_again(index);
+        if silently {
+            let line = &mut self.lines[index];
+            let before = line.again.len();
+            line.again.extend(line.dialogue.withdraw());
+            self.ledger.account.retried += (line.again.len() - before) as u64;
+            self.ledger.account.ended_silently += 1;
+        }
+        let (own, renews) = (own || silently, renews || silently);
         if !own && !finished {
             self.ledger.fail(|it| &mut it.reset, now_ns);
         }

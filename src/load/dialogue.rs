@@ -138,6 +138,8 @@ struct Hearing {
     body: Compared,
     /// What came was no answer: nothing more can be told.
     broken: bool,
+    /// Answers that this connection has brought.
+    count: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -447,7 +449,7 @@ impl Dialogue {
         let Some(hearing) = self.http.as_deref_mut() else { return bytes.len() };
         let mut taken = 0;
         while taken < bytes.len() && !hearing.broken {
-            let Hearing { answers, body, broken } = &mut *hearing;
+            let Hearing { answers, body, broken, count: heard } = &mut *hearing;
             let sequence = self.in_flight.front().map(|front| front.flight.sequence);
             let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
             let looks = *script.expected() != Expected::Anything;
@@ -468,6 +470,7 @@ impl Dialogue {
                 }
             };
             taken += count;
+            *heard += 1;
             let right = body.conclude(expected.as_ref()) || !looks || script.wants_no_body();
             match self.in_flight.pop_front().map(|sent| sent.flight) {
                 None => {
@@ -586,6 +589,15 @@ impl Dialogue {
                 socket.frames.abandon();
             }
         }
+    }
+
+    /// Over HTTP: at least one whole answer came on this connection, and nothing of the next one.
+    pub fn is_between_answers(&self) -> bool {
+        #[cfg(feature = "web")]
+        if let Some(hearing) = &self.http {
+            return hearing.count > 0 && !hearing.broken && !hearing.answers.is_within();
+        }
+        false
     }
 
     /// Messages behind the last answer, which the server has not served: they may be said again. (Over WebSocket, nobody

@@ -68,6 +68,11 @@ impl Asked {
         head.into_bytes()
     }
 
+    /// Whether a repetition has the effect of one request (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&self.method.as_str())
+    }
+
     /// Answers have no bodies, whatever their heads say.
     pub fn wants_no_body(&self) -> bool {
         self.method == "HEAD"

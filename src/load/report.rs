@@ -62,6 +62,15 @@ pub struct Report {
     /// What of that went wrong in the measured time: a share of `offered` is a share of these.
     #[serde(default)]
     pub failures_in_window: Failures,
+    /// UDP: right replies that came behind one to a later message. Legal, and no failure.
+    #[serde(default)]
+    pub out_of_order: u64,
+    /// HTTP: connections that the server ended between two answers without announcing it. Legal, and no failure.
+    #[serde(default)]
+    pub ended_silently: u64,
+    /// HTTP: requests that were sent again because of that.
+    #[serde(default)]
+    pub retried: u64,
     /// HTTP: how often the statuses came that were not 200 to 299.
     #[serde(default)]
     pub statuses: BTreeMap<u16, u64>,

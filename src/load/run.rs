@@ -224,6 +224,9 @@ pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
     report.connected = account.connected;
     report.failures = account.failures;
     report.failures_in_window = account.failures_in_window;
+    report.out_of_order = account.out_of_order;
+    report.ended_silently = account.ended_silently;
+    report.retried = account.retried;
 }
 
 struct Director<'a> {
@@ -428,7 +431,10 @@ impl Director<'_> {
     /// Half of the connections keep silent: does that halve the rate? An open loop that fell behind keeps the other
     /// half as busy as a closed one: messages wait.
     fn probe(&mut self, wanted: bool) -> Option<Probe> {
-        let can_halve = !self.plan.churn && self.plan.connections / self.plan.threads >= 2;
+        // (An open loop over UDP sends what is due on any socket.)
+        let is_open_udp = self.plan.rate.is_some() && matches!(self.plan.target, Endpoint::Udp(_));
+        let can_halve =
+            !self.plan.churn && !is_open_udp && self.plan.connections / self.plan.threads >= 2;
         if !wanted || !self.goes_on() || !can_halve || self.someone_is_full() {
             return None;
         }

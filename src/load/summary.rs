@@ -104,6 +104,16 @@ fn rates(screen: &mut Screen, report: &Report) {
         Some(kinds) => screen.line("failures", &failures(report, kinds), Ink::Bad),
         None => screen.line("failures", "no failures", Ink::Plain),
     }
+    if report.ended_silently > 0 {
+        let ended = figures::several(report.ended_silently, "connection");
+        let again = figures::several(report.retried, "request");
+        let text = format!("{again} sent again: the server ended {ended} without announcing it");
+        screen.line("retried", &text, Ink::Plain);
+    }
+    if report.out_of_order > 0 {
+        let replies = figures::count(report.out_of_order);
+        screen.line("order", &format!("{replies} replies came out of order, as UDP allows"), Ink::Plain);
+    }
     if !report.statuses.is_empty() {
         screen.line("statuses", &figures::statuses(&report.statuses), Ink::Bad);
     }

@@ -144,7 +144,10 @@ impl Run<'_> {
             busy,
             server,
             steal: figure(report.kernel.steal),
-            in_flight_max: u64::from(report.plan.connections) * u64::from(report.plan.depth.max(1)),
+            in_flight_max: match report.target.starts_with("udp") && plan.rate_to_per_s.is_some() {
+                true => u64::MAX, // whatever is due is sent
+                false => u64::from(plan.connections) * u64::from(plan.depth.max(1)),
+            },
         }
     }
 
