@@ -125,6 +125,28 @@ fn an_answer_that_was_given_up_is_not_taken_for_the_next_one() {
     }
 }
 
+/// RFC 9112 section 9.5: a server may close a connection that it is done with, without a word.
+#[test]
+fn requests_behind_a_keep_alive_that_ended_without_a_word_are_sent_again() {
+    let silent = || crooked(|number| ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".into(), number == 5));
+    for words in ["", "--depth 3", "--rate 500"] {
+        let outcome = Bench::of(&silent(), words).run();
+        let report = outcome.is_fine();
+        assert!(report.ended_silently > 1 && report.connected > 5, "{words}: {report:?}");
+        assert!(words.contains("--rate") || report.retried > 1, "{words}: {report:?}");
+    }
+    // Nobody knows what the second of two would do.
+    let failures = Bench::of(&silent(), "--method POST --size 8").run().ends_with(1).failures;
+    assert!(failures.lost + failures.reset > 0, "{failures:?}");
+}
+
+/// One that ends each connection without an answer would be asked for ever.
+#[test]
+fn a_server_that_never_answers_is_not_asked_again_and_again() {
+    let outcome = Bench::of(&crooked(|_| (String::new(), true)), "").run();
+    assert_eq!((outcome.ended.code, outcome.report().retried), (Some(1), 0), "{:#?}", outcome.ended);
+}
+
 #[test]
 fn what_is_no_answer_is_corrupted_and_what_is_cut_off_is_short() {
     let garbage = crooked(|_| ("hello, world\r\n\r\n".into(), false));

@@ -424,7 +424,7 @@ fn fault(report: &Report, slo: Option<&Slo>) -> Option<Fault> {
     let wrong = match slo {
         // What was not answered, or with another status, is for the SLO to allow.
         Some(_) => failures.corrupted + failures.reordered + failures.duplicated,
-        None => failures.wrong(),
+        None => report.wrong(),
     };
     if wrong > 0 {
         return Some((1, wrong_replies(report)));
@@ -889,7 +889,7 @@ impl Session {
         let is_judged = !report.partial && !self.options.find_max;
         let slo = self.options.slo.as_ref();
         let now = if is_judged { fault(&report, slo) } else { None };
-        let wrong = || (report.failures.wrong() > 0 && slo.is_none()).then(|| (1, wrong_replies(&report)));
+        let wrong = || (report.wrong() > 0 && slo.is_none()).then(|| (1, wrong_replies(&report)));
         match earlier.or(now).or_else(wrong) {
             Some((1, problem)) => return Err(Failure::Runtime(problem)),
             Some((code, problem)) => {

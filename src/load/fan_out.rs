@@ -757,7 +757,7 @@ impl Run<'_> {
             None => report.latency.service.clone(),
         };
         report.latency.send_lag = hall.plan.rate.and_then(|_| account.send_lag.latency(0));
-        report.timeline = self.timeline.slices(from_ns);
+        report.timeline = self.timeline.slices(hall.window);
         report.shape = shape(&self.timeline.all(from_ns).rows());
         report.fan_out = Some(FanOut {
             room: hall.room.name.clone(),

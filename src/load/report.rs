@@ -119,6 +119,13 @@ impl Report {
         if longest_s > 10.0 * usual_s { longest_s } else { 0.0 }
     }
 
+    /// Messages that the server answered wrongly, in the whole run. Over UDP a lost one is not among them: nobody knows
+    /// whose loss it is.
+    pub fn wrong(&self) -> u64 {
+        let lost = if self.target.starts_with("udp") { self.failures.lost } else { 0 };
+        self.failures.wrong() - lost
+    }
+
     /// The part of the messages that were due in the measured time, from 0 on, that failed in any way.
     pub fn failure_share(&self) -> f64 {
         self.failures_in_window.total() as f64 / self.offered.max(1) as f64

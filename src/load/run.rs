@@ -504,7 +504,7 @@ impl Director<'_> {
         };
         report.latency.handshake = account.handshake.latency(0);
         report.resumed = account.resumed;
-        report.timeline = self.timeline.slices(from_ns);
+        report.timeline = self.timeline.slices(self.window);
         report.shape = shape(&self.timeline.all(from_ns).rows());
         if let Some(rate) = self.plan.rate
             && rate.from_per_s != rate.to_per_s

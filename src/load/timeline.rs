@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing that was added is lost by joining.
 
+use super::account::Window;
 use super::report::Slice;
 
 /// The width of the first slices.
@@ -159,9 +160,10 @@ impl Timeline {
         all
     }
 
-    /// As it is reported; what began before `measured_from_ns` is warm-up.
-    pub fn slices(&self, measured_from_ns: u64) -> Vec<Slice> {
-        let width_ns = SLICE_NS << self.joined;
+    /// As it is reported. What began before the window is warm-up. The last slice is as wide as the part of it that lies in
+    /// the window, or its rate would be too low; with less than half of it in there, it is left out.
+    pub fn slices(&self, window: Window) -> Vec<Slice> {
+        let (measured_from_ns, width_ns) = (window.from_ns, SLICE_NS << self.joined);
         let row = |(index, tally): (usize, &Tally)| Slice {
             at_s: index as f64 * width_ns as f64 / 1e9,
             width_s: width_ns as f64 / 1e9,
@@ -174,7 +176,17 @@ impl Timeline {
             max_ns: (tally.max_ns > 0).then_some(tally.max_ns),
             buckets: tally.buckets.rows(),
         };
-        self.slices.iter().enumerate().map(row).collect()
+        let mut rows: Vec<Slice> = self.slices.iter().enumerate().map(row).collect();
+        let last_began_ns = (rows.len() as u64).saturating_sub(1) * width_ns;
+        let within_ns = window.to_ns.saturating_sub(last_began_ns);
+        match rows.last_mut() {
+            Some(_) if 2 * within_ns.min(width_ns) < width_ns && last_began_ns > measured_from_ns => {
+                rows.pop();
+            }
+            Some(last) => last.width_s = within_ns.clamp(1, width_ns) as f64 / 1e9,
+            None => {}
+        }
+        rows
     }
 }
 
@@ -228,11 +240,27 @@ mod tests {
             tally.record(1_000_000 + second, 1);
             timeline.add(&tally);
         }
-        let slices = timeline.slices(0);
+        let slices = timeline.slices(Window { from_ns: 0, to_ns: u64::MAX });
         assert!(slices.len() <= SLICES_MAX && slices.len() > SLICES_MAX / 2, "{}", slices.len());
         assert_eq!(slices.iter().map(|slice| slice.offered).sum::<u64>(), 2 * 86_400);
         assert_eq!(slices.iter().map(|slice| slice.replies).sum::<u64>(), 86_400);
         assert_eq!(timeline.all(0).rows().iter().map(|(_, count)| count).sum::<u64>(), 86_400);
+    }
+
+    /// 0.25 s are measured: the last slice is half as wide, and with a fifth of it in the window it is none.
+    #[test]
+    fn the_last_slice_is_as_wide_as_what_was_measured_of_it() {
+        let mut timeline = Timeline::default();
+        for index in 0..3 {
+            timeline.add(&Tally { index, offered: 1, ..Tally::default() });
+        }
+        let widths = |to_ns| -> Vec<f64> {
+            let slices = timeline.slices(Window { from_ns: 0, to_ns });
+            slices.iter().map(|slice| slice.width_s).collect()
+        };
+        assert_eq!(widths(SLICE_NS * 5 / 2), [0.1, 0.1, 0.05]);
+        assert_eq!(widths(SLICE_NS * 11 / 5), [0.1, 0.1]);
+        assert_eq!(widths(SLICE_NS * 3), [0.1, 0.1, 0.1]);
     }
 
     #[test]
