@@ -147,6 +147,25 @@ fn a_server_that_never_answers_is_not_asked_again_and_again() {
     assert_eq!((outcome.ended.code, outcome.report().retried), (Some(1), 0), "{:#?}", outcome.ended);
 }
 
+/// A run that could only count wrong replies ends in its first second, and says what answers there.
+#[test]
+fn another_protocol_than_expected_is_named() {
+    let echo = Server::echo();
+    let web = Server::start(&["serve", "reply", "--listen", HTTP]);
+
+    let as_scheme =
+        |url: &str, scheme: &str| format!("{scheme}{}", &url[url.find("://").expect("a scheme")..]);
+    for (url, words, answer) in [
+        (as_scheme(echo.url(), "http"), "", "sends our request back: it speaks no HTTP"),
+        (as_scheme(echo.url(), "ws"), "", "sends our request back: it speaks no HTTP"),
+        (as_scheme(web.url(), "tcp+lines"), "--payload x{seq}", "answers in HTTP: take http://"),
+    ] {
+        let outcome = Bench::of(&url, &format!("--duration 60s {words}")).run();
+        assert_eq!(outcome.ended.code, Some(1), "{url}: {:#?}", outcome.ended);
+        assert!(outcome.ended.complaint().contains(answer), "{url}: {:#?}", outcome.ended);
+    }
+}
+
 #[test]
 fn what_is_no_answer_is_corrupted_and_what_is_cut_off_is_short() {
     let garbage = crooked(|_| ("hello, world\r\n\r\n".into(), false));

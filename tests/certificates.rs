@@ -469,6 +469,39 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     assert_eq!(summary.of("truncated"), 0, "{summary:?}");
 }
 
+/// Each ends the run at once, with what is wrong and what to do about it.
+#[cfg(feature = "load")]
+#[test]
+fn bench_says_why_it_and_a_server_come_to_no_session() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let bench = |url: &str, more: &[&str]| {
+        let mut command = switchboard();
+        command.args(["bench", url, "--duration", "60s", "--no-self-test", "--quiet"]).args(more);
+        let output = command.output().expect("it can be started");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let [ca, another] = [&ours, &theirs].map(|it| it.path("ca.pem").display().to_string());
+    let right = ours.serve(&ours.signs("server", "127.0.0.1"), TLS, &[]);
+    let expired = ours.serve(&ours.signs_until("expired", "127.0.0.1", 2021), TLS, &[]);
+    let choosy = ours.serve(&ours.signs("choosy", "127.0.0.1"), TLS, &["--client-ca", &ca]);
+    let plain = Server::echo();
+    let as_tls = plain.url().replace("tcp", "tls");
+    let trusting = ["--ca", &ca];
+    for (url, options, culprit, remedy) in [
+        (right.url(), &["--ca", &another][..], "no authority of the --ca file", "give the one that has"),
+        (right.url(), &["--ca", &ca, "--server-name", "example.com"], "another name", "--server-name"),
+        (expired.url(), &trusting, "has expired", "needs a new one"),
+        (choosy.url(), &trusting, "a client's certificate", "--client-cert and --client-key"),
+        (&as_tls, &trusting, "does not speak TLS", "tcp://"),
+    ] {
+        let (code, said) = bench(url, options);
+        assert!(code == Some(1) && said.contains(culprit) && said.contains(remedy), "{options:?}: {said}");
+        assert!(said.contains(url) && said.lines().count() == 1, "{said}");
+    }
+    let (code, said) = bench(&right.url().replace("tls", "tcp"), &[]);
+    assert!(code == Some(1) && said.contains("answers in TLS: take tls://"), "{said}");
+}
+
 #[test]
 fn the_example_of_one_line_echoes() {
     let ours = Authority::new();

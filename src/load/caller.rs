@@ -35,6 +35,10 @@ const OWED_MAX: usize = 1 << 16;
 /// no reply must not keep the next one from being sent, whatever the depth.
 const DATAGRAMS_IN_FLIGHT_MAX: usize = 1 << 16;
 
+/// Wrong replies, without a right one, after which a run ends: in number, or as long after the first one.
+const WRONG_ENOUGH: u32 = 100;
+const WRONG_FOR_NS: u64 = 500_000_000;
+
 /// Connections that are begun in a row before what has happened is looked at: the first one's time would otherwise hold
 /// the calls for all others.
 const DIALS_PER_TURN: usize = 8;
@@ -138,6 +142,10 @@ pub struct Caller {
     pub silent_from: usize,
     /// What made going on pointless, in one line.
     pub fatal: Option<String>,
+    /// A reply was right, or at least an answer of the protocol.
+    ever_right: bool,
+    /// When the first wrong reply came, while none was right, and how many have come.
+    wrong: Option<(u64, u32)>,
     plan: Arc<Plan>,
     script: Arc<Script>,
     clock: Clock,
@@ -183,6 +191,8 @@ impl Caller {
             talking: false,
             silent_from: usize::MAX,
             fatal: None,
+            ever_right: false,
+            wrong: None,
             sources: plan.sources.clone(),
             plan,
             clock,
@@ -284,7 +294,7 @@ impl Caller {
         self.rest(index, now_ns);
         let words = match kind {
             io::ErrorKind::NotFound => "no such file".into(),
-            kind => kind.to_string(),
+            kind => self.refusal_of_tls().unwrap_or_else(|| kind.to_string()),
         };
         let nobody_there = matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
         if nobody_there && self.open == 0 {
@@ -304,6 +314,66 @@ impl Caller {
         } else if !self.ever_open && kind != io::ErrorKind::WouldBlock {
             self.fatal.get_or_insert_with(|| format!("cannot connect to {}: {words}", self.plan.target));
         }
+    }
+
+    /// What was wrong with TLS, and what to do about it.
+    #[cfg(feature = "tls")]
+    fn refusal_of_tls(&self) -> Option<String> {
+        use crate::transport::tls::TlsRefusal;
+        Some(match self.plan.tls.as_ref()?.refusal()? {
+            TlsRefusal::UnknownAuthority => {
+                "no authority of the --ca file has signed its certificate: give the one that has".into()
+            }
+            TlsRefusal::WrongName => {
+                "its certificate is for another name: say with --server-name which one to expect".into()
+            }
+            TlsRefusal::Expired => "its certificate has expired: the server needs a new one".into(),
+            TlsRefusal::NotYetValid => "its certificate is not valid yet: compare the clocks".into(),
+            TlsRefusal::WantsCertificate => {
+                "it wants a client's certificate that it believes: give --client-cert and --client-key".into()
+            }
+            TlsRefusal::NoTls => {
+                "it does not speak TLS: take http://, ws:// or tcp:// instead of https://, wss:// or tls://"
+                    .into()
+            }
+            TlsRefusal::Other(words) if words.contains("CaUsedAsEndEntity") => {
+                "its certificate is an authority's own (CA:TRUE), which no server may show: make one with \
+                 basicConstraints=CA:FALSE, or say --insecure in a test"
+                    .into()
+            }
+            TlsRefusal::Other(words) => format!("TLS: {words}"),
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn refusal_of_tls(&self) -> Option<String> {
+        None
+    }
+
+    /// Ends the run when the server speaks another protocol: no reply was right on any connection, and what came first says
+    /// which protocol it is, or enough has come.
+    fn note_wrong(&mut self, first: &[u8], now_ns: u64) {
+        let (since_ns, count) = self.wrong.get_or_insert((now_ns, 0));
+        *count += 1;
+        let is_enough = *count >= WRONG_ENOUGH || now_ns.saturating_sub(*since_ns) >= WRONG_FOR_NS;
+        let name = self.plan.name();
+        let shown = || format!("{:?}", String::from_utf8_lossy(&first[..first.len().min(24)]));
+        let request = self.script.request_begins();
+        let problem = if request.is_some() && first.starts_with(b"HTTP/1.") {
+            self.ever_right = true; // it is the right protocol, and another text
+            return;
+        } else if first.starts_with(b"HTTP/1.") {
+            format!("{name} answers in HTTP: take http:// for it")
+        } else if matches!(first, [0x15 | 0x16, 3, ..]) {
+            format!("{name} answers in TLS: take tls://, https:// or wss:// for it")
+        } else if request.is_some_and(|request| first.starts_with(request)) {
+            format!("{name} sends our request back: it speaks no HTTP. For an echo take tcp://")
+        } else if is_enough {
+            format!("{name} answers something else than was expected: its first bytes were {}", shown())
+        } else {
+            return;
+        };
+        self.fatal.get_or_insert(problem);
     }
 
     /// Whether requests that have no answer may be sent again on another connection: those that change nothing when they
@@ -490,6 +560,12 @@ impl Handler for Caller {
         // Replies to messages that were sent together take the same time: they are counted together.
         let mut together: Option<(Flight, u64)> = None;
         let was_ready = line.dialogue.is_ready();
+        let unknown = !self.ever_right;
+        let first: [u8; 24] = match unknown {
+            true => std::array::from_fn(|at| inbox.bytes().get(at).copied().unwrap_or_default()),
+            false => [0; 24],
+        };
+        let (mut right, mut wrong) = (false, false);
         let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
             match (heard, &mut together) {
                 (Heard::Answer(flight), Some((first, count))) if first.is_beside(&flight) => *count += 1,
@@ -498,12 +574,24 @@ impl Handler for Caller {
                         ledger.answer(flight, now_ns, count);
                     }
                 }
-                (heard, _) => ledger.hear(heard, now_ns),
+                (heard, _) => {
+                    wrong |= matches!(heard, Heard::Corrupted(_));
+                    right |= matches!(heard, Heard::Late(_) | Heard::Status(..));
+                    ledger.hear(heard, now_ns);
+                }
             }
         });
         if let Some((flight, count)) = together {
+            right = true;
             ledger.answer(flight, now_ns, count);
         }
+        if unknown {
+            self.ever_right = right;
+            if !right && (wrong || self.lines[index].dialogue.is_astray()) {
+                self.note_wrong(&first, now_ns);
+            }
+        }
+        let line = &mut self.lines[index];
         inbox.consume(count);
         let is_over = line.dialogue.is_over();
         if is_over {
@@ -566,12 +654,17 @@ impl Handler for Caller {
         let is_over = self.lines[index].dialogue.is_over();
         let renews = self.plan.churn || is_over;
         let said_all = renews && finished && self.lines[index].dialogue.in_flight() == 0;
+        if !self.ever_right
+            && reason == CloseReason::Failed(io::ErrorKind::InvalidData)
+            && let Some(words) = self.refusal_of_tls()
+        {
+            self.fatal.get_or_insert(format!("{} ends its connections: {words}", self.plan.target));
+        }
         let own = reason == CloseReason::Closed || said_all;
         // A server may end a connection that it is done with at any time, and needs not say so before (RFC 9112 section 9.5).
         // What it has not begun to answer is asked again at once; on a connection that has brought an answer, or it would
         // go on for ever.
-        let reset = reason == CloseReason::Failed(io::ErrorKind::ConnectionReset)
-            || reason == CloseReason::Failed(io::ErrorKind::BrokenPipe);
+        let reset = reason == CloseReason::Reset;
         let silently = !is_over && !self.plan.churn && (finished || reset) && self.may_ask_again(index);
         if silently {
             let line = &mut self.lines[index];

@@ -591,6 +591,11 @@ impl Dialogue {
         }
     }
 
+    /// The reply that is coming in is not what it must be.
+    pub fn is_astray(&self) -> bool {
+        matches!(self.reading, Some(Reading { state: State::Broken(_), .. }))
+    }
+
     /// Over HTTP: at least one whole answer came on this connection, and nothing of the next one.
     pub fn is_between_answers(&self) -> bool {
         #[cfg(feature = "web")]

@@ -433,8 +433,7 @@ impl Director<'_> {
     fn probe(&mut self, wanted: bool) -> Option<Probe> {
         // (An open loop over UDP sends what is due on any socket.)
         let is_open_udp = self.plan.rate.is_some() && matches!(self.plan.target, Endpoint::Udp(_));
-        let can_halve =
-            !self.plan.churn && !is_open_udp && self.plan.connections / self.plan.threads >= 2;
+        let can_halve = !self.plan.churn && !is_open_udp && self.plan.connections / self.plan.threads >= 2;
         if !wanted || !self.goes_on() || !can_halve || self.someone_is_full() {
             return None;
         }

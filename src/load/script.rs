@@ -229,6 +229,15 @@ impl Script {
         None
     }
 
+    /// The first bytes of the request that HTTP or a WebSocket begins with: as many as no answer begins with.
+    pub(super) fn request_begins(&self) -> Option<&[u8]> {
+        #[cfg(feature = "web")]
+        if let Some(head) = self.handshake.as_ref().or(self.asked.as_ref().map(|(_, head)| head)) {
+            return Some(&head[..head.len().min(8)]);
+        }
+        None
+    }
+
     /// Over HTTP: what is asked. `last`: each on a connection of its own.
     #[cfg(feature = "web")]
     pub fn asking(mut self, asked: Asked, last: bool) -> Script {

@@ -334,7 +334,61 @@ const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(target_os = "linux", target_os = "
 
 #[cold]
 fn broken(error: &rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+    io::Error::new(io::ErrorKind::InvalidData, error.clone())
+}
+
+/// Why a client and a server did not come to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsRefusal {
+    /// None of the authorities that the client believes has signed the server's certificate.
+    UnknownAuthority,
+    /// The server's certificate is for other names than the one that the client expects.
+    WrongName,
+    /// It was valid until some time ago.
+    Expired,
+    /// It will be valid.
+    NotYetValid,
+    /// The server wants a certificate of the client's, or another one.
+    WantsCertificate,
+    /// What the server sends is no TLS.
+    NoTls,
+    /// Something else, in rustls's words.
+    Other(String),
+}
+
+impl TlsRefusal {
+    /// Returns what an error of a session says; `None`: it is an error of the socket.
+    fn of(error: &io::Error) -> Option<TlsRefusal> {
+        use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+        Some(match error.get_ref()?.downcast_ref::<Error>()? {
+            // The second: by an authority of the same name, with another key.
+            Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+                TlsRefusal::UnknownAuthority
+            }
+            Error::InvalidCertificate(
+                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+            ) => TlsRefusal::WrongName,
+            Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+                TlsRefusal::Expired
+            }
+            Error::InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+                TlsRefusal::NotYetValid
+            }
+            Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied,
+            ) => TlsRefusal::WantsCertificate,
+            // The second and third: our own hello comes back.
+            Error::InvalidMessage(_)
+            | Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. } => TlsRefusal::NoTls,
+            other => TlsRefusal::Other(other.to_string()),
+        })
+    }
 }
 
 /// What is known of a connection's other end once its handshake is through.
@@ -360,6 +414,8 @@ pub struct Tls {
     connected: bool,
     began: Instant,
     took: Duration,
+    /// Of a client: where it notes why the server and it did not come to a session.
+    refusal: Option<Arc<OnceLock<TlsRefusal>>>,
 }
 
 impl Tls {
@@ -378,11 +434,21 @@ impl Tls {
     /// Where the session can't be made.
     pub fn connecting(socket: TcpStream, tls: &ClientTls) -> io::Result<Tls> {
         let connection = ClientConnection::new(Arc::clone(&tls.config), tls.server_name.clone());
-        Ok(Tls::new(socket, Session::new(connection.map_err(|error| broken(&error))?), false))
+        let session = Session::new(connection.map_err(|error| broken(&error))?);
+        Ok(Tls { refusal: Some(Arc::clone(&tls.refusal)), ..Tls::new(socket, session, false) })
     }
 
     fn new(socket: TcpStream, session: Session, connected: bool) -> Tls {
-        Tls { socket, session, connected, began: Instant::now(), took: Duration::ZERO }
+        let (began, took) = (Instant::now(), Duration::ZERO);
+        Tls { socket, session, connected, began, took, refusal: None }
+    }
+
+    /// Keeps the first reason; see [`ClientTls::refusal`].
+    #[cold]
+    fn note_refusal(&self, error: &io::Error) {
+        if let (Some(noted), Some(refusal)) = (&self.refusal, TlsRefusal::of(error)) {
+            let _ = noted.set(refusal); // the first one stays
+        }
     }
 
     /// The socket.
@@ -411,6 +477,7 @@ impl Tls {
                 Ok(())
             }
             Err(error) => {
+                self.note_refusal(&error);
                 if let First::Http = self.session.first {
                     self.leave_in_order();
                 }
@@ -487,7 +554,14 @@ impl Tls {
 
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.session.read(&mut self.socket, into)
+        // With TLS 1.3 the client's handshake is through before the server has looked at its certificate.
+        let outcome = self.session.read(&mut self.socket, into);
+        if let Err(error) = &outcome
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.note_refusal(error);
+        }
+        outcome
     }
 }
 
@@ -629,6 +703,7 @@ fn aws_lc_rs_digest(bytes: &[u8]) -> Vec<u8> {
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
+    refusal: Arc<OnceLock<TlsRefusal>>,
 }
 
 impl fmt::Debug for ClientTls {
@@ -681,7 +756,17 @@ impl ClientTls {
             true => Resumption::store(Arc::new(Sessions::default())),
             false => Resumption::disabled(),
         };
-        Ok(ClientTls { config: Arc::new(config), server_name })
+        let tls = ClientTls { config: Arc::new(config), server_name, refusal: Arc::default() };
+        // The first session sets up what all of them share; that is no part of a connection's time.
+        ClientConnection::new(Arc::clone(&tls.config), tls.server_name.clone())
+            .map_err(|error| error.to_string())?;
+        Ok(tls)
+    }
+
+    /// Returns why the first connection that failed did, if one has: of all connections with these settings, and their
+    /// clones.
+    pub fn refusal(&self) -> Option<&TlsRefusal> {
+        self.refusal.get()
     }
 }
 
