@@ -180,6 +180,11 @@ fn what_is_no_answer_is_corrupted_and_what_is_cut_off_is_short() {
 
 /// A server that speaks the handshake, and then answers each message with these bytes, if it answers at all.
 fn crooked_socket(answer: &'static [u8]) -> String {
+    greeting_socket(b"", answer)
+}
+
+/// The same, which says something first.
+fn greeting_socket(greeting: &'static [u8], answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("ws://{}/", listener.local_addr().expect("it is bound"));
     let serve = move |stream: TcpStream| {
@@ -198,7 +203,7 @@ fn crooked_socket(answer: &'static [u8]) -> String {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {accept}\r\n\r\n"
         );
-        let _ = stream.write_all(hand.as_bytes());
+        let _ = stream.write_all(&[hand.as_bytes(), greeting].concat());
         let mut bytes = [0; 4096];
         while std::io::Read::read(&mut reader, &mut bytes).is_ok_and(|count| count > 0) {
             if stream.write_all(answer).is_err() {
@@ -212,6 +217,15 @@ fn crooked_socket(answer: &'static [u8]) -> String {
         }
     });
     url
+}
+
+/// A frame of text each: what comes unasked is no reply, and no duplicate.
+#[test]
+fn over_websocket_a_server_may_speak_first() {
+    let url = greeting_socket(b"\x81\x07welcome", b"\x81\x05hello");
+    for words in ["--expect hello", "--expect any", "--expect hello --rate 300"] {
+        Bench::of(&url, words).run().is_fine();
+    }
 }
 
 #[test]

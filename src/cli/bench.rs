@@ -795,11 +795,13 @@ impl Session {
     fn search(&mut self, plan: &Plan, slo: &Slo) -> Outcome {
         let arrivals = arrivals(&self.options);
         let first_rate = plan.rate.map_or(FIRST_RATE_PER_S, |rate| rate.to_per_s);
-        let (mut last, mut has_answered) = (Outcome::default(), false);
+        let (mut last, mut has_answered, mut steps) = (Outcome::default(), false, 0);
         let (found, curve, report) = find_max(slo, first_rate, |per_s| {
             self.panel.say(&format!("trying {per_s:.0}/s"));
             let rate = Rate { from_per_s: per_s, to_per_s: per_s, arrivals };
-            let plan = Plan { rate: Some(rate), ..plan.clone() };
+            // The same arrivals and payloads in each step would be one experiment, repeated.
+            let plan = Plan { rate: Some(rate), seed: plan.seed.wrapping_add(steps), ..plan.clone() };
+            steps += 1;
             last = self.once(&plan);
             // A hiccup of the machine is not the server's end: who has answered before is asked once more.
             if last.problem.is_some() && has_answered && !self.interrupted.load(Ordering::Relaxed) {

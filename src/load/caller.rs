@@ -469,6 +469,16 @@ impl Caller {
 
     /// Gives up what has been waiting for too long, and goes on.
     pub fn give_up(&mut self, board: &mut BoardOf<Self>, now_ns: u64) {
+        for index in 0..self.talkers {
+            let (ledger, mut was_wrong) = (&mut self.ledger, false);
+            self.lines[index].dialogue.end_doubt(|heard| {
+                was_wrong = true;
+                ledger.hear(heard, now_ns);
+            });
+            if was_wrong {
+                self.talk(board, index, now_ns);
+            }
+        }
         let timeout_ns = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);
         let Some(sent_before_ns) = now_ns.checked_sub(timeout_ns) else { return };
         for index in 0..self.talkers {

@@ -128,6 +128,24 @@ struct Framed {
     body: Compared,
     /// The status of a server that does not shake hands.
     refused: Option<u16>,
+    /// We have said something on this connection.
+    said: bool,
+    /// What the server has said first, without being asked.
+    greeting: Greeting,
+}
+
+/// Some servers speak first: a welcome, or who is there.
+#[cfg(feature = "web")]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Greeting {
+    /// Nothing has come yet: what comes may be one.
+    #[default]
+    Possible,
+    /// The first message was no right reply. If a right one follows soon, it was a greeting; else it was a wrong reply.
+    /// So many times nothing had followed when that was looked at.
+    Supposed(u8),
+    /// From now on each message is a reply.
+    Over,
 }
 
 /// The answer that is coming in, over HTTP.
@@ -211,6 +229,7 @@ impl Dialogue {
         let message = script.message(self.connection, sequence, rendered);
         #[cfg(feature = "web")]
         if let Some(socket) = &mut self.socket {
+            socket.said = true;
             let mask = ((sequence as u32).wrapping_mul(0x9e37_79b9) | 0x0101_0101).to_be_bytes();
             return socket.frames.say(message.len(), message.parts(), mask, &mut put);
         }
@@ -497,7 +516,7 @@ impl Dialogue {
         bytes: &[u8],
         mut report: impl FnMut(Heard),
     ) -> usize {
-        let Some(Framed { frames, body, refused }) = self.socket.as_deref_mut() else {
+        let Some(Framed { frames, body, refused, said, greeting }) = self.socket.as_deref_mut() else {
             return bytes.len();
         };
         let mut taken = 0;
@@ -512,6 +531,21 @@ impl Dialogue {
                 websocket::Event::Message(count) => {
                     taken += count;
                     let right = body.conclude(expected.as_ref()) || !looks;
+                    if !*said {
+                        continue; // it can be no reply
+                    }
+                    match (*greeting, right) {
+                        (Greeting::Possible, false) => {
+                            *greeting = Greeting::Supposed(0);
+                            continue;
+                        }
+                        (Greeting::Supposed(_), false) => {
+                            let first = self.in_flight.pop_front().map(|sent| sent.flight);
+                            report(Heard::Corrupted(first));
+                        }
+                        (_, true) | (Greeting::Over, _) => {}
+                    }
+                    *greeting = Greeting::Over;
                     match self.in_flight.pop_front().map(|sent| sent.flight) {
                         None => report(Heard::Duplicate),
                         Some(flight) if right => report(Heard::Answer(flight)),
@@ -638,6 +672,23 @@ impl Dialogue {
         };
         let state = if right { State::Right } else { State::Broken(bytes.len()) };
         self.complete(Reading { sequence, at: 0, state }, &mut report);
+    }
+
+    /// Called every tenth of a second: a message that was taken for a greeting, and that no reply follows, was a wrong
+    /// reply.
+    pub fn end_doubt(&mut self, mut report: impl FnMut(Heard)) {
+        #[cfg(feature = "web")]
+        if let Some(socket) = &mut self.socket
+            && let Greeting::Supposed(looks) = &mut socket.greeting
+        {
+            *looks += 1;
+            if *looks == 2 {
+                socket.greeting = Greeting::Over;
+                report(Heard::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
+            }
+        }
+        #[cfg(not(feature = "web"))]
+        let _ = &mut report;
     }
 
     /// Gives up what was sent before this moment, and has had no reply.

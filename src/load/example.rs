@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
 use super::report::{
     Failures, Found, GeneratorFigures, KernelFigures, Latencies, Latency, Limit, LoadPoint, Machine, Mode,
@@ -377,7 +377,7 @@ fn latency(measured: &Histogram<u64>, infinite: u64) -> Latency {
         }
     };
     let mut bytes = Vec::new();
-    V2Serializer::new().serialize(measured, &mut bytes).expect("a vector takes it");
+    V2DeflateSerializer::new().serialize(measured, &mut bytes).expect("a vector takes it");
     Latency {
         count: measured.len(),
         infinite,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
 use super::report::{Latency, Percentile, SpectrumPoint};
 
@@ -90,7 +90,7 @@ impl Recorder {
             })
             .collect();
         let mut encoded = Vec::new();
-        let hdr_v2_base64 = match V2Serializer::new().serialize(&self.0, &mut encoded) {
+        let hdr_v2_base64 = match V2DeflateSerializer::new().serialize(&self.0, &mut encoded) {
             Ok(_) => STANDARD.encode(encoded),
             Err(_) => String::new(),
         };

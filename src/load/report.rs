@@ -323,7 +323,8 @@ pub struct Latency {
     pub percentiles: Vec<Percentile>,
     /// The whole distribution, for the spectrum: cumulative, coarse where it is dull.
     pub spectrum: Vec<SpectrumPoint>,
-    /// The histogram itself, in HdrHistogram's V2 encoding, deflate-free, as base64.
+    /// The histogram itself, as HdrHistogram's logs have it: its V2 encoding, compressed with zlib, as base64
+    /// (`HISTFAAA...`). Its tools in other languages read it.
     pub hdr_v2_base64: String,
 }
 

@@ -216,7 +216,7 @@ pub fn find_max(
     first_rate: f64,
     run: impl FnMut(f64) -> Report,
 ) -> (Found, Vec<LoadPoint>, Option<Report>) {
-    let mut search = Search { slo, run, curve: Vec::new() };
+    let mut search = Search { slo, run, curve: Vec::new(), had_too_few: false };
     let (rate, because) = search.search(first_rate.clamp(RATE_MIN, RATE_MAX).max(RATE_MIN));
     let (rate_per_s, report) = rate.map_or((None, None), |(rate, report)| (Some(rate), Some(report)));
     let mut curve = search.curve;
@@ -228,6 +228,8 @@ struct Search<'a, F> {
     slo: &'a Slo,
     run: F,
     curve: Vec<LoadPoint>,
+    /// The last run had too few messages to say anything, and a lower rate has fewer.
+    had_too_few: bool,
 }
 
 /// How one rate went.
@@ -264,6 +266,15 @@ impl<F: FnMut(f64) -> Report> Search<'_, F> {
                     broken = Some((rate, why));
                 }
                 Outcome::CutShort(why) => return (None, cut_short(rate, &why, met)),
+            }
+            if let (true, Some((_, why))) = (self.had_too_few, &broken) {
+                return (
+                    None,
+                    format!(
+                        "at {}, {why}: take a longer --duration, or a higher --rate to begin with",
+                        per_s(rate)
+                    ),
+                );
             }
             rate = match (met, &broken) {
                 (Some(_), Some(_)) => break,
@@ -335,6 +346,7 @@ impl<F: FnMut(f64) -> Report> Search<'_, F> {
     fn at(&mut self, rate: f64) -> Outcome {
         let report = (self.run)(rate);
         let broken_by = self.slo.broken_by(&report);
+        self.had_too_few = report.offered < REPLIES_MIN;
         let percentile = |percent| report.latency.response.as_ref()?.percentile(percent)?.ns;
         self.curve.push(LoadPoint {
             offered_per_s: rate,
@@ -498,6 +510,15 @@ mod tests {
         assert!(!slo("p99<=2ms").met(&Report::default()));
         assert!(!slo("p99<=2ms").met(&report(9.0, 1000)));
         assert!(slo("p99<=2ms").met(&report(10.0, 1000)));
+    }
+
+    /// A lower rate has fewer still.
+    #[test]
+    fn a_search_with_too_few_messages_per_step_ends_at_once() {
+        let (found, curve, _) =
+            search("p99<=2ms", 9.0, |rate| Report { offered: rate as u64, ..step(37_000.0)(rate) });
+        assert_eq!((found.rate_per_s, curve.len()), (None, 1));
+        assert!(found.because.contains("take a longer --duration"), "{}", found.because);
     }
 
     #[test]
