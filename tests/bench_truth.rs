@@ -198,6 +198,18 @@ fn a_reset_connection_is_reset_and_its_message_lost() {
     Bench::of(server.url(), "").run().found(Failures { reset: 1, lost: 1, ..NOTHING });
 }
 
+/// Each tenth connection is reset: that is one failure, with its message, and no reason to pause.
+#[test]
+fn with_churn_a_reset_is_one_failure_and_infinite() {
+    let server = Crooked::tcp(Habit::Resets(When::Every(10)));
+    let outcome = Bench::of(server.url(), "--churn").run();
+    let report = outcome.ends_with(1);
+    let (faults, reset) = (server.faults(), report.failures.reset);
+    assert!(reset > 1 && reset == report.failures.total() && reset <= faults, "{faults}: {report:?}");
+    let infinite = report.latency.response.as_ref().expect("there were replies").infinite;
+    assert!(infinite > 0 && infinite <= reset, "{infinite} of {reset}");
+}
+
 #[test]
 fn a_reply_in_single_bytes_is_no_failure() {
     let server = Crooked::tcp(Habit::ByteByByte);

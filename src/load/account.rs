@@ -228,7 +228,7 @@ impl Ledger {
     }
 
     /// Counts a message that never gets its reply: in the percentiles it is infinite.
-    fn never_answered(&mut self, kind: fn(&mut Failures) -> &mut u64, due_ns: u64) {
+    pub fn never_answered(&mut self, kind: fn(&mut Failures) -> &mut u64, due_ns: u64) {
         self.fail(kind, due_ns);
         if self.window.holds(due_ns) {
             self.account.infinite += 1;

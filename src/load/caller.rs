@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::Ledger;
-use super::dialogue::{Dialogue, Flight, Heard};
+use super::dialogue::{Dialogue, Flight, Heard, Missed};
 use super::plan::Plan;
 use super::script::{Rendered, Script};
 use crate::endpoint::Endpoint;
@@ -684,16 +684,26 @@ impl Handler for Caller {
             self.ledger.account.ended_silently += 1;
         }
         let (own, renews) = (own || silently, renews || silently);
-        if !own && !finished {
+        let is_broken = !own && !finished;
+        // With one message to a connection, both are one failure.
+        let takes_its_message_along =
+            is_broken && self.plan.churn && self.lines[index].dialogue.in_flight() > 0;
+        if is_broken && !takes_its_message_along {
             self.ledger.fail(|it| &mut it.reset, now_ns);
         }
         let ledger = &mut self.ledger;
         let dialogue = &mut self.lines[index].dialogue;
-        let ended = dialogue.end(&self.script, &mut self.rendered, |missed| ledger.miss(missed));
+        let ended = dialogue.end(&self.script, &mut self.rendered, |missed| match missed {
+            Missed::Lost(flight) if takes_its_message_along => {
+                ledger.never_answered(|it| &mut it.reset, flight.due_ns);
+            }
+            missed => ledger.miss(missed),
+        });
         if let Some(heard) = ended {
             ledger.hear(heard, now_ns);
         }
-        if own && renews {
+        // With --churn the next connection is the next message: a pause here would be the rate.
+        if (own || self.plan.churn) && renews {
             self.lines[index].peer = None;
             self.lines[index].stage = Stage::Down(0);
             if self.talking || !self.lines[index].again.is_empty() {
