@@ -193,7 +193,27 @@ impl FromStr for Endpoints {
             Some(rest) => (scheme.as_str(), rest),
             None => ("tcp", url),
         };
+        const SCHEMES: [&str; 7] = ["tcp", "tls", "http", "https", "ws", "wss", "udp"];
+        if scheme == "tcp" && rest == url && !written.is_empty() {
+            let known = written.to_ascii_lowercase();
+            let base = known.split('+').next().unwrap_or_default();
+            if SCHEMES.contains(&base) {
+                let behind = &url[written.len() + 1..];
+                return bad(format!("two slashes are missing: write {known}://{}", non_empty(behind)));
+            }
+        }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if let Some((host, path)) = rest.split_once('/') {
+            return bad(format!("/{path} is a path, and an address has none: write {scheme}://{host}"));
+        }
+        if rest.is_empty() {
+            return bad(format!("a host and a port are missing: write {scheme}://127.0.0.1:8080"));
+        }
+        if rest == url && rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return bad(format!(
+                "a host is missing: write tcp://127.0.0.1:{rest}, or tcp://0.0.0.0:{rest} for every IPv4 address"
+            ));
+        }
         let over_tcp = |host: &str, framing| each(host, |at| Endpoint::Tcp(at, framing));
         match scheme {
             "udp" => each(rest, Endpoint::Udp),
@@ -291,7 +311,13 @@ fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, BadUrl> {
         return bad(format!("a port is missing: write {}:8080", non_empty(host_and_port)));
     };
     if host.contains(':') && !host.starts_with('[') {
-        return bad(format!("an IPv6 address stands in brackets: write [{host_and_port}]:8080"));
+        // Which colon is before the port? The last one, where an address stands in front of it.
+        let written = match host.parse::<Ipv6Addr>() {
+            Ok(_) if port.parse::<u16>().is_ok() => format!("[{host}]:{port}"),
+            _ if host_and_port.parse::<Ipv6Addr>().is_ok() => format!("[{host_and_port}]:8080"),
+            _ => "[::1]:8080".to_owned(),
+        };
+        return bad(format!("an IPv6 address stands in brackets: write {written}"));
     }
     if port.parse::<u16>().is_err() {
         return bad(format!("the port {port:?} is not a number from 0 to 65535"));
@@ -305,7 +331,11 @@ fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, BadUrl> {
         return ipv6(inner, port.parse().unwrap_or_default()).map(|address| vec![address]);
     }
     if host.starts_with('[') {
-        return bad(format!("{host_and_port:?} lacks a bracket: write an IPv6 address as in [::1]:8080"));
+        let written = match host[1..].parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{port}"),
+            Err(_) => "an IPv6 address as in [::1]:8080".into(),
+        };
+        return bad(format!("{host_and_port:?} lacks a bracket: write {written}"));
     }
     match host_and_port.to_socket_addrs() {
         Ok(found) => {

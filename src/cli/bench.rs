@@ -297,7 +297,7 @@ fn warm_up(text: &str) -> Result<WarmUpTime, String> {
 
 /// A time that passes.
 fn finite(text: &str) -> Result<Duration, String> {
-    match units::duration(text)? {
+    match units::finite_duration(text)? {
         time if time > Duration::from_secs(30 * 24 * 3600) => Err("it must be 30 days or less".into()),
         time => Ok(time),
     }
@@ -306,6 +306,7 @@ fn finite(text: &str) -> Result<Duration, String> {
 fn rate(text: &str) -> Result<(f64, f64), String> {
     let number = |text: &str| match text.parse::<f64>() {
         Ok(rate) if (0.0..=1e9).contains(&rate) => Ok(rate),
+        Ok(rate) if rate > 1e9 => Err(format!("{text} is too much: take at most 1000000000")),
         _ => Err(format!("{text:?} is no rate: write messages per second, like 20000, or 1000..50000")),
     };
     let (from, to) = match text.split_once("..") {
@@ -319,12 +320,12 @@ fn rate(text: &str) -> Result<(f64, f64), String> {
 }
 
 fn sizes(text: &str) -> Result<(usize, usize), String> {
+    let size = |text: &str| units::size_up_to(text, 64 << 20, "64MiB");
     let (min, max) = match text.split_once("..") {
-        Some((min, max)) => (units::size(min)?, units::size(max)?),
-        None => (units::size(text)?, units::size(text)?),
+        Some((min, max)) => (size(min)?, size(max)?),
+        None => (size(text)?, size(text)?),
     };
     match min <= max {
-        _ if max > 64 << 20 => Err("it must be at most 64MiB".into()),
         true => Ok((min, max)),
         false => Err(format!("{min}..{max} goes backwards: write the smaller one first")),
     }
@@ -475,6 +476,12 @@ fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
         if options.expect.as_ref().is_some_and(|text| text.contains('\n')) {
             return Err(format!("--expect: {ends}"));
         }
+    }
+    let here = |source: &&IpAddr| std::net::UdpSocket::bind((**source, 0)).is_err();
+    if let Some(foreign) = options.source.iter().find(here) {
+        return Err(format!(
+            "--source {foreign}: this machine has no such address; see `ip address` for its own"
+        ));
     }
     if options.arrivals.is_some() && options.rate.is_none() && !options.find_max {
         return Err("--arrivals is about an open loop: give its --rate".into());
@@ -685,7 +692,21 @@ fn field(text: &str) -> Result<String, String> {
 /// What the clients of a `tls://` target believe, and show.
 #[cfg(feature = "tls")]
 fn tls(options: &Options, target: &Endpoint) -> Result<Option<ClientTls>, String> {
-    let Endpoint::Tls(_, _, host) = target else { return Ok(None) };
+    let Endpoint::Tls(_, _, host) = target else {
+        let given = [
+            (options.ca.is_some(), "--ca"),
+            (options.insecure, "--insecure"),
+            (options.client_cert.is_some(), "--client-cert"),
+            (options.server_name.is_some(), "--server-name"),
+            (options.no_resumption, "--no-resumption"),
+        ];
+        return match given.iter().find(|(given, _)| *given) {
+            Some((_, option)) => {
+                Err(format!("{option} is for tls://, https:// and wss://, not for {target}: leave it out"))
+            }
+            None => Ok(None),
+        };
+    };
     let trust = match (&options.ca, options.insecure) {
         (Some(path), _) => Trust::Authorities(path),
         (None, true) => Trust::Anybody,

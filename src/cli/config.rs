@@ -159,7 +159,15 @@ impl File {
     fn fill(&mut self, text: &str, command: &Command) -> Result<(), (usize, String)> {
         let table = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            (at, error.message().lines().collect::<Vec<_>>().join("; "))
+            let problem = error.message().lines().collect::<Vec<_>>().join("; ");
+            // What begins with a letter and is no value of TOML's is a text without its quotes.
+            let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
+            let line = text[line..].lines().next().unwrap_or_default();
+            let bare = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
+            match bare.filter(|(_, value)| value.starts_with(|c: char| c.is_alphabetic())) {
+                Some((key, value)) => (at, format!("a text stands in quotes: write {key} = {value:?}")),
+                None => (at, problem),
+            }
         })?;
         for (name, value) in table.get_ref() {
             let (name, at) = (name.get_ref().as_ref(), name.span().start);
@@ -325,10 +333,28 @@ fn unknown(name: &str, command: &Command) -> String {
         Some(ContextValue::String(meant)) => Some(meant.trim_start_matches('-').to_owned()),
         _ => None,
     });
+    // clap compares whole names by how much they share; one letter too few, too many or swapped is a slip, too.
+    let slip = || {
+        let names = command.get_arguments().filter_map(|argument| argument.get_long());
+        let mut names = names.chain(["url", "service"]);
+        names.find(|known| is_a_slip(name, known)).map(str::to_owned)
+    };
+    let meant = meant.or_else(slip);
     match meant.filter(|meant| !OF_THE_COMMAND_LINE.contains(&meant.as_str())) {
         Some(meant) => format!("the key {name:?} is unknown: was {meant} meant?"),
         None => format!("the key {name:?} is unknown: 'switchboard serve --help' has them all"),
     }
+}
+
+/// Whether one letter more, less or other, or two swapped ones, make one of the other.
+fn is_a_slip(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let (one, other) = (&one[same..], &other[same..]);
+    let rest = |of: &[char], count: usize| of.get(count..).map(<[char]>::to_vec);
+    let swapped = one.len() > 1 && other.len() > 1 && one[0] == other[1] && one[1] == other[0];
+    let equal = |a: usize, b: usize| rest(one, a).is_some_and(|it| Some(it) == rest(other, b));
+    equal(1, 0) || equal(0, 1) || equal(1, 1) || (swapped && equal(2, 2))
 }
 
 #[cfg(test)]

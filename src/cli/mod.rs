@@ -91,7 +91,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words = || arguments[2..].to_vec();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &arguments),
     };
     let outcome = match cli.command {
         Command::Serve(_) => with_settings(words(), serve::run),
@@ -127,6 +127,13 @@ fn with_settings(
 /// `switchboard --listen ...` is `switchboard serve --listen ...`.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let first = arguments.get(1).and_then(|argument| argument.to_str());
+    if first == Some("help") {
+        // `switchboard help bench` is `switchboard bench --help`.
+        arguments.remove(1);
+        arguments.truncate(2);
+        arguments.push("--help".into());
+        return arguments;
+    }
     let about_itself = matches!(first, Some("-h" | "--help" | "-V" | "--version"));
     if first.is_none_or(|first| first.starts_with('-')) && !about_itself {
         if arguments.is_empty() {
@@ -138,12 +145,20 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// Help is printed as it is; an error is brought to one line.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print(); // standard output is closed: then nobody wants the help
         return ExitCode::SUCCESS;
     }
-    complain(&format!("{} (see 'switchboard --help')", one_line(error)));
+    let is_command = |name: &&str| matches!(*name, "serve" | "check" | "bench" | "compare");
+    let command = arguments.get(1).and_then(|name| name.to_str()).filter(is_command);
+    let help = command.map_or("switchboard --help".into(), |name| format!("switchboard {name} --help"));
+    let problem = one_line(error);
+    let problem = match problem.contains("'--port'") || problem.contains("'-p'") {
+        true => format!("{problem}: say where to listen with --listen tcp://127.0.0.1:PORT"),
+        false => problem,
+    };
+    complain(&format!("{problem} (see '{help}')"));
     ExitCode::from(2)
 }
 
@@ -154,10 +169,13 @@ fn one_line(error: &clap::Error) -> String {
         .lines()
         .map(|line| line.trim().trim_start_matches("error: "))
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
+        // No option's value begins with the name of another one.
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
         .collect();
     // What follows a colon is the list that it announces.
-    lines.join("; ").replace(":; ", ": ")
+    let line = lines.join("; ").replace(":; ", ": ");
+    // As Rust's own parser says it.
+    line.replace("invalid digit found in string", "it is no whole number").replace("; tip: ", "; ")
 }
 
 fn complain(problem: &str) {

@@ -35,6 +35,9 @@ use crate::service::relay::{Relay, Rules as RelayRules};
 use crate::service::web::{Site, Web};
 use crate::service::{discard::Discard, echo::Echo, reply::Reply, source::Source};
 
+/// What the reply service answers by default.
+const MESSAGE: &str = "Hello from switchboard!";
+
 /// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, some
 /// listeners, the reserve for reloads, and some that a library may open for a moment ...
 const DESCRIPTORS_RESERVED: usize = 20 + reserve::RESERVED;
@@ -90,7 +93,7 @@ pub(super) struct Options {
     pub(super) config: Option<PathBuf>,
 
     /// What the reply service answers.
-    #[arg(long, value_name = "TEXT", default_value = "Hello from switchboard!")]
+    #[arg(long, value_name = "TEXT", default_value = MESSAGE)]
     pub(super) message: String,
 
     /// What the web service serves: the files below this directory, but for those whose names begin with a dot.
@@ -401,11 +404,32 @@ impl Options {
         }
     }
 
+    /// The options that are given and mean something to some kinds of listeners alone, with those.
+    pub(super) fn only_for_some_transports(&self) -> Vec<(&'static str, Kind)> {
+        let usual = |it: Duration| it == Duration::from_secs(10);
+        let unlike_default = self.datagrams_per_ip.0 != Some(crate::guard::Rate::DATAGRAMS);
+        let options = [
+            (self.unix_mode.is_some(), "--unix-mode", Kind::Unix),
+            (self.amplify, "--amplify", Kind::Udp),
+            (unlike_default, "--datagrams-per-ip", Kind::Udp),
+            // It holds for PROXY headers as well.
+            (
+                !usual(self.handshake_within) && self.proxy_protocol.is_empty(),
+                "--handshake-within",
+                Kind::Tls,
+            ),
+            (self.keepalive.is_some(), "--keepalive", Kind::Tcp),
+            (self.reuse_port, "--reuse-port", Kind::Ip),
+        ];
+        options.into_iter().filter(|(given, ..)| *given).map(|(_, option, kind)| (option, kind)).collect()
+    }
+
     /// The options that are given and mean something to some services alone, with those services' names.
     pub(super) fn only_for_some_services(&self) -> Vec<(&'static str, &'static [&'static str])> {
         #[cfg(feature = "web")]
         {
-            let options: [(bool, &str, &[&str]); 10] = [
+            let options: [(bool, &str, &[&str]); 11] = [
+                (self.message != MESSAGE, "--message", &["reply"]),
                 (self.root.is_some(), "--root", &["web"]),
                 (self.listing, "--listing", &["web"]),
                 (self.access_log.is_some(), "--access-log", &["web"]),
@@ -421,7 +445,10 @@ impl Options {
             given.map(|(_, option, services)| (option, services)).collect()
         }
         #[cfg(not(feature = "web"))]
-        Vec::new()
+        match self.message != MESSAGE {
+            true => vec![("--message", &["reply"])],
+            false => Vec::new(),
+        }
     }
 
     /// The options that are given, and that mean something to http:// and https:// listeners alone.
@@ -437,6 +464,43 @@ impl Options {
         }
         #[cfg(not(feature = "web"))]
         Vec::new()
+    }
+}
+
+/// Listeners that an option is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Socket files.
+    Unix,
+    /// Datagrams.
+    Udp,
+    /// TLS, with whatever is spoken over it.
+    Tls,
+    /// TCP, with TLS or without.
+    Tcp,
+    /// TCP and UDP.
+    Ip,
+}
+
+impl Kind {
+    pub(super) fn fits(self, endpoint: &Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Unix(..) => self == Kind::Unix,
+            Endpoint::Udp(_) => matches!(self, Kind::Udp | Kind::Ip),
+            Endpoint::Tls(..) => matches!(self, Kind::Tls | Kind::Tcp | Kind::Ip),
+            Endpoint::Tcp(..) => matches!(self, Kind::Tcp | Kind::Ip),
+        }
+    }
+
+    /// As in "is for ...".
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Unix => "unix: listeners",
+            Kind::Udp => "udp:// listeners",
+            Kind::Tls => "tls://, https:// and wss:// listeners",
+            Kind::Tcp => "listeners over TCP",
+            Kind::Ip => "listeners over TCP and UDP",
+        }
     }
 }
 
@@ -491,7 +555,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     };
     let wanted = settings.listeners_at(inherited.places().cloned().collect());
     let limits_now = limits(&settings, wanted.len());
-    log::info!("at most {} are served at a time", limits_now.connections_max);
+    let connections_max = limits_now.connections_max;
     let server = Server::new(service).limits(limits_now).drain_for(settings.drain_for);
     let mut running = server.start().map_err(failed)?;
     if let Some(inheritance) = inheritance {
@@ -500,6 +564,8 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     for (Wanted { place, which, .. }, bound) in bind(wanted, &mut inherited).map_err(failed)? {
         running.listen_for(place, which, bound).map_err(failed)?;
     }
+    // An error of all the above stands alone.
+    log::info!("at most {connections_max} are served at a time");
     if let Some(problem) = inherited.astray() {
         log::warn!("{problem}");
     }
@@ -543,6 +609,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             }
         }
     };
+    running.set_ends_with_terminal(!settings.from_file);
     running.run(read, reload).map_err(failed)
 }
 

@@ -14,7 +14,7 @@ use clap::{Args, Command, FromArgMatches};
 use log::LevelFilter;
 
 use super::config::{CommandLine, File, Words};
-use super::serve::{Options, Proxies};
+use super::serve::{Kind, Options, Proxies};
 use super::{Failure, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
@@ -107,6 +107,12 @@ impl Settings {
             {
                 return Err(at(nobody_is_asked(option)));
             }
+            let general = process.only_for_some_transports();
+            for (option, kind) in options.only_for_some_transports() {
+                if !general.iter().any(|it| it.0 == option) && !options.endpoints().any(|it| kind.fits(it)) {
+                    return Err(at(for_other_listeners(option, kind)));
+                }
+            }
             let service = options.which().map_err(Failure::Usage).map_err(at)?.name();
             if let Some((option, its)) = options.only_for_some_services().into_iter().find(|option| {
                 !option.1.contains(&service) && !process.only_for_some_services().contains(option)
@@ -142,6 +148,21 @@ impl Settings {
                 return Err(at(for_another(option, services)));
             }
         }
+        for (option, kind) in process.only_for_some_transports() {
+            if !listeners.iter().any(|listener| kind.fits(&listener.place.endpoint)) {
+                return Err(at(for_other_listeners(option, kind)));
+            }
+        }
+        if let Some(udp) = listeners
+            .iter()
+            .find(|it| matches!(it.which, Which::Source) && matches!(it.place.endpoint, Endpoint::Udp(_)))
+        {
+            return Err(Failure::Usage(format!(
+                "{}: the service source is for streams: over UDP there is nobody to send to until a datagram comes; \
+                 listen on tcp:// or unix:, or take echo or reply",
+                udp.said
+            )));
+        }
         if let Some(problem) = nobody_obeys(process, &listeners) {
             return Err(at(Failure::Usage(problem)));
         }
@@ -150,8 +171,12 @@ impl Settings {
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(
-                    "{}: {} is taken already, by {} ({}): give it another port",
-                    one.said, one.place.endpoint, other.place.endpoint, other.said
+                    "{}: {} is taken already, by {} ({}): give it another {}",
+                    one.said,
+                    one.place.endpoint,
+                    other.place.endpoint,
+                    other.said,
+                    if matches!(one.place.endpoint, Endpoint::Unix(..)) { "path" } else { "port" }
                 )));
             }
         }
@@ -222,6 +247,13 @@ fn nobody_uses(option: &str) -> Failure {
 fn nobody_is_asked(option: &str) -> Failure {
     Failure::Usage(format!(
         "{option} is for http://, https://, ws:// and wss:// listeners, and there is none: listen on one, or leave it out"
+    ))
+}
+
+fn for_other_listeners(option: &str, kind: Kind) -> Failure {
+    Failure::Usage(format!(
+        "{option} is for {}, and there is none: listen on one, or leave the option out",
+        kind.name()
     ))
 }
 

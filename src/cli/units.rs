@@ -2,28 +2,50 @@
 
 use std::time::Duration;
 
-/// A whole number and a unit: `ms`, `s`, `m` or `h`. `off` is no limit.
+/// A number and a unit: `ms`, `s`, `m` or `h`. `off` is no limit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if text == "off" {
-        return Ok(Duration::MAX);
+    match text {
+        "off" => Ok(Duration::MAX),
+        _ => finite_duration(text).map_err(|error| format!("{error}; or off, for no limit")),
     }
-    let (number, unit) = split(text);
-    let milliseconds_per_unit = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 60 * 60 * 1000,
-        _ => return Err("write a whole number and a unit, like 500ms, 30s, 5m or 1h; or off".into()),
+}
+
+/// The same without `off`. The number may have a fraction, as in `0.5s`: down to a nanosecond.
+pub(super) fn finite_duration(text: &str) -> Result<Duration, String> {
+    const HOW: &str = "write a number and a unit, like 500ms, 0.5s, 30s, 5m or 1h";
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let ns_per_unit: u128 = match unit {
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60 * 1_000_000_000,
+        "h" => 60 * 60 * 1_000_000_000,
+        _ => return Err(HOW.into()),
     };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_per_unit)) {
-        Some(0) => Err("it must be more than nothing; write off for no limit".into()),
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        None => Err(format!("{number:?} is not a whole number in range")),
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        return Err(HOW.into());
+    }
+    let too_long = || format!("{number}{unit} is too long: take at most 1000000h");
+    let whole: u128 = whole.parse().map_err(|_| too_long())?;
+    let fraction: u128 =
+        fraction.parse::<u128>().expect("nine digits") * 10u128.pow(9 - fraction.len() as u32);
+    let ns = whole.checked_mul(ns_per_unit).ok_or_else(too_long)? + fraction * ns_per_unit / 1_000_000_000;
+    match ns {
+        0 => Err("it must be more than nothing".into()),
+        _ if ns > 1_000_000 * 3_600_000_000_000 => Err(too_long()),
+        _ => Ok(Duration::new((ns / 1_000_000_000) as u64, (ns % 1_000_000_000) as u32)),
     }
 }
 
 /// A whole number of bytes, or with a unit: `B`, `KiB`, `MiB`, `GiB`. From 1 byte to 1 GiB.
 pub(super) fn size(text: &str) -> Result<usize, String> {
+    size_up_to(text, 1 << 30, "1GiB")
+}
+
+/// The same with another bound.
+pub(super) fn size_up_to(text: &str, bytes_max: usize, shown: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
     let bytes_per_unit = match unit {
         "" | "B" => 1,
@@ -33,8 +55,8 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         _ => return Err("write a whole number of bytes, or one with a unit, like 4096, 64KiB or 1MiB".into()),
     };
     match number.parse::<usize>().ok().and_then(|number| number.checked_mul(bytes_per_unit)) {
-        Some(bytes @ 1..=0x4000_0000) => Ok(bytes),
-        _ => Err("it must be from 1 byte to 1GiB".into()),
+        Some(bytes) if (1..=bytes_max).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("it must be from 1 byte to {shown}")),
     }
 }
 
@@ -52,6 +74,9 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0.5s"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0.25ms"), Ok(Duration::from_micros(250)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         assert_eq!(duration("off"), Ok(Duration::MAX));
         for wrong in [
@@ -59,7 +84,8 @@ mod tests {
             "30",
             "s",
             "-1s",
-            "1.5s",
+            "1.s",
+            ".5s",
             "30 s",
             "30sec",
             "0s",

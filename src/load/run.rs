@@ -311,7 +311,9 @@ impl Director<'_> {
                 self.problem = Some(match open {
                     0 => format!("no connection to {target} came about within {patience:?}"),
                     _ => format!(
-                        "only {open} of {wanted} connections to {target} came about within {patience:?}"
+                        "only {open} of {wanted} connections to {target} came about within {patience:?}: the \
+                         server may have a limit (switchboard's is --connections-max), or too few descriptors \
+                         (ulimit -n)"
                     ),
                 });
             }

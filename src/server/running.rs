@@ -32,6 +32,9 @@ pub struct Running<S: Service> {
     /// Listeners that are gone, and have connections left.
     retired: Vec<usize>,
     drain_for: Duration,
+    /// See [`Running::set_ends_with_terminal`].
+    #[cfg(feature = "cli")]
+    pub(super) ends_with_terminal: bool,
     announce: bool,
     /// The ready lines are out.
     begun: bool,
@@ -66,8 +69,17 @@ impl<S: Service> Running<S> {
             announce,
             begun: false,
             #[cfg(feature = "cli")]
+            ends_with_terminal: false,
+            #[cfg(feature = "cli")]
             inheritance: None,
         }
+    }
+
+    /// Whether SIGHUP stops the server when it comes because the terminal that it runs in is closed, as it would end most
+    /// programs; else SIGHUP reloads in any case. One that ignored SIGHUP when it was started (nohup) goes on.
+    #[cfg(feature = "cli")]
+    pub fn set_ends_with_terminal(&mut self, ends: bool) {
+        self.ends_with_terminal = ends;
     }
 
     pub(super) fn into_reactor(self) -> Reactor<Exchange<S>> {

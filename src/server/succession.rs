@@ -25,6 +25,7 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -40,7 +41,7 @@ use rustix::net::{
 use super::inherited::{Giver, Inherited};
 use super::reserve::Reserve;
 use crate::reactor::Transport;
-use crate::transport::stream::check_unix_path;
+use crate::transport::stream::{check_unix_path, is_abstract};
 use crate::transport::{ListenOptions, Listener, Stream};
 
 /// How long an heir waits for its predecessor, at each step.
@@ -87,6 +88,20 @@ pub fn take_over(path: &Path, inherited: &mut Inherited) -> io::Result<Inheritan
     // We are to wait there ourselves: better found out before anybody has been told that we listen.
     if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
         return Err(named(io::Error::new(ErrorKind::NotFound, "make its directory first")));
+    }
+    match std::fs::metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => {
+            let problem = "the file exists and is not a socket: remove it, or give another path";
+            return Err(named(io::Error::new(ErrorKind::AlreadyExists, problem)));
+        }
+        _ => {}
+    }
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !is_abstract(path) {
+        rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).map_err(|error| {
+            let problem = format!("cannot write to its directory: {error}");
+            named(io::Error::new(ErrorKind::PermissionDenied, problem))
+        })?;
     }
     let stream = match connect(path) {
         Ok(stream) => stream,
