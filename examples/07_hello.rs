@@ -19,6 +19,8 @@
 //!
 //! **The limit**: it speaks only when it is spoken to. Rung 8 has a clock.
 
+use std::process::ExitCode;
+
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
 struct Echo;
@@ -29,7 +31,15 @@ impl Service for Echo {
     }
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:8080".into());
-    Server::new(Echo).listen(&url)?.run()
+    if url.starts_with('-') {
+        eprintln!("usage: 07_hello [URL], as in 07_hello tcp://127.0.0.1:8080");
+        return ExitCode::from(2);
+    }
+    if let Err(error) = Server::new(Echo).listen(&url).and_then(Server::run) {
+        eprintln!("cannot serve {url}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -19,6 +19,7 @@
 //! it all the same; a browser would not.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use switchboard::transport::tls::{SelfSigned, ServerTls};
 use switchboard::{Message, Peer, Server, Service, Switchboard};
@@ -32,18 +33,31 @@ impl Service for Echo {
 }
 
 /// From these files; without them, of our own making.
-fn certificate(files: Option<(String, String)>) -> Result<ServerTls, String> {
-    if let Some((cert, key)) = files {
-        return ServerTls::from_files(Path::new(&cert), Path::new(&key), None);
+fn certificate(files: &[String]) -> Result<ServerTls, String> {
+    if let [cert, key] = files {
+        return ServerTls::from_files(Path::new(cert), Path::new(key), None);
     }
     let made = SelfSigned::new(vec!["localhost".into(), "127.0.0.1".into()])?;
     eprintln!("SHA-256 {}", made.fingerprint());
     ServerTls::self_signed(&made, None)
 }
 
-fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().unwrap_or("tls://127.0.0.1:8443".into());
-    let tls = certificate(arguments.next().zip(arguments.next())).map_err(std::io::Error::other)?;
-    Server::new(Echo).tls(tls).listen(&url)?.run()
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (url, files) = match arguments.split_first() {
+        None => ("tls://127.0.0.1:8443", &[][..]),
+        Some((url, files)) => (url.as_str(), files),
+    };
+    if url.starts_with('-') || !matches!(files.len(), 0 | 2) {
+        eprintln!(
+            "usage: 11_tls [URL [CERT KEY]]: a certificate needs its key, as in 11_tls tls://127.0.0.1:8443 cert.pem key.pem"
+        );
+        return ExitCode::from(2);
+    }
+    let serve = |tls| Server::new(Echo).tls(tls).listen(url)?.run();
+    if let Err(error) = certificate(files).map_err(std::io::Error::other).and_then(serve) {
+        eprintln!("cannot serve {url}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -19,6 +19,8 @@
 //!
 //! **The limit**: the client asks, the server answers, and has no way to begin.
 
+use std::process::ExitCode;
+
 use switchboard::protocol::http::{Request, Response};
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
@@ -76,7 +78,15 @@ impl Notes {
     }
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8080".into());
-    Server::new(Notes::default()).listen(&url)?.run()
+    if url.starts_with('-') {
+        eprintln!("usage: 12_web [URL], as in 12_web http://127.0.0.1:8080");
+        return ExitCode::from(2);
+    }
+    if let Err(error) = Server::new(Notes::default()).listen(&url).and_then(Server::run) {
+        eprintln!("cannot serve {url}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -15,6 +15,9 @@
 //! **The limit**: everybody gets everything, in order. Where the newest is all that counts, as in a game, a slow reader is
 //! better served by less.
 
+use std::process::ExitCode;
+
+use switchboard::endpoint::Endpoint;
 use switchboard::protocol::Framing;
 use switchboard::protocol::http::{Request, Response};
 use switchboard::reactor::CloseReason;
@@ -92,7 +95,22 @@ impl Service for Room {
     }
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8080".into());
-    Server::new(Room::default()).listen(&url)?.run()
+    if url.starts_with('-') {
+        eprintln!("usage: 13_chat [URL], as in 13_chat http://127.0.0.1:8080");
+        return ExitCode::from(2);
+    }
+    // Bytes without ends are no messages.
+    if url.parse::<Endpoint>().is_ok_and(|endpoint| endpoint.framing() == Framing::Raw) {
+        eprintln!(
+            "cannot serve {url}: a chat needs messages; take http://HOST:PORT or tcp+lines://HOST:PORT"
+        );
+        return ExitCode::from(2);
+    }
+    if let Err(error) = Server::new(Room::default()).listen(&url).and_then(Server::run) {
+        eprintln!("cannot serve {url}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use std::process::ExitCode;
+
 use switchboard::reactor::{CloseReason, Moment};
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
@@ -89,7 +91,15 @@ impl Service for World {
     }
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("tcp+lines://127.0.0.1:8080".into());
-    Server::new(World::default()).listen(&url)?.run()
+    if url.starts_with('-') {
+        eprintln!("usage: 14_relay [URL], as in 14_relay tcp+lines://127.0.0.1:8080");
+        return ExitCode::from(2);
+    }
+    if let Err(error) = Server::new(World::default()).listen(&url).and_then(Server::run) {
+        eprintln!("cannot serve {url}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

@@ -435,12 +435,16 @@ mod tests {
             ("tcp+xml://127.0.0.1:70", "\"xml\""),
             ("tcp+http://127.0.0.1:80", "\"http\""),
             #[cfg(feature = "web")]
-            ("http://", "write 127.0.0.1:8080"),
+            ("http://", "write http://127.0.0.1:8080"),
             #[cfg(feature = "web")]
-            ("http://127.0.0.1:80/index.html", "\"80/index.html\""),
+            ("http://127.0.0.1:80/index.html", "write http://127.0.0.1:80"),
             ("tls+xml://127.0.0.1:443", "\"xml\""),
             ("tcp://127.0.0.1", "write 127.0.0.1:8080"),
-            ("tcp://", "write 127.0.0.1:8080"),
+            ("tcp://", "write tcp://127.0.0.1:8080"),
+            ("TCP:127.0.0.1:80", "write tcp://127.0.0.1:80"),
+            ("9301", "write tcp://127.0.0.1:9301"),
+            ("tcp://::1:9301", "write [::1]:9301"),
+            ("tcp://[::1:9301", "write [::1]:9301"),
             ("tcp://:8080", "write 127.0.0.1:8080"),
             ("tcp://127.0.0.1:70000", "\"70000\""),
             ("tcp://127.0.0.1:http", "\"http\""),
@@ -452,7 +456,7 @@ mod tests {
             ("tcp://[fe80::1%nowhere]:80", "\"nowhere\" is no network interface"),
             ("unix:", "a path is missing"),
             ("unix:@", "a name is missing"),
-            ("", "a port is missing"),
+            ("", "write tcp://127.0.0.1:8080"),
         ] {
             let problem = url.parse::<Endpoint>().unwrap_err().to_string();
             assert!(problem.contains(hint), "{url}: {problem}");

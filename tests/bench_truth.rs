@@ -476,14 +476,14 @@ fn replies_that_come_after_the_end_do_not_say_that_the_server_kept_up() {
     assert_ne!(limit_of(outcome.report()), Limit::Rate);
 }
 
-/// Each message takes 20 ms, however many there are, and four at a time are allowed: a busy machine can only make it
-/// fewer. Whoever else is to blame then, the server is not.
+/// Each message takes 20 ms, however many there are, and four at a time are allowed.
 #[test]
+#[ignore = "needs a quiet machine"]
 fn an_open_loop_with_too_few_connections_does_not_blame_the_server() {
+    let _machine = alone();
     let server = Crooked::tcp(Habit::Later(ms(20)));
     let outcome = Bench::of(server.url(), "--rate 1000 --duration 1s").run();
-    assert_ne!(limit_of(outcome.report()), Limit::Server);
-    assert_ne!(limit_of(outcome.report()), Limit::Rate);
+    assert_eq!(limit_of(outcome.report()), Limit::Concurrency);
 }
 
 // Who was the limit.

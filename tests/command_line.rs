@@ -42,7 +42,7 @@ fn a_wrong_command_line_is_one_line_that_names_the_culprit_and_exit_code_2() {
         (&["serve", "--idle-after", "30"], "30"),
         (&["serve", "--idle-after", "0s"], "--idle-after"),
         (&["serve", "--stall-after", "soon"], "soon"),
-        (&["serve", "--drain-for", "1.5s"], "1.5s"),
+        (&["serve", "--drain-for", "1.5x"], "1.5x"),
         (&["serve", "--keepalive", "-1s"], "-1s"),
         (&["serve", "--allow", "10.0.0.0/99"], "10.0.0.0/99"),
         (&["serve", "--deny", "example"], "example"),

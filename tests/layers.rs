@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/cli",
         &["endpoint", "guard", "load", "logging", "protocol", "reactor", "server", "service", "transport"],
-        &["clap", "indicatif", "log", "nix", "signal_hook", "toml"],
+        &["clap", "indicatif", "log", "nix", "rustix", "signal_hook", "toml"],
     ),
 ];
 
@@ -156,15 +156,15 @@ const MAY_WAIT: &[(&str, &[&str])] = &[
     ("println!", &[]),
     ("print!(", &[]),
     ("eprintln!", &[]),
-    ("io::stdout()", &["src/server/ready.rs", "src/cli/check.rs"]),
-    ("io::stderr()", &["src/logging.rs"]),
+    ("io::stdout()", &["src/server/ready.rs", "src/server/terminal.rs", "src/cli/check.rs"]),
+    ("io::stderr()", &["src/logging.rs", "src/server/terminal.rs"]),
     ("sd_notify::notify", &[]),
     ("thread::sleep", &["src/server/succession.rs"]),
     (".recv()", &[]),
     (".recv_timeout(", &["src/logging.rs"]),
     ("set_nonblocking(false)", &["src/server/succession.rs"]),
     ("to_socket_addrs", &[]),
-    ("fs::read_to_string", &["src/cli/config.rs", "src/cli/settings.rs"]),
+    ("fs::read_to_string", &["src/cli/config.rs", "src/cli/settings.rs", "src/server/terminal.rs"]),
     ("File::open", &[]),
     ("OpenOptions::new", &["src/logging.rs"]),
 ];

@@ -333,7 +333,7 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
     }
     server.summary_until("the load to reach the last", |summary| summary.of("accepted") >= 100);
     bench.signal(Signal::SIGINT);
-    assert_eq!(bench.wait().code, Some(0));
+    assert_eq!(bench.wait().code, Some(130)); // as the shell has it
     server.stop();
     let text = std::fs::read_to_string(&report).expect("it was written");
     let report: switchboard::load::report::Report = serde_json::from_str(&text).expect("it is a report");

@@ -432,7 +432,7 @@ reuse-port = true
             ("config = \"b.toml\"", "a.toml:1:1: the key \"config\" is unknown"),
             (
                 "\n\nidle-after = 5",
-                "a.toml:3:14: invalid value '5' for '--idle-after <TIME>': write a whole number",
+                "a.toml:3:14: invalid value '5' for '--idle-after <TIME>': write a number",
             ),
             ("idle-after = 1.5", "a.toml:1:14: idle-after: a string was expected, not a fraction"),
             ("idle-after = [\"5s\"]", "a.toml:1:14: idle-after: a string was expected, not a list"),

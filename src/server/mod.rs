@@ -30,6 +30,8 @@ pub mod succession;
 mod summary;
 #[cfg(feature = "cli")]
 mod supervisor;
+#[cfg(feature = "cli")]
+mod terminal;
 
 use std::io;
 use std::time::Duration;

@@ -27,41 +27,14 @@ pub(super) struct Outside {
     supervisor: super::supervisor::Supervisor,
     succession: Option<super::succession::Succession>,
     reserve: super::reserve::Reserve,
-    terminal: Terminal,
-}
-
-/// The terminal that the server was started in, if it was.
-#[cfg(feature = "cli")]
-struct Terminal {
-    was_there: bool,
-}
-
-#[cfg(feature = "cli")]
-impl Terminal {
-    fn at_start() -> Terminal {
-        // nohup(1) has SIGHUP ignored: bit 0 of the mask.
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-        Terminal { was_there: Terminal::is_there() && ignored & 1 == 0 }
-    }
-
-    /// Descriptors of a terminal that was closed are none of a terminal any more: each request to it fails with EIO.
-    fn is_there() -> bool {
-        use std::io::IsTerminal;
-        io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.was_there && !Terminal::is_there()
-    }
+    terminal: super::terminal::Terminal,
 }
 
 #[cfg(feature = "cli")]
 impl Outside {
     pub(super) fn watch<S: Service>(running: &mut Running<S>) -> io::Result<Outside> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-        let terminal = Terminal::at_start(); // before SIGHUP is ours
+        let terminal = super::terminal::Terminal::at_start(); // before SIGHUP is ours
         let mut signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
         running.reactor().watch_signals(&mut signals)?;
         let (supervisor, reserve) = (super::supervisor::Supervisor::new(), super::reserve::Reserve::new());

@@ -189,8 +189,13 @@ const FOR_ONE_SERVICE: &[(&str, &str, &[&str])] = &[
 ];
 
 fn put_limits(place: &Place, dice: &mut Dice, text: &mut String) {
+    let means_something = |key: &str| match key {
+        "handshake-within" => is_tls(place),
+        "datagrams-per-ip" => place.scheme == "udp",
+        _ => true,
+    };
     for (key, values) in LIMITS {
-        if dice.one_in(3) {
+        if dice.one_in(3) && means_something(key) {
             match dice.pick(values) {
                 number if number.bytes().all(|byte| byte.is_ascii_digit()) => {
                     writeln!(text, "{key} = {number}").expect("a String takes everything");

@@ -28,6 +28,7 @@ mod words;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -156,6 +157,8 @@ struct Member {
     address: Option<IpAddr>,
     /// Where he is, and on which seat.
     place: Option<(RoomKey, usize)>,
+    /// What proves to us that another connection is of the same client.
+    secret: u128,
     /// When his bucket is empty: the leaky bucket as a meter (GCRA), as in `reactor::pace`.
     empty_at: Moment,
 }
@@ -164,6 +167,11 @@ struct Member {
 pub struct Chat {
     rules: Rules,
     members: BTreeMap<Peer, Member>,
+    /// The members, by their secrets.
+    seats: HashMap<u128, Peer>,
+    /// What secrets are drawn from, and how many were.
+    secrets: [RandomState; 2],
+    admitted: u64,
     rooms: HashMap<RoomKey, Room>,
     /// Their names, with their keys.
     room_names: Names<RoomKey>,
@@ -206,6 +214,9 @@ impl Chat {
             room_names,
             rules,
             members: BTreeMap::new(),
+            seats: HashMap::new(),
+            secrets: [RandomState::new(), RandomState::new()],
+            admitted: 0,
             rooms: HashMap::from([lobby]),
             list: RoomList::default(),
             addresses: Addresses::default(),
@@ -231,7 +242,9 @@ impl Chat {
             _ => None,
         };
         let empty_at = address.map_or(Moment::default(), |ip| self.addresses.take(ip, board.now()));
-        let member = Member { nick: None, framing, address, place: None, empty_at };
+        let secret = self.draw_secret();
+        self.seats.insert(secret, peer);
+        let member = Member { nick: None, framing, address, place: None, secret, empty_at };
         self.members.insert(peer, member);
         Some(framing)
     }
@@ -301,7 +314,10 @@ impl Chat {
         };
         let Some(ask) = ask else { return Ok(()) };
         match ask {
-            Ask::Join { room, nick } => self.join(board, from, &room, nick.as_deref()),
+            Ask::Join { room, nick, seat } => {
+                self.take_over(board, from, seat.as_deref());
+                self.join(board, from, &room, nick.as_deref())
+            }
             Ask::Leave => {
                 let (key, _) = self.place(from)?;
                 self.leave(board, from);
@@ -334,6 +350,33 @@ impl Chat {
                 Ok(())
             }
         }
+    }
+
+    /// Frees the place of an earlier connection of the same client, of which we do not know yet that it is lost. The secret
+    /// proves that it is the same. One that nobody has (any more) changes nothing.
+    fn take_over(&mut self, board: &mut Switchboard<'_>, from: Peer, seat: Option<&str>) {
+        let secret = seat.and_then(|seat| u128::from_str_radix(seat, 16).ok());
+        let Some(old) = secret.and_then(|secret| self.seats.get(&secret).copied()).filter(|old| *old != from)
+        else {
+            return;
+        };
+        let left = self.members.get(&old).and_then(|member| member.place.clone());
+        self.leave(board, old);
+        if let Some((key, _)) = left
+            && let Some(room) = self.rooms.get(&key)
+        {
+            // If it is not lost, it is another window: it must not come back and take the place over in turn.
+            self.answer(board, old, &Event::Left { room: &room.name });
+        }
+        board.finish(old);
+    }
+
+    /// A number that nobody can guess: SipHash with keys that the process has drawn at random.
+    fn draw_secret(&mut self) -> u128 {
+        self.admitted += 1;
+        let [high, low] =
+            [&self.secrets[0], &self.secrets[1]].map(|it| u128::from(it.hash_one(self.admitted)));
+        high << 64 | low
     }
 
     /// Into a room. Where that can't be, he stays where he is.
@@ -385,6 +428,7 @@ impl Chat {
 
     fn answer_joined(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         let Ok((key, seat)) = self.place(peer) else { return };
+        let secret = self.members.get(&peer).map_or(0, |member| member.secret);
         let Some(room) = self.rooms.get_mut(&key) else { return };
         let page = room.page(None, board.now());
         let room = &self.rooms[&key];
@@ -396,6 +440,7 @@ impl Chat {
             members: &page.nicks,
             next: page.next.as_deref(),
             seq: room.seq,
+            seat: &format!("{secret:032x}"),
         };
         self.answer(board, peer, &event);
     }
@@ -638,6 +683,7 @@ impl Service for Chat {
     fn on_close(&mut self, board: &mut Switchboard<'_>, peer: Peer, _reason: CloseReason) {
         self.leave(board, peer);
         let Some(member) = self.members.remove(&peer) else { return };
+        self.seats.remove(&member.secret);
         if let Some(address) = member.address {
             self.addresses.keep(address, member.empty_at, board.now());
         }

@@ -38,6 +38,9 @@ pub(super) enum Ask<'a> {
         room: Cow<'a, str>,
         #[serde(borrow, default)]
         nick: Option<Cow<'a, str>>,
+        /// The secret of [`Event::Joined`] on an earlier connection, which is lost: its place is taken over.
+        #[serde(borrow, default)]
+        seat: Option<Cow<'a, str>>,
     },
     Leave,
     Say {
@@ -168,7 +171,7 @@ pub(super) fn parse_line(line: &str) -> Result<Option<Ask<'_>>, Trouble> {
         "nick" if rest.is_empty() => return needs("NAME"),
         "nick" => Ask::Nick { nick: rest.into() },
         "join" if rest.is_empty() => return needs("ROOM"),
-        "join" => Ask::Join { room: rest.into(), nick: None },
+        "join" => Ask::Join { room: rest.into(), nick: None, seat: None },
         "leave" => Ask::Leave,
         "who" => Ask::Who { after: (!rest.is_empty()).then_some(rest.into()) },
         "rooms" if rest.is_empty() => Ask::Rooms { after: 0 },
@@ -318,6 +321,8 @@ pub(super) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<&'a str>,
         seq: u64,
+        /// Known to this client alone: with it, another connection takes the place over. 32 hexadecimal digits.
+        seat: &'a str,
     },
     Left {
         room: &'a str,

@@ -5,6 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const SHOWN_MAX = 1000; // older entries leave the page
 const NICK_CHARS_MAX = 24; // the server's limit, in characters and not in units of UTF-16
+const TEXT_BYTES_MAX = 4000; // the server's limit, in bytes of UTF-8
 const BACKOFF_MS = { first: 500, most: 15000 };
 const REFRESH_MS = { first: 3000, more: 7000 }; // until a list that has become stale is asked for, and a random part
 
@@ -19,6 +20,10 @@ const members = new Set(); // of a large room, those of the first page
 let count = 0; // of all members
 let refresh = null; // the timer until the list is asked for again
 let refreshing = false; // it was, by ourselves and not by the user
+let seat = ''; // the server's secret, with which another connection of ours takes our place
+let waiting = []; // what was said and has not come back from the server, in order
+let returning = false; // we are back, and what came meanwhile is not all here yet: then what waits is sent
+try { seat = sessionStorage.getItem('seat') ?? ''; } catch { /* private windows may have none */ }
 
 // --- the connection
 
@@ -30,7 +35,7 @@ function connect() {
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
   const mine = socket = new WebSocket(url, 'switchboard.chat.v1');
-  mine.onopen = () => ask({ type: 'join', room, nick: me });
+  mine.onopen = () => join();
   mine.onmessage = (event) => mine === socket && hear(JSON.parse(event.data));
   mine.onclose = () => mine === socket && lost();
 }
@@ -45,6 +50,10 @@ function lost() {
   const wait = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** tries++) * (0.5 + Math.random() / 2);
   show(`connection lost, trying again in ${Math.ceil(wait / 1000)} s`);
   retry = setTimeout(connect, wait);
+}
+
+function join() {
+  return ask(seat ? { type: 'join', room, nick: me, seat } : { type: 'join', room, nick: me });
 }
 
 function ask(what) {
@@ -74,7 +83,8 @@ const heard = {
     room = event.room;
     next = event.seq + 1;
     gapTold = false;
-    try { localStorage.setItem('nick', me); } catch { /* private windows may have none */ }
+    seat = event.seat;
+    try { sessionStorage.setItem('seat', seat); } catch { /* as above */ }
     history.replaceState(null, '', '#' + encodeURIComponent(room));
     list(event);
     $('title').textContent = room;
@@ -82,13 +92,21 @@ const heard = {
     $('door').hidden = true;
     $('room').hidden = false;
     $('refusal').textContent = '';
+    $('problem').textContent = '';
     show('connected');
+    // The answer comes behind what was said meanwhile: what waits and is not among it did not arrive.
+    returning = waiting.length > 0;
+    if (returning) refreshing = ask({ type: 'who' });
     people();
     title();
     $('text').focus();
   },
-  said: (event) => entry(event, event.nick === me ? 'mine' : '', event.nick, event.text),
+  said(event) {
+    if (event.nick === me) arrived();
+    entry(event, event.nick === me ? 'mine' : '', event.nick, event.text);
+  },
   told(event) {
+    if (event.nick === me) arrived();
     entry(event, 'told', event.nick === me ? `to ${isolated(event.to)}` : `${isolated(event.nick)}, to you`, event.text);
   },
   came(event) {
@@ -127,7 +145,7 @@ const heard = {
   renamed(event) {
     if (event.nick === me) {
       me = event.to;
-      try { localStorage.setItem('nick', me); } catch { /* as above */ }
+      keepName();
     }
     members.delete(event.nick);
     members.add(event.to);
@@ -146,10 +164,17 @@ const heard = {
     const more = event.next ? `, ... (more: /who ${isolated(event.next)})` : '';
     if (!refreshing) news(event, `${event.count} here: ${event.members.map(isolated).join(', ')}${more}`);
     refreshing = false;
+    if (returning) {
+      returning = false;
+      const again = waiting;
+      waiting = [];
+      again.forEach(speak);
+    }
   },
   rooms(event) {
     const more = event.next ? `, ... (more: /rooms ${event.next})` : '';
-    news(event, 'rooms: ' + event.rooms.map((it) => `${isolated(it.room)} (${it.count})`).join(', ') + more);
+    const rooms = event.rooms.length === 1 ? '1 room' : `${event.rooms.length} rooms`;
+    news(event, `${rooms}: ` + event.rooms.map((it) => `${isolated(it.room)} (${it.count})`).join(', ') + more);
   },
   left() {
     wanted = false;
@@ -164,7 +189,7 @@ const heard = {
     if (event.code === 'too_fast' && wanted && next === null) {
       // We are back, and so is everybody else of our address.
       show('too many come at once, trying again in a few seconds');
-      retry = setTimeout(() => ask({ type: 'join', room, nick: me }), BACKOFF_MS.most * (0.5 + Math.random() / 2));
+      retry = setTimeout(join, BACKOFF_MS.most * (0.5 + Math.random() / 2));
       return;
     }
     if ($('room').hidden) return leave(event.text);
@@ -173,9 +198,10 @@ const heard = {
       const [, base, number] = me.match(/^(.*?)(?:-(\d+))?$/s);
       const tail = `-${number ? +number + 1 : 2}`;
       me = [...base].slice(0, NICK_CHARS_MAX - tail.length).join('') + tail;
-      return void ask({ type: 'join', room, nick: me });
+      return void join();
     }
     $('problem').textContent = event.text;
+    giveBack(event.text);
   },
 };
 
@@ -214,6 +240,36 @@ function stopRefreshing() {
   refresh = null;
 }
 
+/** The oldest of what waits has come back. */
+function arrived() {
+  waiting.shift();
+  if (waiting.length === 0) $('problem').textContent = '';
+}
+
+/** The server did not take it: it goes back into the field, or, where something else is there, onto the page. */
+function giveBack(why) {
+  const line = waiting.shift() ?? lastCommand;
+  lastCommand = '';
+  if (!line) return;
+  if (!$('text').value) {
+    $('text').value = line;
+    return;
+  }
+  const item = entry({}, 'news gap', '', `not sent (${why}): ${line}`);
+  const again = item.lastChild.appendChild(document.createElement('button'));
+  again.type = 'button';
+  again.textContent = 'Send again';
+  again.onclick = () => {
+    item.remove();
+    speak(line);
+  };
+}
+
+/** The name that the user has chosen, and not one that the server has made of it. */
+function keepName() {
+  try { localStorage.setItem('nick', me); } catch { /* as above */ }
+}
+
 // --- what is shown
 
 // A name or text that is written from right to left, kept from reordering the words around it (FSI, PDI). The server has
@@ -241,7 +297,7 @@ function entry(event, kind, nick, text) {
   }
   const body = words.appendChild(document.createElement('bdi'));
   body.className = 'text';
-  body.textContent = text;
+  body.append(...linked(text));
 
   const said = $('said');
   const atEnd = said.scrollTop + said.clientHeight >= said.scrollHeight - 40;
@@ -256,6 +312,25 @@ function entry(event, kind, nick, text) {
   while ($('log').children.length > SHOWN_MAX) $('log').firstChild.remove();
   if (atEnd || kind === 'mine') said.scrollTop = said.scrollHeight;
   title();
+  return item;
+}
+
+/** The text, with its addresses as links. What follows a sentence is not part of its address. */
+function linked(text) {
+  const parts = [];
+  let at = 0;
+  for (const found of text.matchAll(/https?:\/\/[^\s<>"'\u2066-\u2069]+/g)) {
+    const url = found[0].replace(/[.,;:!?)\]}'*]+$/, '');
+    if (!URL.canParse(url)) continue;
+    const link = document.createElement('a');
+    link.href = url;
+    link.target = '_blank';
+    link.rel = 'noopener noreferrer';
+    link.textContent = url;
+    parts.push(text.slice(at, found.index), link);
+    at = found.index + url.length;
+  }
+  return [...parts, text.slice(at)];
 }
 
 function title() {
@@ -285,6 +360,7 @@ addEventListener('focus', () => {
 
 function people() {
   $('count').textContent = count;
+  $('empty').hidden = count > 1 || $('log').querySelector('.text') !== null;
   const list = [...members].sort((one, other) => one.localeCompare(other)).map((nick) => {
     const item = document.createElement('li');
     if (nick === me) {
@@ -316,13 +392,53 @@ function parse(line) {
     case 'nick': return { type: 'nick', nick: rest };
     case 'join': return { type: 'join', room: rest };
     case 'msg': return { type: 'tell', to, text };
-    case 'topic': return { type: 'topic', text: rest };
+    case 'topic': return rest ? { type: 'topic', text: rest } : { type: 'topic' };
     case 'who': return rest ? { type: 'who', after: rest } : { type: 'who' };
     case 'rooms': return { type: 'rooms', after: Number.parseInt(rest, 10) || 0 };
     case 'leave': return { type: 'leave' };
     default: return null;
   }
 }
+
+let lastCommand = ''; // goes back into the field if it is refused
+const bytes = (text) => new TextEncoder().encode(text).length;
+
+/** Why it would be refused, if it would. */
+function tooLong(what) {
+  const over = bytes(what?.text ?? '') - TEXT_BYTES_MAX;
+  return over > 0 ? `This is too long by ${over} of at most ${TEXT_BYTES_MAX} bytes: shorten it, or send it in parts.` : '';
+}
+
+/** Sends what was said; without a connection it waits. */
+function speak(line) {
+  const what = parse(line);
+  const isText = what.type === 'say' || what.type === 'tell';
+  if (isText) waiting.push(line);
+  else lastCommand = line;
+  if (ask(what)) return true;
+  if (!isText) return false;
+  $('problem').textContent = waiting.length === 1
+    ? '1 message waits for the connection, and is sent then.'
+    : `${waiting.length} messages wait for the connection, and are sent then.`;
+  return true;
+}
+
+$('text').addEventListener('input', () => {
+  $('problem').textContent = tooLong(parse($('text').value.trim()));
+});
+
+// A field of one line drops line ends without a word.
+$('text').addEventListener('paste', (event) => {
+  const pasted = event.clipboardData?.getData('text') ?? '';
+  if (!/[\r\n]/.test(pasted.trim())) return;
+  event.preventDefault();
+  const field = $('text');
+  field.setRangeText(pasted.trim().replace(/\s*[\r\n]+\s*/g, ' '), field.selectionStart, field.selectionEnd, 'end');
+  field.dispatchEvent(new Event('input'));
+  $('problem').textContent ||= 'Line ends have become spaces: a message is one line.';
+});
+
+$('topic').addEventListener('click', () => $('topic').classList.toggle('whole'));
 
 $('speak').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -335,7 +451,9 @@ $('speak').addEventListener('submit', (event) => {
     news({}, '/nick NAME, /join ROOM, /leave, /who, /rooms, /msg NAME TEXT, /topic TEXT; //TEXT says a text that begins with /');
   } else if (!what) {
     $('problem').textContent = 'There is no such command: /help tells which there are.';
-  } else if (ask(what)) {
+  } else if (tooLong(what)) {
+    $('problem').textContent = tooLong(what);
+  } else if (speak(line)) {
     $('text').value = '';
     caughtUp();
   } else {
@@ -347,7 +465,8 @@ $('enter').addEventListener('submit', (event) => {
   event.preventDefault();
   me = $('name').value.trim();
   room = $('where').value.trim();
-  if (!ask({ type: 'join', room, nick: me })) connect();
+  keepName();
+  if (!join()) connect();
 });
 
 function leave(why) {
@@ -359,6 +478,8 @@ function leave(why) {
   $('refusal').textContent = why;
   $('log').replaceChildren();
   seen.clear();
+  waiting = [];
+  returning = false;
   $('name').focus();
   $('name').select();
 }
