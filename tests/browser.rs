@@ -228,17 +228,67 @@ fn a_chat_of_two_windows_and_a_terminal() {
     server.stop();
     browser.wait(&alice, "document.getElementById('state').textContent.includes('trying again')");
     say(&mut browser, &alice, "is anybody there?");
-    browser.wait(&alice, "document.getElementById('problem').textContent.includes('not sent')");
-    browser.wait(&alice, "document.getElementById('text').value === 'is anybody there?'");
+    browser.wait(&alice, "document.getElementById('problem').textContent.includes('1 message waits')");
+    browser.wait(&alice, "document.getElementById('text').value === ''");
     browser.screenshot(&alice, "chat-connection-lost");
     let server = Server::start(&["serve", "chat", "--listen", &page, "--listen", &terminals]);
     for window in [&alice, &bob] {
         browser.wait(window, "document.getElementById('state').textContent === 'connected'");
     }
     browser.wait(&alice, "document.getElementById('count').textContent === '2'");
-    browser.press(&alice, "Enter");
+    // What waited is sent, and the notice is gone.
     sees(&mut browser, &bob, "alice", "is anybody there?");
+    browser.wait(&alice, "document.getElementById('problem').textContent === ''");
     sees(&mut browser, &bob, "carol", "line 24"); // what was there is there
+    server.stop();
+}
+
+/// What the server does not take, or would not, is still in the field, with the reason.
+#[test]
+fn a_text_that_is_refused_stays_with_its_reason() {
+    let Some(mut browser) = Browser::start("the chat's page") else { return };
+    let rate = ["--messages-per-member", "2/2"];
+    let server = Server::start(&[&["serve", "chat", "--listen", "http://127.0.0.1:0"][..], &rate].concat());
+    let alice = browser.open(server.url(), DESKTOP);
+    come_in(&mut browser, &alice, "alice");
+    browser.wait(&alice, "!document.getElementById('empty').hidden");
+    let problem = |text: &str| format!("document.getElementById('problem').textContent.includes({text:?})");
+    // 2,000 characters, each of three bytes.
+    browser.eval(&alice, "document.getElementById('text').value = '\u{8a9e}'.repeat(2000)");
+    browser.eval(&alice, "document.getElementById('speak').requestSubmit()");
+    browser.wait(&alice, &problem("too long by 2000 of at most 4000 bytes"));
+    browser.wait(&alice, "document.getElementById('text').value.length === 2000");
+    browser.eval(&alice, "document.getElementById('text').value = ''");
+    // The last of many is too fast. Nothing of them is lost.
+    browser.eval(
+        &alice,
+        "for (let i = 0; i < 9; i++) { document.getElementById('text').value = `line ${i}`; \
+         document.getElementById('speak').requestSubmit(); }",
+    );
+    browser.wait(&alice, &problem("too fast"));
+    let nine = "[...document.querySelectorAll('#log .text')].map((it) => it.textContent)\
+                .concat(document.getElementById('text').value).filter((it) => /line \\d/.test(it)).length === 9";
+    browser.wait(&alice, nine);
+    server.stop();
+}
+
+#[test]
+fn an_address_is_a_link_and_a_topic_is_asked_and_not_cleared() {
+    let Some(mut browser) = Browser::start("the chat's page") else { return };
+    let server = Server::start(&["serve", "chat", "--listen", "http://127.0.0.1:0"]);
+    let alice = browser.open(server.url(), DESKTOP);
+    come_in(&mut browser, &alice, "alice");
+    say(&mut browser, &alice, "see https://example.com/a?b=1, and http://[");
+    browser.wait(&alice, "document.querySelector('#log .text a')?.href === 'https://example.com/a?b=1'");
+    browser.wait(&alice, "document.querySelectorAll('#log .text a').length === 1");
+    browser.wait(&alice, "document.querySelector('#log .text a').rel === 'noopener noreferrer'");
+    say(&mut browser, &alice, "/topic tea");
+    browser.wait(&alice, "document.getElementById('topic').textContent === 'tea'");
+    say(&mut browser, &alice, "/topic");
+    say(&mut browser, &alice, "/rooms");
+    sees(&mut browser, &alice, "", "1 room: lobby (1)");
+    browser.wait(&alice, "document.getElementById('topic').textContent === 'tea'");
+    assert!(browser.complaints().is_empty());
     server.stop();
 }
 

@@ -126,6 +126,34 @@ impl Program {
     }
 }
 
+/// The connection was lost, and the server does not know it yet: its name would be taken.
+#[test]
+fn a_secret_gives_a_member_its_name_back_at_once_and_a_wrong_one_does_not() {
+    let server = chat(&[]);
+    let mut ghost = Program::of(&server);
+    ghost.say(json!({"type": "join", "room": "lobby", "nick": "alice"}));
+    let secret = ghost.hear("joined")["seat"].as_str().expect("a secret").to_owned();
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{secret}");
+    let mut bob = Program::joined(&server, "lobby", "bob");
+    ghost.hear("came");
+
+    let mut mallory = Program::of(&server);
+    for guess in ["", "0", &"0".repeat(32), "x", &"f".repeat(400)] {
+        mallory.say(json!({"type": "join", "room": "lobby", "nick": "alice", "seat": guess}));
+        mallory.hear_error("nick_taken");
+    }
+    let mut alice = Program::of(&server);
+    alice.say(json!({"type": "join", "room": "lobby", "nick": "alice", "seat": secret}));
+    let joined = alice.hear("joined");
+    assert_eq!((&joined["nick"], &joined["count"]), (&json!("alice"), &json!(2)));
+    assert_ne!(joined["seat"], json!(secret), "each connection has its own");
+    // Another window would come back by itself, if it was only cut off.
+    ghost.hear("left");
+    bob.say(json!({"type": "tell", "to": "alice", "text": "still there?"}));
+    assert_eq!(alice.hear("told")["text"], "still there?");
+    server.stop();
+}
+
 #[test]
 fn a_terminal_and_a_program_are_in_the_same_room() {
     let server = chat(&[]);

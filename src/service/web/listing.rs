@@ -150,42 +150,86 @@ fn page(root: &Root, path: &[u8], directory: &File) -> io::Result<String> {
             continue;
         }
         let may_be_read = || rustix::fs::accessat(directory, name, Access::READ_OK, AtFlags::EACCESS).is_ok();
-        let slash: &[u8] = match entry.file_type() {
-            FileType::RegularFile if may_be_read() => b"",
-            FileType::Directory if may_be_read() => b"/",
+        let here = || rustix::fs::statat(directory, name, AtFlags::empty()).ok();
+        let (size, modified_s, slash): (Option<u64>, Option<i64>, &[u8]) = match entry.file_type() {
+            FileType::RegularFile if may_be_read() => {
+                let its = here();
+                let size = its.and_then(|its| u64::try_from(its.st_size).ok());
+                (size, its.map(|its| its.st_mtime), b"")
+            }
+            FileType::Directory if may_be_read() => (None, here().map(|its| its.st_mtime), b"/"),
             FileType::Symlink | FileType::Unknown => match root.open(&whole) {
-                Ok((_, its)) if its.is_file() => b"",
-                Ok((_, its)) if its.is_dir() => b"/",
+                Ok((_, its)) if its.is_file() => (Some(its.len()), Some(its.mtime()), b""),
+                Ok((_, its)) if its.is_dir() => (None, Some(its.mtime()), b"/"),
                 _ => continue,
             },
             _ => continue,
         };
         let name = [name.to_bytes(), slash].concat();
         bytes += encoded(&name).len() + text(&String::from_utf8_lossy(&name)).len();
-        names.push(name);
+        let modified_s = modified_s.and_then(|seconds| u64::try_from(seconds).ok());
+        names.push(Entry { name, size, modified_s });
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(render(&names, path, more))
 }
 
-fn render(names: &[Vec<u8>], path: &[u8], more: bool) -> String {
+/// A row of the page.
+struct Entry {
+    /// With a slash behind it, where it is a directory.
+    name: Vec<u8>,
+    /// In bytes, of a file.
+    size: Option<u64>,
+    /// Since 1970.
+    modified_s: Option<u64>,
+}
+
+/// As it is read at a glance: `312 B`, `4.1 KiB`, `2.0 GiB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+/// Year, month, day and minute, in UTC. Years beyond 9999 are no dates of HTTP's, and not shown.
+fn date(seconds: u64) -> Option<String> {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds < 253_402_300_800)?;
+    // "Thu, 26 Nov 2026 13:55:01 GMT"
+    let text = httpdate::fmt_http_date(time);
+    let [_, day, month, year, clock, _] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+    Some(format!("{day} {month} {year} {}", &clock[..5]))
+}
+
+fn render(names: &[Entry], path: &[u8], more: bool) -> String {
     let title = format!("/{}", text(&String::from_utf8_lossy(path)));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
-         <style>body{{font:16px/1.6 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;\
-         color-scheme:light dark}}</style>\n<h1>{title}</h1>\n<ul>\n"
+         <style>:root{{color-scheme:light dark}}body{{font:16px/1.6 system-ui,sans-serif;max-width:50em;\
+         margin:2em auto;padding:0 1em}}h1,a{{overflow-wrap:anywhere}}ul{{list-style:none;padding:0}}\
+         li{{display:grid;grid-template-columns:1fr 6em 10em;gap:0 1em}}small{{text-align:end;opacity:.75;\
+         font-variant-numeric:tabular-nums;align-self:center}}\
+         @media(max-width:40em){{li{{grid-template-columns:1fr 6em}}small:last-child{{display:none}}}}\
+         </style>\n<h1>{title}</h1>\n<ul>\n"
     );
     if !path.is_empty() {
         page += "<li><a href=\"../\">../</a>\n";
     }
-    for name in names {
+    for Entry { name, size: bytes, modified_s } in names {
         // "./" so that no name is taken for a scheme.
         let _ = writeln!(
             page,
-            "<li><a href=\"./{}\">{}</a>",
+            "<li><a href=\"./{}\">{}</a><small>{}</small><small>{}</small>",
             encoded(name),
-            text(&String::from_utf8_lossy(name))
+            text(&String::from_utf8_lossy(name)),
+            bytes.map(size).unwrap_or_default(),
+            modified_s.and_then(date).unwrap_or_default()
         );
     }
     page += "</ul>\n";
@@ -233,12 +277,26 @@ mod tests {
 
     #[test]
     fn names_are_text_and_never_markup() {
-        let names = ["<script>alert(1)</script>", "a\"b'&c", "javascript:x", "sub/"].map(|name| name.into());
+        let names = ["<script>alert(1)</script>", "a\"b'&c", "javascript:x", "sub/"].map(|name| Entry {
+            name: name.into(),
+            size: None,
+            modified_s: None,
+        });
         let page = render(&names, b"x\"><i>/", false);
         assert!(!page.contains("<script>") && !page.contains("<i>"), "{page}");
         assert!(page.contains("href=\"./%3Cscript%3Ealert%281%29%3C/script%3E\">&lt;script&gt;"), "{page}");
         assert!(page.contains("href=\"./a%22b%27%26c\">a&quot;b&#39;&amp;c<"), "{page}");
         assert!(page.contains("href=\"./javascript%3Ax\""), "{page}");
         assert!(page.contains("href=\"./sub/\">sub/<"), "{page}");
+    }
+
+    #[test]
+    fn sizes_and_dates_are_read_at_a_glance() {
+        for (bytes, shown) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(size(bytes), shown);
+        }
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(date(1_795_701_300).as_deref(), Some("26 Nov 2026 13:55"));
+        assert_eq!(date(u64::MAX), None);
     }
 }

@@ -299,6 +299,7 @@ function entry(event, kind, nick, text) {
   body.className = 'text';
   body.append(...linked(text));
 
+  if (nick) $('empty').hidden = true;
   const said = $('said');
   const atEnd = said.scrollTop + said.clientHeight >= said.scrollHeight - 40;
   const away = document.hidden || !document.hasFocus() || !atEnd;

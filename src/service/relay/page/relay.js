@@ -10,7 +10,9 @@ const BACKOFF_MS = { first: 500, most: 15000 };
 
 let socket = null, tries = 0, ticksPerS = 30, sending = null;
 let me = 0, sequence = 0, seen = 0; // seen: the nonce of the latest picture, which is said back
-let x = 8192 + Math.random() * 49152, y = 8192 + Math.random() * 49152;
+// In the middle, and so near to it that two who come see each other.
+const START = SIDE / 2 - SIGHT / 4;
+let x = START + Math.random() * SIGHT / 2, y = START + Math.random() * SIGHT / 2;
 const sentAt = new Map(); // by sequence, for the way there and back
 let before = null, latest = null; // two pictures of the world: {tick, at, others: Map(id -> [x, y])}
 const graphs = { late: [], jitter: [], latency: [] };
