@@ -330,8 +330,8 @@ fn resolve(host_and_port: &str) -> Result<Vec<SocketAddr>, BadUrl> {
     if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         return ipv6(inner, port.parse().unwrap_or_default()).map(|address| vec![address]);
     }
-    if host.starts_with('[') {
-        let written = match host[1..].parse::<Ipv6Addr>() {
+    if let Some(inner) = host.strip_prefix('[') {
+        let written = match inner.parse::<Ipv6Addr>() {
             Ok(address) => format!("[{address}]:{port}"),
             Err(_) => "an IPv6 address as in [::1]:8080".into(),
         };

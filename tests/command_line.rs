@@ -22,6 +22,24 @@ fn complaint(output: &Output) -> &str {
     lines.last().filter(|line| line.starts_with("switchboard: ")).expect("it is the last line")
 }
 
+/// What a hint says to write is accepted when it is written.
+#[test]
+fn what_a_hint_says_to_write_can_be_written() {
+    for url in ["0", "tcp:127.0.0.1:0", "tcp://::1:0", "tcp://[::1:0", "http://127.0.0.1:0/path", "tcp://:0"]
+    {
+        let refused = run(&["serve", "--listen", url]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let behind = said.split("write ").nth(1).unwrap_or_else(|| panic!("{url}: {said}"));
+        let hint = behind.split([' ', ',']).next().expect("a word");
+        let checked = run(&["check", "--listen", hint]);
+        assert!(checked.status.success(), "{url}: {hint}: {checked:?}");
+        assert!(said.contains("switchboard serve --help"), "{said}");
+    }
+    for help in [&["help"][..], &["help", "serve"], &["help", "bench"]] {
+        assert!(run(help).status.success(), "{help:?}");
+    }
+}
+
 #[test]
 fn a_wrong_command_line_is_one_line_that_names_the_culprit_and_exit_code_2() {
     for (arguments, culprit) in [
@@ -47,6 +65,21 @@ fn a_wrong_command_line_is_one_line_that_names_the_culprit_and_exit_code_2() {
         (&["serve", "--allow", "10.0.0.0/99"], "10.0.0.0/99"),
         (&["serve", "--deny", "example"], "example"),
         (&["serve", "--unix-mode", "999"], "999"),
+        (&["serve", "--port", "9000"], "--listen tcp://127.0.0.1:PORT"),
+        (&["serve", "echo", "--message", "hi"], "serve reply"),
+        (&["serve", "--unix-mode", "600"], "unix: listeners"),
+        (&["serve", "--amplify"], "udp:// listeners"),
+        (&["serve", "--datagrams-per-ip", "1/1"], "udp:// listeners"),
+        (&["serve", "--handshake-within", "1s"], "tls://"),
+        (&["serve", "--listen", "unix:x", "--keepalive", "1s"], "over TCP"),
+        (&["serve", "--listen", "unix:x", "--reuse-port"], "TCP and UDP"),
+        (&["serve", "--listen", "unix:x", "--listen", "unix:x"], "another path"),
+        (&["serve", "source", "--listen", "udp://127.0.0.1:0"], "for streams"),
+        (&["serve", "--take-over", "/etc/passwd"], "not a socket"),
+        (&["bench", "tcp://127.0.0.1:1", "--insecure"], "tls://"),
+        (&["bench", "tcp://127.0.0.1:1", "--source", "192.0.2.77"], "ip address"),
+        (&["bench", "tcp://127.0.0.1:1", "--size", "10GiB"], "64MiB"),
+        (&["bench", "tcp://127.0.0.1:1", "--rate", "1000000000000"], "1000000000"),
         (&["serve", "--unix-mode", "10000"], "10000"),
         (&["serve", "--connections-max", "0"], "--connections-max"),
         (&["serve", "--connections-max", "many"], "many"),
@@ -159,4 +192,28 @@ fn ready_lines_that_cannot_be_written_are_a_failure() {
         assert_eq!(output.status.code(), Some(1));
         assert!(complaint(&output).contains("standard output"), "{}", complaint(&output));
     }
+}
+
+/// The terminal's end is SIGHUP, and no more than that.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_without_a_configuration_file_ends_with_its_terminal() {
+    let line = format!("exec {} serve --listen {TCP}", env!("CARGO_BIN_EXE_switchboard"));
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["--quiet", "--flush", "--command", &line, "/dev/null"]);
+    let child = terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        assert!(std::env::var_os("CI").is_none(), "script (util-linux) is not installed");
+        return;
+    };
+    let lines = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let ready = std::io::BufRead::lines(lines)
+        .map_while(Result::ok)
+        .find_map(|line| line.trim().strip_prefix("listening on ").map(str::to_owned));
+    let url = ready.expect("it listens");
+    Client::to(&url).echo("hello");
+    // Nobody holds the terminal's other side then: as if its window was closed.
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    until("the server to end", || Client::try_to(&url).is_err().then_some(()));
 }

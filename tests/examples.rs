@@ -917,3 +917,29 @@ fn start_with_a_crowd(example: &str) -> Option<Rung> {
 fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
+
+/// Of rungs 7 and 11 to 14: one line, and no address is called `--help`.
+#[test]
+fn later_rungs_explain_their_command_lines_and_errors() {
+    let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_switchboard"));
+    let examples = program.parent().expect("a directory").join("examples");
+    let run = |name: &str, words: &[&str]| {
+        let output = std::process::Command::new(examples.join(name)).args(words).output();
+        let output = output.expect("cargo builds the examples with the tests");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told: Vec<String> =
+            said.lines().filter(|line| !line.starts_with("SHA-256")).map(str::to_owned).collect();
+        assert_eq!(told.len(), 1, "{name} {words:?}: {said}");
+        (output.status.code(), told[0].clone())
+    };
+    for name in ["07_hello", "11_tls", "12_web", "13_chat", "14_relay"] {
+        let (code, said) = run(name, &["--help"]);
+        assert!(code == Some(2) && said.starts_with(&format!("usage: {name} [URL")), "{said}");
+        let (code, said) = run(name, &["gopher://127.0.0.1:0"]);
+        assert!(code == Some(1) && said.starts_with("cannot serve gopher://"), "{said}");
+    }
+    let (code, said) = run("11_tls", &["tls://127.0.0.1:0", "cert.pem"]);
+    assert!(code == Some(2) && said.contains("a certificate needs its key"), "{said}");
+    let (code, said) = run("13_chat", &["tcp://127.0.0.1:0"]);
+    assert!(code == Some(2) && said.contains("tcp+lines://"), "{said}");
+}
