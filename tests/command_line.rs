@@ -75,7 +75,6 @@ fn a_wrong_command_line_is_one_line_that_names_the_culprit_and_exit_code_2() {
         (&["serve", "--listen", "unix:x", "--reuse-port"], "TCP and UDP"),
         (&["serve", "--listen", "unix:x", "--listen", "unix:x"], "another path"),
         (&["serve", "source", "--listen", "udp://127.0.0.1:0"], "for streams"),
-        (&["serve", "--take-over", "/etc/passwd"], "not a socket"),
         (&["bench", "tcp://127.0.0.1:1", "--insecure"], "tls://"),
         (&["bench", "tcp://127.0.0.1:1", "--source", "192.0.2.77"], "ip address"),
         (&["bench", "tcp://127.0.0.1:1", "--size", "10GiB"], "64MiB"),

@@ -154,7 +154,6 @@ promises! {
         answers_in_order_and_refuses_what_is_no_request;
 
     chat, "13_chat":
-        names_an_address_that_it_cannot_have
         brings_its_guests_together
         serves_its_page_to_browsers;
 

@@ -73,14 +73,14 @@ fn an_heir_that_fails_changes_nothing() {
     let path = directory.path("heir.sock");
     let first = serve(&path, &["--listen", TCP], 1);
     // One that takes the sockets, and dies.
-    let mut heir = UnixStream::connect(&path).expect("it listens there");
+    let mut heir = until("it to wait for an heir", || UnixStream::connect(&path).ok());
     let mut heard = [0; 64];
     let count = heir.read(&mut heard).expect("it is given something");
     assert!(heard[..count].starts_with(b"socket\n"));
     drop(heir);
     first.logs("the other process went away");
     // One that says something else.
-    let mut stranger = UnixStream::connect(&path).expect("it listens there");
+    let mut stranger = until("it to wait for an heir", || UnixStream::connect(&path).ok());
     stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it is taken");
     // Another place can't be had.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -97,7 +97,7 @@ fn an_heir_that_fails_changes_nothing() {
 
 /// Connects as an heir does, and hears all that it is given.
 fn fake_heir(path: &Path, words: &[u8]) -> UnixStream {
-    let mut heir = UnixStream::connect(path).expect("it listens there");
+    let mut heir = until("it to wait for an heir", || UnixStream::connect(path).ok());
     heir.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let mut heard = Vec::new();
     while !heard.ends_with(words) {
@@ -114,6 +114,7 @@ fn two_heirs_at_once_each_get_an_answer_and_one_of_them_the_sockets() {
     let directory = Directory::new();
     let path = directory.path("heir.sock");
     let first = serve(&path, &["--listen", TCP], 1);
+    until("it to wait for an heir", || path.exists().then_some(()));
     first.pause();
     let mut heirs: Vec<UnixStream> =
         (0..3).map(|_| UnixStream::connect(&path).expect("there is room in the backlog")).collect();

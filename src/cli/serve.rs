@@ -652,7 +652,7 @@ fn descriptors_most() -> usize {
             return usize::MAX;
         }
     };
-    log::info!(
+    log::debug!(
         "at most {limit} descriptors are open at a time, some of them for other things than connections"
     );
     usize::try_from(limit).unwrap_or(usize::MAX)
