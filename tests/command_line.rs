@@ -198,8 +198,9 @@ fn ready_lines_that_cannot_be_written_are_a_failure() {
 #[cfg(target_os = "linux")]
 fn a_server_without_a_configuration_file_ends_with_its_terminal() {
     let line = format!("exec {} serve --listen {TCP}", env!("CARGO_BIN_EXE_switchboard"));
-    let mut terminal = std::process::Command::new("script");
-    terminal.args(["--quiet", "--flush", "--command", &line, "/dev/null"]);
+    // Under nohup(1) the tests would pass on that SIGHUP is ignored.
+    let mut terminal = std::process::Command::new("env");
+    terminal.args(["--default-signal=HUP", "script", "--quiet", "--flush", "--command", &line, "/dev/null"]);
     let child = terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn();
     let Ok(mut child) = child else {
         assert!(std::env::var_os("CI").is_none(), "script (util-linux) is not installed");

@@ -15,6 +15,8 @@ fn serve(path: &Path, arguments: &[&str], listeners: usize) -> Server {
     command.args(["serve"]).args(arguments).arg("--take-over").arg(path);
     let mut server = Server::start_command(&mut command, listeners);
     server.read_log();
+    // It waits for its own heir a moment after it has said that it listens.
+    until("the path", || path.exists().then_some(()));
     server
 }
 
