@@ -628,9 +628,10 @@ fn each_request_is_a_line_in_the_access_log_and_stays_one() {
     let old = directory.path("access.log.1");
     fs::rename(&log, &old).expect("it is ours");
     server.signal(Signal::SIGHUP);
+    // The file is opened beside the loop, and written to from the next turn on.
     until("the new file", || exists(&log).then_some(()));
-    client.get("/sub");
     until("its line", || {
+        client.get("/sub");
         Some(fs::read_to_string(&log).ok()?.contains("\"GET /sub HTTP/1.1\" 301")).filter(|it| *it)
     });
 }
