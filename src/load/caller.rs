@@ -357,7 +357,7 @@ impl Caller {
         *count += 1;
         let is_enough = *count >= WRONG_ENOUGH || now_ns.saturating_sub(*since_ns) >= WRONG_FOR_NS;
         let name = self.plan.name();
-        let shown = || format!("{:?}", String::from_utf8_lossy(&first[..first.len().min(24)]));
+        let shown = || format!("{:?}", String::from_utf8_lossy(first));
         let request = self.script.request_begins();
         let problem = if request.is_some() && first.starts_with(b"HTTP/1.") {
             self.ever_right = true; // it is the right protocol, and another text
@@ -571,6 +571,7 @@ impl Handler for Caller {
         let mut together: Option<(Flight, u64)> = None;
         let was_ready = line.dialogue.is_ready();
         let unknown = !self.ever_right;
+        let first_len = inbox.bytes().len().min(24);
         let first: [u8; 24] = match unknown {
             true => std::array::from_fn(|at| inbox.bytes().get(at).copied().unwrap_or_default()),
             false => [0; 24],
@@ -598,7 +599,7 @@ impl Handler for Caller {
         if unknown {
             self.ever_right = right;
             if !right && (wrong || self.lines[index].dialogue.is_astray()) {
-                self.note_wrong(&first, now_ns);
+                self.note_wrong(&first[..first_len], now_ns);
             }
         }
         let line = &mut self.lines[index];
