@@ -219,7 +219,7 @@ fn what_a_member_misses_or_gets_otherwise_is_counted() {
 #[test]
 fn a_member_that_is_thrown_out_has_missed_the_rest() {
     let room = Running::start(Crooked::ThrowsOut);
-    let outcome = of(&room, "--rate 300").run();
+    let outcome = of(&room, "--rate 300 --duration 60s").run();
     let report = outcome.ends_with(1);
     // One after the other, until nobody is there.
     assert!(report.failures.reset >= 4, "{:?}", report.failures);
