@@ -49,6 +49,10 @@ pub(super) struct Queued {
     pub(super) on_the_path: u64,
     /// Bytes that have arrived and that were not read. A server of another machine shows none.
     pub(super) unread: u64,
+    /// The server's ends of connections, if it is on this machine; those of them with replies on the path; and their bytes.
+    pub(super) servers: u32,
+    pub(super) servers_replying: u32,
+    pub(super) replies: u64,
 }
 
 /// Returns what lies between us and this address now.
@@ -56,9 +60,15 @@ pub(super) fn queued(target: SocketAddr) -> Queued {
     let ours_or_theirs = |it: &Socket| it.state != LISTEN && (it.remote == target || it.local == target);
     let tables = ["tcp", "tcp6"].map(table);
     let sockets = tables.iter().flat_map(|text| procfs::sockets(text)).filter(ours_or_theirs);
-    sockets.fold(Queued::default(), |sum, it| Queued {
-        on_the_path: sum.on_the_path + it.tx_bytes,
-        unread: sum.unread + it.rx_bytes,
+    sockets.fold(Queued::default(), |sum, it| {
+        let is_servers = it.local == target;
+        Queued {
+            on_the_path: sum.on_the_path + it.tx_bytes,
+            unread: sum.unread + it.rx_bytes,
+            servers: sum.servers + u32::from(is_servers),
+            servers_replying: sum.servers_replying + u32::from(is_servers && it.tx_bytes > 0),
+            replies: sum.replies + if is_servers { it.tx_bytes } else { 0 },
+        }
     })
 }
 

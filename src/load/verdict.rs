@@ -85,7 +85,7 @@ pub fn judge(report: &Report, probe: Option<Probe>) -> Verdict {
         .or_else(|| nothing_measured(&run))
         .or_else(|| kept_up(&run))
         .or_else(|| slow_kernel(&run))
-        .or_else(|| slow_network(&run))
+        .or_else(|| lossy_network(&run))
         .or_else(|| probed(&run, probe))
         .or_else(|| fell_behind(&run))
         .unwrap_or_else(|| nothing_stood_out(&run));
@@ -472,33 +472,37 @@ fn slow_kernel(run: &Run<'_>) -> Option<Verdict> {
     None
 }
 
-/// A path that loses, or that takes no more.
-fn slow_network(run: &Run<'_>) -> Option<Verdict> {
+/// A path that loses.
+fn lossy_network(run: &Run<'_>) -> Option<Verdict> {
     let kernel = &run.report.kernel;
     if run.report.target.starts_with("unix") || run.report.target.starts_with("udp") {
         return None;
     }
     let again = kernel.retransmits as f64 / kernel.segments_out.max(1) as f64;
-    if kernel.segments_out >= SEGMENTS_FEW && again > RETRANSMITS_MUCH {
-        return Some(Verdict {
-            limit: Limit::Network,
-            because: format!(
-                "{} of {} TCP segments were sent again, {} (Tcp RetransSegs).",
-                kernel.retransmits,
-                kernel.segments_out,
-                percent(again.min(1.0))
-            ),
-            remedy: "Look at the path for loss (ip -s link, ethtool -S), and lower --connections or --depth."
-                .to_owned(),
-        });
-    }
-    let queued = figure(kernel.queued_share?);
-    (queued >= QUEUED_MOSTLY).then(|| Verdict {
+    (kernel.segments_out >= SEGMENTS_FEW && again > RETRANSMITS_MUCH).then(|| Verdict {
+        limit: Limit::Network,
+        because: format!(
+            "{} of {} TCP segments were sent again, {} (Tcp RetransSegs).",
+            kernel.retransmits,
+            kernel.segments_out,
+            percent(again.min(1.0))
+        ),
+        remedy: "Look at the path for loss (ip -s link, ethtool -S), and lower --connections or --depth."
+            .to_owned(),
+    })
+}
+
+/// Data lay on the path all the time. A path that takes no more has that, and so has one that is only long: the probe
+/// tells them apart, because on a long one each connection has its own rate.
+fn full_path(run: &Run<'_>, stays: f64) -> Option<Verdict> {
+    let queued = figure(run.report.kernel.queued_share?);
+    (queued >= QUEUED_MOSTLY && stays > PROBE_HALVES).then(|| Verdict {
         limit: Limit::Network,
         because: format!(
             "The path took no more: in {} of the samples, sent data lay in the kernel unconfirmed (tx_queue in \
-             /proc/net/tcp), while nobody held up reading it and nobody was full.",
+             /proc/net/tcp), nobody was full, and with half the connections silent the rate was {} of the whole.",
             percent(queued),
+            percent(stays),
         ),
         remedy: "Compare bytes per second with what the path is made for; smaller messages or a faster path \
                  get more."
@@ -563,11 +567,14 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
         rate(half),
         rate(whole)
     );
+    if let Some(verdict) = full_path(run, stays) {
+        return Some(verdict);
+    }
     Some(if stays >= PROBE_STAYS {
         Verdict {
             limit: Limit::Server,
             because: format!("The server was full, but not of computing: {what}, and {}.", run.server_is()),
-            remedy: "Look for what it waits for: a lock, a disk, a sleep, another server; or for a path that takes no more.".to_owned(),
+            remedy: "Look for what it waits for: a lock, a disk, a sleep, another server.".to_owned(),
         }
     } else if stays <= PROBE_HALVES {
         Verdict {
@@ -1268,14 +1275,20 @@ mod tests {
         assert_eq!(judged(open(), in_time, None).limit, Limit::Rate);
     }
 
+    /// On a long path, data is always on its way too; but there each connection has its own rate.
     #[test]
-    fn a_path_that_takes_no_more_is_the_limit() {
-        for (share, limit) in
-            [(None, Limit::Unknown), (Some(0.5), Limit::Unknown), (Some(0.95), Limit::Network)]
-        {
+    fn a_path_that_takes_no_more_is_the_limit_and_a_long_one_is_not() {
+        for (share, half, limit) in [
+            (None, 396.0, Limit::Server),
+            (Some(0.5), 396.0, Limit::Server),
+            (Some(0.95), 396.0, Limit::Network),
+            (Some(0.95), 300.0, Limit::Network),
+            (Some(0.95), 200.0, Limit::Concurrency),
+        ] {
             let mut report = closed();
             report.kernel.queued_share = share;
-            assert_eq!(judge(&report, None).limit, limit, "{share:?}");
+            let verdict = judge(&report, Some(Probe { half_per_s: half, whole_per_s: 400.0 }));
+            assert_eq!(verdict.limit, limit, "{share:?} {half}: {verdict:?}");
         }
     }
 

@@ -71,8 +71,9 @@ pub struct Testimony {
 const MUCH_ON_THE_PATH: u64 = 256 * 1024;
 /// Fewer samples of the path say nothing.
 const LOOKS_FEW: u32 = 5;
-/// A sample of the path that takes longer is the last one.
-const LOOK_WITHIN: Duration = Duration::from_millis(2);
+/// The kernel lists all sockets of the machine for a sample of the path, and that costs those who are measured. So a sample
+/// that took long is followed by so many times as long without one.
+const LOOK_PAUSE: u32 = 50;
 
 /// The number by which [`Witness::new`] knows the calling thread.
 pub fn this_thread() -> Option<u32> {
@@ -111,8 +112,9 @@ pub struct Witness {
     /// listeners drop counts from here on, all else from the beginning.
     kernel_at_creation: KernelCounters,
     kernel_at_begin: KernelCounters,
-    /// The address whose connections are looked at; `None`: they are none, or too many.
+    /// The address whose connections are looked at, and when that is due again. Only TCP's are.
     path_to: Option<SocketAddr>,
+    look_at: Duration,
     /// Samples of it, and those among them that found much on the path.
     looks: u32,
     looks_with_much: u32,
@@ -169,6 +171,7 @@ impl Witness {
                 Endpoint::Tcp(address, _) | Endpoint::Tls(address, ..) => Some(*address),
                 Endpoint::Unix(..) | Endpoint::Udp(_) => None,
             },
+            look_at: Duration::ZERO,
             looks: 0,
             looks_with_much: 0,
             rest_began_at: None,
@@ -224,15 +227,12 @@ impl Witness {
         if self.samples.len() < SAMPLES_MAX {
             self.samples.push(highest);
         }
-        if let Some(target) = self.path_to {
+        if let Some(target) = self.path_to.filter(|_| now >= self.look_at) {
             let began = Instant::now();
             let queued = listening::queued(target);
             self.looks += 1;
-            let is_much = queued.on_the_path >= MUCH_ON_THE_PATH && queued.unread <= queued.on_the_path / 4;
-            self.looks_with_much += u32::from(is_much);
-            if began.elapsed() > LOOK_WITHIN {
-                self.path_to = None; // the kernel lists all sockets of the machine: that costs those who are measured
-            }
+            self.looks_with_much += u32::from(lies_on_the_path(queued));
+            self.look_at = now + began.elapsed() * LOOK_PAUSE;
         }
         if let Some(server) = &mut self.server {
             server.tick(now);
@@ -276,6 +276,15 @@ impl Witness {
         });
         Testimony { generator, server, kernel }
     }
+}
+
+/// Whether more is on its way than a path without a queue has. Two signs, because small messages never add up to much:
+/// many bytes; or replies on a third of the connections, each of which we would have confirmed with our next message.
+/// What has arrived and was not read is not on the path: then somebody is slow.
+fn lies_on_the_path(it: listening::Queued) -> bool {
+    let much = it.on_the_path >= MUCH_ON_THE_PATH && it.unread <= it.on_the_path / 4;
+    let replies = it.replies > 0 && 3 * it.servers_replying >= it.servers && it.unread <= it.replies / 4;
+    much || replies
 }
 
 /// A part of the time from `begin` to `end`: from 0 to 1. The kernel adds up a thread's time when it is
@@ -1166,6 +1175,27 @@ mod tests {
     }
 
     #[test]
+    fn much_data_or_waiting_replies_lie_on_the_path_unless_somebody_is_slow_to_read() {
+        let queued = |on_the_path, unread, servers_replying, replies| listening::Queued {
+            on_the_path,
+            unread,
+            servers: 60,
+            servers_replying,
+            replies,
+        };
+        for (lies, it) in [
+            (false, queued(0, 0, 0, 0)),
+            (false, queued(2_000, 0, 19, 1_000)),
+            (true, queued(2_000, 0, 20, 1_000)),
+            (false, queued(2_000, 800, 20, 1_000)),
+            (true, queued(300_000, 60_000, 0, 0)),
+            (false, queued(300_000, 100_000, 0, 0)),
+        ] {
+            assert_eq!(lies_on_the_path(it), lies, "{it:?}");
+        }
+    }
+
+    #[test]
     fn a_thread_that_ends_is_remembered_and_one_that_comes_counts_whole() {
         let none: &[u32] = &[];
         let mut crowd = Crowd::of(std::process::id(), Vec::new());
@@ -1179,8 +1209,11 @@ mod tests {
         assert!(crowd.threads[&tid].total.run_ns >= 30 * MS);
         drop(comes);
         let before = crowd.run_ns();
-        crowd.list(now, none, true);
-        assert!(!crowd.threads.contains_key(&tid));
+        // Who joins a thread may go on a moment before the kernel has taken it out of /proc.
+        until("the kernel has taken it off its list", || {
+            crowd.list(now, none, true);
+            !crowd.threads.contains_key(&tid)
+        });
         assert!(crowd.ended_busiest.is_some() && crowd.run_ns() >= before);
     }
 
