@@ -22,7 +22,7 @@ use crate::grammar::{self, TOKEN};
 use crate::mutate::{self, Act, Reading, Script};
 use crate::settings::{PLACES, is_tls};
 use crate::support::address;
-use crate::tls::Authority;
+use crate::support::tls::Authority;
 
 /// Of the conversations that began last, a failure shows this many.
 const REMEMBERED: u64 = 20;

@@ -28,8 +28,6 @@ mod mutate;
 mod settings;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/tls.rs"]
-mod tls;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::dice::Dice;
 use crate::grammar::{Inside, Speech};
 use crate::support::Directory;
-use crate::tls::{Authority, Files, NOW};
+use crate::support::tls::{Authority, Files, NOW};
 
 /// A service at a place.
 #[derive(Debug, Clone, Copy)]

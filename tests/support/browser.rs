@@ -42,7 +42,7 @@ impl Browser {
             // Written past the test's own capture, which would show it only for one that fails.
             let _ = writeln!(
                 io::stderr(),
-                "left out, because no Chromium is installed: {what}; apt-get install chromium, and cargo test --test browser"
+                "left out, because no Chromium is installed: {what}; apt-get install chromium, and cargo test --test black_box browser::"
             );
             return None;
         };

@@ -20,7 +20,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "load")]
+pub(crate) mod bench;
+#[cfg(feature = "web")]
+pub(crate) mod browser;
+#[cfg(feature = "load")]
+pub(crate) mod crooked;
 pub(crate) mod http;
+pub(crate) mod ladder;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 pub(crate) use nix::sys::signal::Signal;
 

@@ -1,5 +1,5 @@
 //! Requests, right and wrong, and what must become of each: tested at every split without a socket (`tests.rs` beside
-//! this), and against the real server with one (`tests/http.rs`).
+//! this), and against the real server with one (`tests/black_box/http.rs`).
 //!
 //! Bodies may have [`BODY_BYTES_MAX`] bytes there.
 
