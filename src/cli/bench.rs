@@ -49,6 +49,9 @@ const FIRST_RATE_PER_S: f64 = 1000.0;
 /// A larger part of failed messages fails a run without an `--slo`.
 const FAILED_PART_MAX: f64 = 0.01;
 
+/// A shorter silence fails no run, however short that is: it may be this machine's.
+const SILENCE_MIN_S: f64 = 1.0;
+
 /// What the exit codes say, beside those of [`Failure`].
 const GENERATOR_WAS_THE_LIMIT: u8 = 3;
 const SLO_WAS_NOT_MET: u8 = 4;
@@ -446,7 +449,7 @@ fn fault(report: &Report, slo: Option<&Slo>) -> Option<Fault> {
         ));
     }
     let silence_s = report.longest_silence_s();
-    (silence_s > report.measured_s / 2.0).then(|| {
+    (silence_s > (report.measured_s / 2.0).max(SILENCE_MIN_S)).then(|| {
         let (silence, measured) = (figures::duration(silence_s), figures::duration(report.measured_s));
         (1, format!("{target} answered nothing for {silence} of {measured}"))
     })
@@ -743,7 +746,16 @@ fn check_files(options: &Options) -> Result<(), Failure> {
         ("--html", &options.html),
     ];
     for (name, path) in files {
-        let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) else { continue };
+        let Some(path) = path.as_deref() else { continue };
+        match path == Path::new("-") {
+            true if name == "--json" => continue,
+            true => {
+                return Err(Failure::Usage(format!(
+                    "{name} -: only --json goes to standard output; name a file"
+                )));
+            }
+            false => {}
+        }
         let is_new = !path.exists();
         if let Err(error) = OpenOptions::new().append(true).create(true).open(path) {
             return Err(Failure::Usage(format!("{name} {}: cannot write there: {error}", path.display())));

@@ -4,6 +4,7 @@
 //! was strict and was the limit itself). A failure is one
 //! line on standard error that names the thing and what to do about it.
 
+mod audience;
 #[cfg(feature = "load")]
 mod bench;
 mod check;

@@ -292,6 +292,10 @@ pub(super) struct Options {
     /// What to log; RUST_LOG says it, too.
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub(super) log_level: Option<LogLevel>,
+
+    /// The names of the options that were given, where the others have their defaults.
+    #[arg(skip)]
+    pub(super) given: Vec<String>,
 }
 
 /// clap would take `Option<Rate>` for an option that may be left out.
@@ -333,6 +337,7 @@ fn octal(text: &str) -> Result<u32, String> {
 
 impl Options {
     /// Where it is said to listen.
+    #[cfg(feature = "tls")]
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.listen.iter().flat_map(Endpoints::all)
     }
@@ -401,105 +406,6 @@ impl Options {
             #[cfg(feature = "web")]
             ServiceName::Chat | ServiceName::Relay | ServiceName::Web => "http://127.0.0.1:8080",
             _ => "tcp://127.0.0.1:8080",
-        }
-    }
-
-    /// The options that are given and mean something to some kinds of listeners alone, with those.
-    pub(super) fn only_for_some_transports(&self) -> Vec<(&'static str, Kind)> {
-        let usual = |it: Duration| it == Duration::from_secs(10);
-        let unlike_default = self.datagrams_per_ip.0 != Some(crate::guard::Rate::DATAGRAMS);
-        let options = [
-            (self.unix_mode.is_some(), "--unix-mode", Kind::Unix),
-            (self.amplify, "--amplify", Kind::Udp),
-            (unlike_default, "--datagrams-per-ip", Kind::Udp),
-            // It holds for PROXY headers as well.
-            (
-                !usual(self.handshake_within) && self.proxy_protocol.is_empty(),
-                "--handshake-within",
-                Kind::Tls,
-            ),
-            (self.keepalive.is_some(), "--keepalive", Kind::Tcp),
-            (self.reuse_port, "--reuse-port", Kind::Ip),
-        ];
-        options.into_iter().filter(|(given, ..)| *given).map(|(_, option, kind)| (option, kind)).collect()
-    }
-
-    /// The options that are given and mean something to some services alone, with those services' names.
-    pub(super) fn only_for_some_services(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        #[cfg(feature = "web")]
-        {
-            let options: [(bool, &str, &[&str]); 11] = [
-                (self.message != MESSAGE, "--message", &["reply"]),
-                (self.root.is_some(), "--root", &["web"]),
-                (self.listing, "--listing", &["web"]),
-                (self.access_log.is_some(), "--access-log", &["web"]),
-                (self.name.is_some(), "--name", &["chat", "relay"]),
-                (self.slow_readers.is_some(), "--slow-readers", &["chat"]),
-                (self.messages_per_member.is_some(), "--messages-per-member", &["chat"]),
-                (self.joins_per_ip.is_some(), "--joins-per-ip", &["chat"]),
-                (self.rooms_max.is_some(), "--rooms-max", &["chat"]),
-                (self.tick.is_some(), "--tick", &["relay"]),
-                (self.players_max.is_some(), "--players-max", &["relay"]),
-            ];
-            let given = options.into_iter().filter(|(given, ..)| *given);
-            given.map(|(_, option, services)| (option, services)).collect()
-        }
-        #[cfg(not(feature = "web"))]
-        match self.message != MESSAGE {
-            true => vec![("--message", &["reply"])],
-            false => Vec::new(),
-        }
-    }
-
-    /// The options that are given, and that mean something to http:// and https:// listeners alone.
-    pub(super) fn only_for_http(&self) -> Vec<&'static str> {
-        #[cfg(feature = "web")]
-        {
-            let options = [
-                (self.metrics, "--metrics"),
-                (!self.origin.is_empty(), "--origin"),
-                (!self.host.is_empty(), "--host"),
-            ];
-            options.into_iter().filter(|(given, _)| *given).map(|(_, option)| option).collect()
-        }
-        #[cfg(not(feature = "web"))]
-        Vec::new()
-    }
-}
-
-/// Listeners that an option is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Socket files.
-    Unix,
-    /// Datagrams.
-    Udp,
-    /// TLS, with whatever is spoken over it.
-    Tls,
-    /// TCP, with TLS or without.
-    Tcp,
-    /// TCP and UDP.
-    Ip,
-}
-
-impl Kind {
-    pub(super) fn fits(self, endpoint: &Endpoint) -> bool {
-        match endpoint {
-            Endpoint::Unix(..) => self == Kind::Unix,
-            Endpoint::Udp(_) => matches!(self, Kind::Udp | Kind::Ip),
-            Endpoint::Tls(..) => matches!(self, Kind::Tls | Kind::Tcp | Kind::Ip),
-            Endpoint::Tcp(..) => matches!(self, Kind::Tcp | Kind::Ip),
-        }
-    }
-
-    /// As in "is for ...".
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::Unix => "unix: listeners",
-            Kind::Udp => "udp:// listeners",
-            Kind::Tls => "tls://, https:// and wss:// listeners",
-            Kind::Tcp => "listeners over TCP",
-            Kind::Ip => "listeners over TCP and UDP",
         }
     }
 }

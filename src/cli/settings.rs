@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 use log::LevelFilter;
 
 use super::config::{CommandLine, File, Words};
-use super::serve::{Kind, Options, Proxies};
-use super::{Failure, one_line};
+use super::serve::{Options, Proxies};
+use super::{Failure, audience, one_line};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
 use crate::logging::Levels;
@@ -93,36 +94,9 @@ impl Settings {
         for table in from_tables {
             let at = |failure| placed(failure, &table);
             let options = parse(&command, table.words.clone()).map_err(at)?;
-            if !options.endpoints().any(is_tls)
-                && let Some(option) =
-                    only_for_tls(&options).find(|option| !only_for_tls(&process).any(|it| it == *option))
-            {
-                return Err(at(nobody_uses(option)));
-            }
-            if !options.endpoints().any(is_http)
-                && let Some(option) = options
-                    .only_for_http()
-                    .into_iter()
-                    .find(|option| !process.only_for_http().contains(option))
-            {
-                return Err(at(nobody_is_asked(option)));
-            }
-            let general = process.only_for_some_transports();
-            for (option, kind) in options.only_for_some_transports() {
-                if !general.iter().any(|it| it.0 == option) && !options.endpoints().any(|it| kind.fits(it)) {
-                    return Err(at(for_other_listeners(option, kind)));
-                }
-            }
-            let service = options.which().map_err(Failure::Usage).map_err(at)?.name();
-            if let Some((option, its)) = options.only_for_some_services().into_iter().find(|option| {
-                !option.1.contains(&service) && !process.only_for_some_services().contains(option)
-            }) {
-                return Err(at(Failure::Usage(format!(
-                    "{option} is for the service {}, and this listener's is {service}: leave it out, or write it above all listeners",
-                    its.join(" or ")
-                ))));
-            }
+            let before = listeners.len();
             listeners_of(&options, &table.place, &mut listeners).map_err(at)?;
+            audience::check_table(&options, &process, &audiences(&listeners[before..])).map_err(at)?;
         }
         Settings::of(&process, listeners, Some(&said))
     }
@@ -133,26 +107,7 @@ impl Settings {
             Some(file) => placed(failure, file),
             None => failure,
         };
-        if !listeners.iter().any(|listener| is_tls(&listener.place.endpoint))
-            && let Some(option) = only_for_tls(process).next()
-        {
-            return Err(at(nobody_uses(option)));
-        }
-        if !listeners.iter().any(|listener| is_http(&listener.place.endpoint))
-            && let Some(option) = process.only_for_http().first()
-        {
-            return Err(at(nobody_is_asked(option)));
-        }
-        for (option, services) in process.only_for_some_services() {
-            if !listeners.iter().any(|listener| services.contains(&listener.which.name())) {
-                return Err(at(for_another(option, services)));
-            }
-        }
-        for (option, kind) in process.only_for_some_transports() {
-            if !listeners.iter().any(|listener| kind.fits(&listener.place.endpoint)) {
-                return Err(at(for_other_listeners(option, kind)));
-            }
-        }
+        audience::check_process(process, &audiences(&listeners)).map_err(at)?;
         if let Some(udp) = listeners
             .iter()
             .find(|it| matches!(it.which, Which::Source) && matches!(it.place.endpoint, Endpoint::Udp(_)))
@@ -222,48 +177,6 @@ fn placed(failure: Failure, said: &Words) -> Failure {
     }
 }
 
-fn is_tls(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Tls(..))
-}
-
-/// The options that are given, and that mean something to tls:// listeners alone.
-fn only_for_tls(options: &Options) -> impl Iterator<Item = &'static str> {
-    let given = [
-        ("--cert", options.cert.is_some()),
-        ("--key", options.key.is_some()),
-        ("--client-ca", options.client_ca.is_some()),
-        ("--self-signed", options.self_signed),
-    ];
-    given.into_iter().filter(|(_, given)| *given).map(|(option, _)| option)
-}
-
-/// Not passed over: whoever wrote it believes that the line is encrypted.
-fn nobody_uses(option: &str) -> Failure {
-    Failure::Usage(format!(
-        "{option} is for tls:// listeners, and there is none: listen on tls://HOST:PORT, or leave it out"
-    ))
-}
-
-fn nobody_is_asked(option: &str) -> Failure {
-    Failure::Usage(format!(
-        "{option} is for http://, https://, ws:// and wss:// listeners, and there is none: listen on one, or leave it out"
-    ))
-}
-
-fn for_other_listeners(option: &str, kind: Kind) -> Failure {
-    Failure::Usage(format!(
-        "{option} is for {}, and there is none: listen on one, or leave the option out",
-        kind.name()
-    ))
-}
-
-fn for_another(option: &str, services: &[&str]) -> Failure {
-    let (services, first) = (services.join(" or "), services[0]);
-    Failure::Usage(format!(
-        "{option} is for the service {services}, which nobody asks for: write serve {first}, or leave it out"
-    ))
-}
-
 /// Listeners with the same service share one, which has one set of tunables: those of the first of them.
 fn unify(listeners: &mut [Wanted]) {
     for index in 1..listeners.len() {
@@ -286,10 +199,17 @@ fn unify(listeners: &mut [Wanted]) {
     }
 }
 
+fn audiences(listeners: &[Wanted]) -> Vec<(&Endpoint, &'static str)> {
+    listeners.iter().map(|it| (&it.place.endpoint, it.which.name())).collect()
+}
+
 fn parse(command: &Command, words: Vec<std::ffi::OsString>) -> Result<Options, Failure> {
-    let options =
-        command.clone().try_get_matches_from(words).and_then(|matches| Options::from_arg_matches(&matches));
-    options.map_err(|error| Failure::Usage(one_line(&error)))
+    let failed = |error: clap::Error| Failure::Usage(one_line(&error));
+    let matches = command.clone().try_get_matches_from(words).map_err(failed)?;
+    let mut options = Options::from_arg_matches(&matches).map_err(failed)?;
+    let is_given = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    options.given = matches.ids().filter(is_given).map(|id| id.as_str().to_owned()).collect();
+    Ok(options)
 }
 
 /// The listeners that are asked for: for each URL, one at each address of its host that this machine has.

@@ -49,6 +49,8 @@ struct Orders {
     phase: AtomicU8,
     from_ns: AtomicU64,
     to_ns: AtomicU64,
+    /// When the first message is due, whenever a thread is let run.
+    talk_ns: AtomicU64,
     /// Half of the connections keep silent.
     halved: AtomicBool,
     /// Connections that are open, of all threads.
@@ -99,6 +101,7 @@ impl Crew {
             phase: AtomicU8::new(Phase::Wait as u8),
             from_ns: AtomicU64::new(u64::MAX),
             to_ns: AtomicU64::new(u64::MAX),
+            talk_ns: AtomicU64::new(u64::MAX),
             halved: AtomicBool::new(false),
             open: AtomicUsize::new(0),
         });
@@ -156,6 +159,7 @@ impl Crew {
 
     /// Messages are sent.
     pub(super) fn talk(&self) {
+        self.orders.talk_ns.store(self.clock.now_ns(), Ordering::Relaxed);
         self.enter(Phase::Talk);
     }
 
@@ -379,14 +383,17 @@ impl Worker {
             self.reactor.handler().silent_from = talkers / 2;
         }
         let phase = self.orders.phase();
-        if phase != self.phase {
+        let owes = phase == Phase::Finish as u8
+            && self.pacer.as_mut().is_some_and(|pacer| pacer.catches_up(window.to_ns, now_ns));
+        if phase != self.phase && !owes {
             self.phase = phase;
             if phase == Phase::Talk as u8 {
                 self.reactor.handler().talking = true;
                 match self.plan.rate {
                     Some(rate) => {
                         let (thread, threads) = (self.thread, self.plan.threads);
-                        self.pacer = Some(Pacer::new(rate, thread, threads, now_ns, self.plan.seed));
+                        let start_ns = self.orders.talk_ns.load(Ordering::Relaxed);
+                        self.pacer = Some(Pacer::new(rate, thread, threads, start_ns, self.plan.seed));
                     }
                     None => self.for_all(Caller::talk_all),
                 }

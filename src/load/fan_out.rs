@@ -668,7 +668,12 @@ impl Run<'_> {
     }
 
     fn until(&mut self, stage: Stage, since_ns: u64, until_ns: u64) -> Result<(), String> {
-        while self.reactor.handler().now_ns() < until_ns && !self.interrupted.load(Ordering::Relaxed) {
+        while !self.interrupted.load(Ordering::Relaxed) {
+            let now_ns = self.reactor.handler().now_ns();
+            let owes = |pacer: &mut Pacer| stage == Stage::Measuring && pacer.catches_up(until_ns, now_ns);
+            if now_ns >= until_ns && !self.pacer.as_mut().is_some_and(owes) {
+                break;
+            }
             self.turn(stage, since_ns, until_ns)?;
         }
         Ok(())
@@ -757,6 +762,7 @@ impl Run<'_> {
             None => report.latency.service.clone(),
         };
         report.latency.send_lag = hall.plan.rate.and_then(|_| account.send_lag.latency(0));
+        self.timeline.reach(hall.window);
         report.timeline = self.timeline.slices(hall.window);
         report.shape = shape(&self.timeline.all(from_ns).rows());
         report.fan_out = Some(FanOut {

@@ -5,6 +5,10 @@
 use super::plan::{Arrivals, Rate};
 use super::script::{mix, step};
 
+/// What was due before the end, and was not sent because we were not let run, is sent so much later still, and counts as
+/// late. Not longer: a generator that can't keep up never catches up.
+const CATCH_UP_NS: u64 = 200_000_000;
+
 /// The schedule of one thread: its share of the rate.
 pub struct Pacer {
     rate: Rate,
@@ -15,6 +19,8 @@ pub struct Pacer {
     ramp_to_ns: f64,
     next_ns: f64,
     random: u64,
+    /// When it was first asked what is left.
+    behind_since_ns: Option<u64>,
 }
 
 impl Pacer {
@@ -29,9 +35,16 @@ impl Pacer {
             ramp_to_ns: f64::INFINITY,
             next_ns: start_ns as f64,
             random: mix(seed, thread as u32, 0xA221),
+            behind_since_ns: None,
         };
         pacer.next_ns += pacer.gap() * thread as f64 * share;
         pacer
+    }
+
+    /// Whether something that was due before the end still waits, and there is time for it. To be asked after the end only.
+    pub fn catches_up(&mut self, end_ns: u64, now_ns: u64) -> bool {
+        let since_ns = *self.behind_since_ns.get_or_insert(now_ns);
+        self.next_ns() < end_ns && now_ns < since_ns + CATCH_UP_NS
     }
 
     /// The rate goes from its first value to its last between these moments.
@@ -79,6 +92,24 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_due_before_the_end_is_sent_behind_it_but_not_for_ever() {
+        let rate = Rate { from_per_s: 1000.0, to_per_s: 1000.0, arrivals: Arrivals::Constant };
+        let mut pacer = Pacer::new(rate, 0, 1, 0, 1);
+        let end_ns = 400_000_000;
+        let let_run_at_ns = 900_000_000; // we were not, for half a second
+        let mut sent = 0;
+        while pacer.catches_up(end_ns, let_run_at_ns + sent) {
+            assert!(pacer.take() < end_ns);
+            sent += 1;
+        }
+        assert_eq!(sent, 400);
+        let mut slow = Pacer::new(rate, 0, 1, 0, 1);
+        assert!(slow.catches_up(end_ns, let_run_at_ns));
+        assert!(slow.catches_up(end_ns, let_run_at_ns + CATCH_UP_NS - 1));
+        assert!(!slow.catches_up(end_ns, let_run_at_ns + CATCH_UP_NS));
+    }
 
     fn rate(from_per_s: f64, to_per_s: f64, arrivals: Arrivals) -> Rate {
         Rate { from_per_s, to_per_s, arrivals }

@@ -505,6 +505,7 @@ impl Director<'_> {
         };
         report.latency.handshake = account.handshake.latency(0);
         report.resumed = account.resumed;
+        self.timeline.reach(self.window);
         report.timeline = self.timeline.slices(self.window);
         report.shape = shape(&self.timeline.all(from_ns).rows());
         if let Some(rate) = self.plan.rate

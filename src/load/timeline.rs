@@ -160,6 +160,13 @@ impl Timeline {
         all
     }
 
+    /// Goes on to the end of this window, if nothing has happened for so long: that is to be seen.
+    pub fn reach(&mut self, window: Window) {
+        if window.from_ns < window.to_ns && window.to_ns != u64::MAX {
+            self.add(&Tally { index: (window.to_ns - 1) / SLICE_NS, ..Tally::default() });
+        }
+    }
+
     /// As it is reported. What began before the window is warm-up. The last slice is as wide as the part of it that lies in
     /// the window, or its rate would be too low; with less than half of it in there, it is left out.
     pub fn slices(&self, window: Window) -> Vec<Slice> {
@@ -261,6 +268,18 @@ mod tests {
         assert_eq!(widths(SLICE_NS * 5 / 2), [0.1, 0.1, 0.05]);
         assert_eq!(widths(SLICE_NS * 11 / 5), [0.1, 0.1]);
         assert_eq!(widths(SLICE_NS * 3), [0.1, 0.1, 0.1]);
+    }
+
+    /// A server that stands still up to the end leaves no tallies.
+    #[test]
+    fn silence_before_the_end_has_slices() {
+        let mut timeline = Timeline::default();
+        timeline.add(&Tally { index: 1, replies: 5, ..Tally::default() });
+        let window = Window { from_ns: SLICE_NS, to_ns: 6 * SLICE_NS };
+        timeline.reach(window);
+        timeline.reach(Window { from_ns: u64::MAX, to_ns: u64::MAX });
+        let replies: Vec<u64> = timeline.slices(window).iter().map(|slice| slice.replies).collect();
+        assert_eq!(replies, [0, 5, 0, 0, 0, 0]);
     }
 
     #[test]

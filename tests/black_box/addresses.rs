@@ -26,12 +26,6 @@ fn with_two_addresses(directory: &Directory, first: &str, second: &str) -> Optio
     may.then(|| inside(&[switchboard().get_program().to_str().expect("a plain path")]))
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("it is bound").port()
-}
-
 /// Exit code, and the one line of what is wrong.
 fn refusal(arguments: &[&str]) -> String {
     let output = run(arguments);

@@ -43,7 +43,7 @@ fn it_says_who_was_told_what() {
     let server = chat(&["--messages-per-member", "1000000"]);
     let ended =
         run_with(&["bench", server.url(), "--fan-out", "lobby", "--connections", "3", "--duration", "200ms"]);
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("3 members, 1 sender, 100 B"), "{}", ended.stdout);
     assert!(ended.stdout.contains("in the room lobby: every member was told everything"), "{}", ended.stdout);
     let paced = Bench::of(server.url(), "--fan-out lobby --rate 100").and(&["--html"]);

@@ -302,7 +302,7 @@ fn fields_are_sent_and_those_that_frame_are_refused() {
     });
     let words =
         ["--header", "Accept:  text/html", "--header", "Host: other", "--method", "PUT", "--size", "5"];
-    Bench::of(&url, "--connections 1 --timeout 100ms --duration 100ms").and(&words).run();
+    Bench::of(&url, "--connections 1 --timeout 20s --duration 100ms").and(&words).run();
     let head = heard.join().expect("it has heard");
     assert_eq!(head, ["PUT /p HTTP/1.1", "Accept: text/html", "Host: other", "Content-Length: 5"]);
 }

@@ -455,8 +455,8 @@ fn a_wrong_reply_in_the_first_of_three_rounds_is_not_forgiven() {
 /// With all messages in flight, a server that stands still is asked nothing more: no share of them shows it.
 #[test]
 fn a_server_that_stood_still_for_most_of_the_run_fails_it() {
-    let server = Crooked::tcp(Habit::StallsOnce { after: ms(100), lasting: ms(900) });
-    let outcome = Bench::of(server.url(), "--duration 1100ms").run();
+    let server = Crooked::tcp(Habit::StandsStill { from: 200, lasting: ms(3000) });
+    let outcome = Bench::of(server.url(), "--duration 2500ms").run();
     assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
     assert!(outcome.ended.complaint().contains("answered nothing for"), "{:#?}", outcome.ended);
 }
@@ -732,7 +732,8 @@ fn the_same_server_differs_from_itself_at_most_twice_in_twenty() {
 
 /// Replies and resident memory of a run.
 fn memory_of(server: &Server, words: &str) -> (u64, u64) {
-    let outcome = Bench::of(server.url(), &format!("--depth 64 {words}")).run();
+    // At a rate that any machine can do, so that the longer run has more.
+    let outcome = Bench::of(server.url(), &format!("--rate 50000 --depth 64 {words}")).run();
     let report = outcome.is_fine();
     assert!(report.generator.rss_bytes > 0);
     (report.replies, report.generator.rss_bytes)

@@ -461,9 +461,10 @@ impl One {
             "chat" => format!("messages-per-member = \"{}/50\"", 10 + self.tunable),
             "relay" => format!("tick = {}", 10 + self.tunable),
             "web" => format!("root = \"{}\"", root(self.tunable)),
+            _ if self.place == 3 => format!("datagrams-per-ip = {}", 1000 + self.tunable),
             _ => format!("idle-after = \"{}m\"", 5 + self.tunable),
         };
-        let denied = if self.denies { "deny = [\"127.0.0.9\"]\n" } else { "" };
+        let denied = if self.denies && self.place != 2 { "deny = [\"127.0.0.9\"]\n" } else { "" };
         let metrics =
             if self.metrics && self.framing == 2 && self.place != 3 { "metrics = true\n" } else { "" };
         listener(&self.url(at, directory), self.service(), &format!("{denied}{metrics}{tunable}"))
@@ -473,9 +474,10 @@ impl One {
 impl Wanted {
     fn text(&self, at: &str, directory: &Directory) -> String {
         let has_web = self.listeners.iter().any(|one| one.service() == "web");
+        let has_streams = self.listeners.is_empty() || self.listeners.iter().any(|one| one.place != 3);
         let mut text = match self.connections_max {
-            Some(most) => format!("connections-max = {most}\n"),
-            None => String::new(),
+            Some(most) if has_streams => format!("connections-max = {most}\n"),
+            _ => String::new(),
         };
         if self.access_log && has_web {
             text += &format!("access-log = \"{}\"\n", directory.path("access.log").display());

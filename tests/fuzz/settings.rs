@@ -189,10 +189,15 @@ const FOR_ONE_SERVICE: &[(&str, &str, &[&str])] = &[
 ];
 
 fn put_limits(place: &Place, dice: &mut Dice, text: &mut String) {
+    let (is_udp, is_unix) = (place.scheme == "udp", place.scheme.starts_with("unix"));
+    let is_raw = matches!(place.scheme, "tcp" | "tls" | "unix") && place.service != "chat";
     let means_something = |key: &str| match key {
         "handshake-within" => is_tls(place),
-        "datagrams-per-ip" => place.scheme == "udp",
-        _ => true,
+        "datagrams-per-ip" => is_udp,
+        "message-within" | "message-bytes-max" => !is_udp && !is_raw,
+        "connections-per-ip-max" | "accepts-per-ip" => !is_udp && !is_unix,
+        "deny" => !is_unix,
+        _ => !is_udp,
     };
     for (key, values) in LIMITS {
         if dice.one_in(3) && means_something(key) {
@@ -209,13 +214,18 @@ fn put_limits(place: &Place, dice: &mut Dice, text: &mut String) {
             writeln!(text, "{key} = {}", dice.pick(values)).expect("a String takes everything");
         }
     }
-    if dice.one_in(2) {
+    if dice.one_in(2) && !is_udp {
         // With an outbox that has just room for one answer of that length.
-        let message_bytes_max = dice.pick(&[16, 1000, 65_536]);
-        put(text, "message-bytes-max", &message_bytes_max.to_string());
+        let message_bytes_max = match means_something("message-bytes-max") {
+            true => dice.pick(&[16, 1000, 65_536]),
+            false => 65_536, // as by default
+        };
+        if means_something("message-bytes-max") {
+            put(text, "message-bytes-max", &message_bytes_max.to_string());
+        }
         put(text, "outbox-bytes-max", &(message_bytes_max + 128 * 1024).to_string());
     }
-    if dice.one_in(4) {
+    if dice.one_in(4) && means_something("deny") {
         text.push_str("deny = [\"127.0.0.3\", \"127.0.0.4/31\", \"192.0.2.5\"]\n");
     }
 }

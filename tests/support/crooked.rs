@@ -35,6 +35,8 @@ pub(crate) enum Habit {
     Honest,
     /// Once, so long after its first message, it answers nobody for a time. What comes meanwhile waits.
     StallsOnce { after: Duration, lasting: Duration },
+    /// From this message on, it answers nobody for a time.
+    StandsStill { from: u64, lasting: Duration },
     /// Turns one bit of one byte of a reply.
     FlipsAByte { when: When, at: usize },
     /// Leaves a reply out.
@@ -89,6 +91,8 @@ struct Shared {
     arrivals: Mutex<Vec<Duration>>,
     /// Whether `When::After` had its one reply.
     struck: AtomicBool,
+    /// Until when nobody is answered, since the first message.
+    still_until: Mutex<Duration>,
     /// How often the habit showed.
     faults: AtomicU64,
     /// Held by whoever works, where only one may.
@@ -126,6 +130,7 @@ impl Crooked {
             accepted: AtomicU64::new(0),
             arrivals: Mutex::default(),
             struck: AtomicBool::new(false),
+            still_until: Mutex::default(),
             faults: AtomicU64::new(0),
             workbench: Mutex::default(),
             over: Mutex::default(),
@@ -303,6 +308,14 @@ impl Conversation {
                 if age >= after && age < end {
                     shared.rest(end - age);
                 }
+                self.send(&message)?;
+            }
+            Habit::StandsStill { from, lasting } => {
+                if number == from {
+                    *shared.still_until.lock().expect("nobody panics with it") = shared.age() + lasting;
+                }
+                let until = *shared.still_until.lock().expect("nobody panics with it");
+                shared.rest(until.saturating_sub(shared.age()));
                 self.send(&message)?;
             }
             Habit::FlipsAByte { when, at } => {

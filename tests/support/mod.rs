@@ -11,7 +11,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -756,6 +756,21 @@ pub(crate) fn need_descriptors(count: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     assert!(count <= hard, "this test needs {count} descriptors, and the hard limit is {hard}");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit it may be raised");
+}
+
+/// A port for whoever must know it before it is bound. None of those that the kernel picks: one that was free a moment ago
+/// may be another test's now.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| {
+        TcpListener::bind(("0.0.0.0", *port)).is_ok() && UdpSocket::bind(("0.0.0.0", *port)).is_ok()
+    };
+    let first = std::process::id().wrapping_mul(37);
+    let mut ports = (0..12_000).map(|_| {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        20_000 + (number % 12_000) as u16
+    });
+    ports.find(is_free).expect("some are free")
 }
 
 /// How many connections the kernel holds for a listener, at most.
