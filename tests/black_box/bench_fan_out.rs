@@ -29,7 +29,7 @@ fn every_member_is_told_everything() {
         let room = report.fan_out.as_ref().expect("it was a room");
         assert_eq!((room.complete, room.missed_most, room.senders), (room.members, 0, senders), "{words}");
         assert_eq!(report.failures, Failures::default(), "{words}");
-        assert!(report.replies > 100 && report.verified, "{words}: {}", report.replies);
+        assert!(report.replies > 10 && report.verified, "{words}: {}", report.replies);
         assert_eq!(
             report.replies % u64::from(room.members),
             0,
@@ -185,7 +185,7 @@ fn any_server_that_repeats_what_it_hears_will_do() {
     let room = Running::start(Crooked::No);
     let outcome = of(&room, "--depth 3 --senders 2").run();
     let report = outcome.ends_with(0);
-    assert!(report.replies > 100);
+    assert!(report.replies > 10);
     assert_eq!(report.fan_out.as_ref().map(|room| room.complete), Some(5));
 }
 
