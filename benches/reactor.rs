@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use mio::Token;
 use switchboard::reactor::{
     BoardOf, Buffer, Handler, Limits, Moment, Peer, Reactor, Readiness, Spares, Transport,
 };
@@ -70,7 +71,7 @@ fn connections(reactor: &mut Reactor<Parrot>, count: usize) -> Vec<(Peer, Remote
         })
         .collect();
     // Everyone is established, and found to have nothing to say yet.
-    let ready: Vec<_> = lines.iter().map(|(peer, far)| (*peer, far.take_edge())).collect();
+    let ready: Vec<_> = lines.iter().map(|(peer, far)| (Token::from(*peer), far.take_edge())).collect();
     for _ in 0..3 {
         reactor.turn_with(Moment::default(), &ready);
     }
@@ -79,7 +80,7 @@ fn connections(reactor: &mut Reactor<Parrot>, count: usize) -> Vec<(Peer, Remote
 
 /// How long `turns` turns take in which everyone in `ready` has one message.
 fn time_turns(reactor: &mut Reactor<Parrot>, ready: &[(Peer, Remote)], turns: u64) -> Duration {
-    let events: Vec<_> = ready.iter().map(|(peer, _)| (*peer, Readiness::READABLE)).collect();
+    let events: Vec<_> = ready.iter().map(|(peer, _)| (Token::from(*peer), Readiness::READABLE)).collect();
     let at_once = (MESSAGES_AT_ONCE / ready.len()).max(1);
     let (mut left, mut taken) = (turns as usize, Duration::ZERO);
     while left > 0 {

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
+use mio::Token;
 use switchboard::Server;
 use switchboard::reactor::{BoardOf, Buffer, Handler, Limits, Moment, Peer, Reactor};
 use switchboard::service::echo::Echo;
@@ -31,13 +32,13 @@ impl Handler for Bytes {
 fn round(
     reactor: &mut Reactor<Bytes>,
     lines: &[(Peer, Remote)],
-    ready: &mut Vec<(Peer, switchboard::reactor::Readiness)>,
+    ready: &mut Vec<(Token, switchboard::reactor::Readiness)>,
     message: &[u8],
 ) {
     ready.clear();
     for (peer, far) in lines {
         far.say(message);
-        ready.push((*peer, far.take_edge()));
+        ready.push(((*peer).into(), far.take_edge()));
     }
     reactor.turn_with(Moment::default(), ready);
     // What a full read leaves in the queue: more looks at the socket, until the connection is read whole blocks from.

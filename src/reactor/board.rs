@@ -13,7 +13,7 @@ use std::mem;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -24,7 +24,7 @@ use super::datagram::{Route, Sockets};
 use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
 use super::tally::{Column, Counts};
-use super::timers::{Deadlines, Moment, Timers};
+use super::timers::{Clock, Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
 
 /// What a handler may do. See the module's text.
@@ -68,7 +68,7 @@ pub struct Board<T: Transport, S> {
     registry: Registry,
     last_generation: NonZeroU32,
     /// What [`Moment`]s count from.
-    pub(super) started: Instant,
+    pub(super) clock: Clock,
 }
 
 /// What happened since the reactor was made.
@@ -127,7 +127,7 @@ impl Counters {
 }
 
 impl<T: Transport, S> Board<T, S> {
-    pub(super) fn new(registry: Registry, limits: Limits) -> Self {
+    pub(super) fn new(registry: Registry, limits: Limits, clock: Clock) -> Self {
         let limits = Arc::new(limits.checked());
         Board {
             connections: Slab::new(),
@@ -154,7 +154,7 @@ impl<T: Transport, S> Board<T, S> {
             draining: false,
             registry,
             last_generation: NonZeroU32::MAX,
-            started: Instant::now(),
+            clock,
         }
     }
 
@@ -420,7 +420,7 @@ impl<T: Transport, S> Board<T, S> {
             return None;
         }
         if self.share.unchecked == 0 {
-            let time = self.has_clock.then(|| Moment::at(self.started.elapsed()));
+            let time = self.has_clock.then(|| self.clock.now());
             self.share.extend(&connection.limits, time, self.now.after(self.limits.serve_time_per_turn));
             if self.share.is_spent {
                 return None;
@@ -489,7 +489,7 @@ impl<T: Transport, S> Board<T, S> {
 
     /// What time it is by now: a look at the clock, for who must know how late he is.
     pub fn clock(&self) -> Moment {
-        Moment::at(self.started.elapsed()).max(self.now)
+        self.clock.now().max(self.now)
     }
 
     /// The limits of whoever has none of his own, and of a turn.

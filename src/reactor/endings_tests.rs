@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use mio::Token;
 use proptest::prelude::*;
 
 use super::*;
@@ -234,7 +235,8 @@ fn run(script: Vec<Deed>, events: Vec<Event>) {
             Event::Cut => reactor.cut(),
             Event::Turn { milliseconds } => {
                 now = now.after(Duration::from_millis(milliseconds));
-                let ready: Vec<_> = lines.iter().map(|(peer, far)| (*peer, far.take_edge())).collect();
+                let ready: Vec<_> =
+                    lines.iter().map(|(peer, far)| (Token::from(*peer), far.take_edge())).collect();
                 reactor.turn_with(now, &ready);
             }
         }

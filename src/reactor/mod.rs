@@ -47,7 +47,7 @@ pub use connection::Readiness;
 pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
 pub use handler::{BoardOf, CloseReason, Handler, Limits, Transport};
-pub use timers::Moment;
+pub use timers::{Clock, Moment};
 pub use token::Peer;
 
 use std::collections::VecDeque;
@@ -144,9 +144,17 @@ impl<H: Handler> Reactor<H> {
     /// # Errors
     /// Where the system has no descriptor left for the poll.
     pub fn new(handler: H, limits: Limits) -> io::Result<Self> {
+        Reactor::with_clock(handler, limits, Clock::machine())
+    }
+
+    /// The same, by another clock: see [`Clock::told`].
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left for the poll.
+    pub fn with_clock(handler: H, limits: Limits, clock: Clock) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.token())?);
-        let board = Board::new(poll.registry().try_clone()?, limits);
+        let board = Board::new(poll.registry().try_clone()?, limits, clock);
         Ok(Reactor {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
@@ -233,18 +241,21 @@ impl<H: Handler> Reactor<H> {
         Ok(self.end_turn(events))
     }
 
-    /// A turn without the kernel: the caller says what time it is and who is ready. This is how the
-    /// loop is tested and measured over the scripted wire, and stepped by another loop.
-    pub fn turn_with(&mut self, now: Moment, ready: &[(Peer, Readiness)]) -> Turn {
+    /// A turn without the kernel: the caller says what time it is, and what a poll would report, by the tokens with which the
+    /// sources were registered (a [`Peer`] is one, too). This is how the loop is tested, simulated and measured over the
+    /// scripted wire, and stepped by another loop.
+    ///
+    /// By the machine's clock it is `now` for the whole turn, and nothing is late. By a clock that is [told](Clock::told) the time
+    /// goes on in the turn, and whatever a turn puts off it puts off here.
+    pub fn turn_with(&mut self, now: Moment, ready: &[(Token, Readiness)]) -> Turn {
         self.board.now = self.board.now.max(now);
         self.began = self.board.now;
-        self.board.has_clock = false;
+        self.board.has_clock = self.board.clock.is_told();
         let queues = self.take_queues();
-        for (peer, readiness) in ready {
-            self.serve(Source::Connection(*peer), *readiness);
-        }
+        let events = ready.iter().map(|(token, readiness)| (Source::from_token(*token), *readiness));
+        let count = self.serve_in_time(events);
         self.serve_queues(queues);
-        self.end_turn(ready.len())
+        self.end_turn(count)
     }
 
     /// What follows when everyone has been served, and the account of the turn.
@@ -268,7 +279,7 @@ impl<H: Handler> Reactor<H> {
         let board = &mut self.board;
         board.handshakes_left = board.limits.handshakes_per_turn;
         board.handshake_time_left = board.limits.handshake_time_per_turn;
-        let (began, ended) = (self.began, Moment::at(board.started.elapsed()).max(board.now));
+        let (began, ended) = (self.began, board.clock.now().max(board.now));
         let turn = Turn {
             events,
             bytes_in: board.counters.bytes_in - mem::replace(&mut self.told.0, board.counters.bytes_in),
@@ -296,9 +307,7 @@ impl<H: Handler> Reactor<H> {
 
     /// How long the poll may sleep: not at all while work is queued.
     fn timeout(&self, asked: Option<Duration>) -> Option<Duration> {
-        let board = &self.board;
-        let is_idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
-        if !(is_idle && board.backlog.is_empty() && board.soon.is_empty() && self.unwritten.is_empty()) {
+        if self.has_work() {
             return Some(Duration::ZERO);
         }
         let sleep = match self.next_due() {
@@ -308,8 +317,16 @@ impl<H: Handler> Reactor<H> {
         Some(sleep.min(SLEEP_MAX))
     }
 
-    /// When a timer, a deadline or a listener's rest is over next.
-    fn next_due(&self) -> Moment {
+    /// Whether something waits for the next turn, event or not: then that one does not sleep.
+    pub fn has_work(&self) -> bool {
+        let board = &self.board;
+        let is_idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
+        !(is_idle && board.backlog.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
+    }
+
+    /// When a timer, a deadline or a listener's rest is over next: until then the loop sleeps, if it has no
+    /// [work](Reactor::has_work) and no event. [`Moment::NEVER`]: it waits for events alone.
+    pub fn next_due(&self) -> Moment {
         let mut next = self.board.deadlines.next().min(self.board.timers.next());
         for listener in &self.listeners {
             if let Hold::Starved(until) = listener.hold {
@@ -320,7 +337,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn clock(&self) -> Moment {
-        Moment::at(self.board.started.elapsed())
+        self.board.clock.now()
     }
 
     /// Who queued up until now. Who queues up from here on is served in the next turn.
@@ -348,7 +365,8 @@ impl<H: Handler> Reactor<H> {
                 }
             }
         } else {
-            count = self.serve_in_time(&events);
+            let events = events.iter().map(|it| (Source::from_token(it.token()), Readiness::from(it)));
+            count = self.serve_in_time(events);
         }
         self.events = events;
         count
@@ -358,16 +376,16 @@ impl<H: Handler> Reactor<H> {
     /// seventeen, because they take a register.
     #[cold]
     #[inline(never)]
-    fn serve_in_time(&mut self, events: &Events) -> usize {
+    fn serve_in_time(&mut self, events: impl Iterator<Item = (Source, Readiness)>) -> usize {
         let mut count = 0;
         let mut is_late = false;
-        for event in events {
+        for (source, readiness) in events {
             self.keep_time(count);
             count += 1;
-            is_late = is_late || (count % LATE_EVERY == 0 && self.is_late());
-            match Source::from_token(event.token()) {
-                Source::Connection(peer) if is_late => self.defer(peer, Readiness::from(event)),
-                source => self.serve(source, Readiness::from(event)),
+            is_late = is_late || (self.board.has_clock && count % LATE_EVERY == 0 && self.is_late());
+            match source {
+                Source::Connection(peer) if is_late => self.defer(peer, readiness),
+                source => self.serve(source, readiness),
             }
         }
         count
@@ -789,7 +807,7 @@ impl<H: Handler> Reactor<H> {
         mem::swap(&mut peers, &mut board.closed);
         let mut freed = 0;
         for peer in &peers {
-            let is_late = || Moment::at(board.started.elapsed()) >= ends;
+            let is_late = || board.clock.now() >= ends;
             if freed % CLOCK_EVERY_CLOSED == CLOCK_EVERY_CLOSED - 1 && board.has_clock && is_late() {
                 break;
             }

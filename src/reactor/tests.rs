@@ -137,7 +137,7 @@ impl Bench {
         let ready: Vec<_> = self
             .lines
             .iter()
-            .map(|(peer, far)| (*peer, far.take_edge()))
+            .map(|(peer, far)| (Token::from(*peer), far.take_edge()))
             .filter(|(_, edge)| *edge != Readiness::default())
             .collect();
         if self.listener.take_edge() {
@@ -458,7 +458,7 @@ fn bytes_behind_a_short_read_are_found_when_the_event_was_exceptional() {
     alice.say(b"1234567");
     bench.reactor.turn_with(
         Moment::default(),
-        &[(peer, Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL))],
+        &[(peer.into(), Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL))],
     );
     assert_eq!(alice.hear(), b"1234567");
 }
@@ -472,7 +472,7 @@ fn a_late_event_does_not_reach_the_slots_next_tenant() {
     let (new, bob) = bench.line();
     assert_eq!(old.slot, new.slot, "the test needs the slot to be used again");
     let before = bob.calls();
-    bench.reactor.turn_with(Moment::default(), &[(old, Readiness::READABLE)]);
+    bench.reactor.turn_with(Moment::default(), &[(old.into(), Readiness::READABLE)]);
     assert_eq!(bob.calls(), before);
     // Nor does a name that was kept.
     bench.reactor.board().send(old, b"for alice");
@@ -1394,7 +1394,7 @@ fn what_came_with_the_end_of_a_handshake_is_served_though_no_event_tells_of_it()
     far.take_edge(); // the handshake has read it off the socket before the kernel could report it
     let peer = bench.reactor.board().connect(near, ()).expect("room for it");
     bench.lines.push((peer, far.clone()));
-    bench.reactor.turn_with(bench.now, &[(peer, Readiness::WRITABLE)]);
+    bench.reactor.turn_with(bench.now, &[(peer.into(), Readiness::WRITABLE)]);
     bench.settle();
     assert_eq!(far.hear(), b"1234567");
 }
@@ -1417,7 +1417,7 @@ fn at_the_limit_of_handshakes_new_ones_wait_until_one_is_through_or_out_of_time(
     // One is through: another may begin.
     far[0].shake_hands(0);
     let peer = bench.reactor.board().connections.iter().find_map(|(_, it)| it.peer);
-    bench.reactor.turn_with(bench.now, &[(peer.expect("two are there"), Readiness::WRITABLE)]);
+    bench.reactor.turn_with(bench.now, &[(peer.expect("two are there").into(), Readiness::WRITABLE)]);
     bench.settle();
     assert_eq!(bench.reactor.board().connections(), 3);
     // The others run out of time, and make room for the last.

@@ -13,7 +13,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A point in time on the reactor's clock: nanoseconds since it was made. Half of an `Instant` in
 /// size, and a test can make one up.
@@ -48,6 +50,45 @@ impl Moment {
     #[inline]
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// What tells the time.
+#[derive(Debug, Clone)]
+pub struct Clock(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The machine's monotonic clock, since this instant.
+    Machine(Instant),
+    /// Nanoseconds that somebody else moves on; and by so many, each look at them.
+    Told(Arc<AtomicU64>, u64),
+}
+
+impl Clock {
+    /// The machine's, beginning now.
+    pub fn machine() -> Clock {
+        Clock(Kind::Machine(Instant::now()))
+    }
+
+    /// One for simulations: it shows the nanoseconds in `time`, which whoever runs the world moves on, and each look at
+    /// it takes `look`, as if something were done between two of them.
+    pub fn told(time: Arc<AtomicU64>, look: Duration) -> Clock {
+        Clock(Kind::Told(time, Moment::at(look).0))
+    }
+
+    /// What time it is.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Kind::Machine(start) => Moment::at(start.elapsed()),
+            Kind::Told(time, look) => Moment(time.fetch_add(*look, Ordering::Relaxed)),
+        }
+    }
+
+    /// It is one for simulations.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self.0, Kind::Told(..))
     }
 }
 

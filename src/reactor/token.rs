@@ -40,6 +40,13 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// A poll reports a connection's events with this.
+impl From<Peer> for Token {
+    fn from(peer: Peer) -> Token {
+        Source::Connection(peer).token()
+    }
+}
+
 /// Everything that the poll watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {

@@ -70,7 +70,12 @@ pub(crate) fn seed_of_now() -> u64 {
 
 /// FUZZ_FOR, as in `90s` or `20m`, or else this time.
 pub(crate) fn time_asked(otherwise: Duration) -> Duration {
-    let Ok(text) = std::env::var("FUZZ_FOR") else { return otherwise };
+    time_of("FUZZ_FOR", otherwise)
+}
+
+/// The same, by this variable.
+pub(crate) fn time_of(variable: &str, otherwise: Duration) -> Duration {
+    let Ok(text) = std::env::var(variable) else { return otherwise };
     let number: Option<u64> = text.trim_end_matches(['s', 'm', 'h']).parse().ok();
     let unit = match text.trim_start_matches(|c: char| c.is_ascii_digit()) {
         "s" => Some(1),
@@ -80,6 +85,6 @@ pub(crate) fn time_asked(otherwise: Duration) -> Duration {
     };
     match (number, unit) {
         (Some(number), Some(unit)) => Duration::from_secs(unit * number),
-        _ => panic!("FUZZ_FOR={text:?} is no time: write 90s, 20m or 2h"),
+        _ => panic!("{variable}={text:?} is no time: write 90s, 20m or 2h"),
     }
 }

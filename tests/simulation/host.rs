@@ -1,0 +1,184 @@
+//! The program in the simulated world: small services that use all that a handler may do, and that notice when a promise
+//! to handlers is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer};
+
+use crate::kernel::Pipe;
+
+/// What a client has come for: its first byte says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Bytes back as they came.
+    Echo,
+    /// Each line back when it is whole.
+    Lines,
+    /// [`SOURCE_BYTES`] of them, as fast as they are taken.
+    Source,
+    /// Each line to everybody in the room.
+    Room,
+}
+
+impl Service {
+    pub(crate) const ALL: [Service; 4] = [Service::Echo, Service::Lines, Service::Source, Service::Room];
+
+    pub(crate) fn letter(self) -> u8 {
+        b'e' + Service::ALL.iter().position(|it| *it == self).expect("it is one of them") as u8
+    }
+
+    fn of(letter: u8) -> Option<Service> {
+        Service::ALL.into_iter().find(|it| it.letter() == letter)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Which guest it is, and what for: known from its first message on.
+    guest: Option<(u8, Service)>,
+    /// How many numbers it was told.
+    told: u32,
+}
+
+/// The byte of a source at this place.
+pub(crate) fn source_byte(index: usize) -> u8 {
+    (index % 251) as u8
+}
+
+/// It has an end: while it is held up by its own outbox it does not read, and would not hear that its peer has finished.
+pub(crate) const SOURCE_BYTES: usize = 3000;
+
+/// How a guest's first message begins: its service's letter, and its number.
+pub(crate) const GREETING_BYTES: usize = 2;
+
+/// The key of the only timer.
+const TICK: u128 = 1;
+
+#[derive(Default)]
+pub(crate) struct Host {
+    /// Those that are there, as the callbacks have it.
+    pub(crate) present: BTreeSet<Peer>,
+    members: BTreeSet<Peer>,
+    /// What was said in the room, in the order in which everybody is told it.
+    pub(crate) log: Vec<u8>,
+    /// How guests ended.
+    pub(crate) ended: BTreeMap<u8, CloseReason>,
+    pub(crate) admitted: u64,
+    pub(crate) closed: u64,
+    /// Whether there is a timer as long as somebody is there.
+    ticks: bool,
+    /// Every so often one that is admitted is refused.
+    refuses_one_in: u64,
+    ticks_armed: bool,
+}
+
+impl Host {
+    pub(crate) fn new(ticks: bool, refuses_one_in: u64) -> Host {
+        Host { ticks, refuses_one_in, ..Host::default() }
+    }
+
+    fn lines(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer, to_all: bool) {
+        while let Some(length) = inbox.bytes().iter().position(|byte| *byte == b'\n') {
+            if board.serving(from).is_none() {
+                return;
+            }
+            if to_all {
+                self.log.extend_from_slice(&inbox.bytes()[..=length]);
+            }
+            match to_all {
+                true => self.members.iter().for_each(|member| board.send(*member, &inbox.bytes()[..=length])),
+                false => board.send(from, &inbox.bytes()[..=length]),
+            }
+            inbox.consume(length + 1);
+        }
+    }
+
+    fn tell(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        while let Some(room) = board.room(peer) {
+            let Some(state) = board.state(peer) else { return };
+            let first = state.told as usize;
+            let end = SOURCE_BYTES.min(first + room.get().min(1000));
+            if first == end {
+                return;
+            }
+            let part: Vec<u8> = (first..end).map(source_byte).collect();
+            state.told += part.len() as u32;
+            board.send(peer, &part);
+        }
+    }
+}
+
+impl Handler for Host {
+    type Transport = Pipe;
+    type State = State;
+
+    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<State> {
+        self.admitted += 1;
+        let is_refused = self.refuses_one_in > 0 && self.admitted.is_multiple_of(self.refuses_one_in);
+        (!is_refused).then(State::default)
+    }
+
+    fn on_open(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        assert!(self.present.insert(peer), "{peer} opens twice");
+        if self.ticks && !std::mem::replace(&mut self.ticks_armed, true) {
+            board.set_timer(Duration::from_millis(3), TICK);
+        }
+    }
+
+    fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
+        assert!(self.present.contains(&from), "{from} speaks, and is not there");
+        assert!(!inbox.is_empty(), "{from} says nothing");
+        let state = board.state(from).expect("it has spoken just now");
+        if state.guest.is_none() {
+            let &[letter, number, ..] = inbox.bytes() else { return };
+            let Some(service) = Service::of(letter) else { return board.close(from) };
+            state.guest = Some((number, service));
+            inbox.consume(GREETING_BYTES);
+            if service == Service::Room {
+                self.members.insert(from);
+            }
+        }
+        match board.state(from).and_then(|state| state.guest).map(|(_, service)| service) {
+            Some(Service::Echo) => {
+                if !inbox.is_empty() && board.serving(from).is_some() {
+                    board.send(from, inbox.bytes());
+                    inbox.consume(inbox.len());
+                }
+            }
+            Some(Service::Lines) => self.lines(board, from, inbox, false),
+            Some(Service::Room) => self.lines(board, from, inbox, true),
+            Some(Service::Source) => {
+                inbox.consume(inbox.len());
+                self.tell(board, from);
+            }
+            None => board.close(from),
+        }
+    }
+
+    fn on_drain(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
+        assert!(self.present.contains(&peer), "{peer} is drained, and is not there");
+        if board.state(peer).is_some_and(|state| matches!(state.guest, Some((_, Service::Source)))) {
+            assert!(board.room(peer).is_some(), "{peer} has drained, and has no room");
+            self.tell(board, peer);
+        }
+    }
+
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
+        assert_eq!(key, TICK);
+        if self.present.is_empty() {
+            self.ticks_armed = false;
+        } else {
+            board.set_timer(Duration::from_millis(3), TICK);
+        }
+    }
+
+    fn on_close(&mut self, _board: &mut BoardOf<Self>, peer: Peer, state: State, reason: CloseReason) {
+        self.closed += 1;
+        self.present.remove(&peer);
+        self.members.remove(&peer);
+        if let Some((number, _)) = state.guest {
+            assert!(self.ended.insert(number, reason).is_none(), "guest {number} ends twice");
+        }
+    }
+}

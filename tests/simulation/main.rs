@@ -1,0 +1,75 @@
+//! A simulation of the loop: its clients, its kernel and its clock are made up, and drawn from a seed.
+//!
+//! A test that somebody writes holds what somebody has thought of. Here nobody thinks: each seed is a world of its own,
+//! with other limits, other faults and another order of events, and after each turn of the loop everything that is always
+//! true is looked at. See README.md beside this.
+//!
+//! ```console
+//! $ SIMULATION_SEED=17 cargo test --test simulation
+//! $ SIMULATION_FOR=10m cargo test --test simulation -- --ignored
+//! ```
+
+#[path = "../support/dice.rs"]
+mod dice;
+mod host;
+mod kernel;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use world::World;
+
+/// What the plain test command looks at.
+const SEEDS: u64 = 1000;
+
+/// The last lines of a story that goes wrong.
+const LINES_SHOWN: usize = 60;
+
+/// Runs a world; what happened in it.
+fn live(seed: u64) -> String {
+    let mut world = World::new(seed);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let lines: Vec<&str> = world.story.lines().collect();
+        let plan = lines.iter().take_while(|line| **line != "}").count() + 1;
+        eprintln!("{}", lines[..plan.min(lines.len())].join("\n"));
+        eprintln!("{}", lines[lines.len().saturating_sub(LINES_SHOWN).max(plan)..].join("\n"));
+        eprintln!("SIMULATION_SEED={seed} cargo test --test simulation");
+        std::mem::forget(world); // its invariants are broken
+        resume_unwind(panic);
+    }
+    world.story
+}
+
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[test]
+fn every_promise_is_kept_in_a_thousand_worlds() {
+    match asked("SIMULATION_SEED") {
+        Some(seed) => drop(live(seed.parse().expect("SIMULATION_SEED is a number"))),
+        None => (0..SEEDS).for_each(|seed| drop(live(seed))),
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_byte_for_byte() {
+    for seed in 0..20 {
+        assert!(live(seed) == live(seed), "seed {seed}");
+    }
+}
+
+/// From a seed that is another one each time.
+#[test]
+#[ignore = "for as long as SIMULATION_FOR says"]
+fn worlds_for_as_long_as_is_asked() {
+    let time = dice::time_of("SIMULATION_FOR", Duration::from_secs(60));
+    let (first, began) = (dice::seed_of_now() << 20, Instant::now());
+    let mut seeds = 0;
+    while began.elapsed() < time {
+        live(first + seeds);
+        seeds += 1;
+    }
+    println!("{seeds} worlds, from seed {first} on");
+}
