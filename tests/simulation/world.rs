@@ -133,6 +133,7 @@ pub(crate) struct World {
     calm: bool,
     /// What happened, a line each.
     pub(crate) story: String,
+    pub(crate) turns: u64,
 }
 
 impl World {
@@ -157,6 +158,7 @@ impl World {
             cut: false,
             calm: false,
             story,
+            turns: 0,
         }
     }
 
@@ -280,6 +282,7 @@ impl World {
 
     /// One turn, and what must be true behind each.
     fn turn(&mut self) {
+        self.turns += 1;
         let events = self.kernel.borrow_mut().events();
         let turn = self.reactor.turn_with(self.now(), &events);
         self.note(format_args!("{events:?}: {} in, {} out", turn.bytes_in, turn.bytes_out));
