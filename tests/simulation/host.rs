@@ -71,11 +71,14 @@ pub(crate) struct Host {
     /// Every so often one that is admitted is refused.
     refuses_one_in: u64,
     ticks_armed: bool,
+    /// Each tenth tick somebody has to go.
+    kicks: bool,
+    ticked: u64,
 }
 
 impl Host {
-    pub(crate) fn new(ticks: bool, refuses_one_in: u64) -> Host {
-        Host { ticks, refuses_one_in, ..Host::default() }
+    pub(crate) fn new(ticks: bool, kicks: bool, refuses_one_in: u64) -> Host {
+        Host { ticks: ticks || kicks, kicks, refuses_one_in, ..Host::default() }
     }
 
     fn lines(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer, to_all: bool) {
@@ -166,6 +169,13 @@ impl Handler for Host {
 
     fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
         assert_eq!(key, TICK);
+        self.ticked += 1;
+        if self.kicks
+            && self.ticked.is_multiple_of(10)
+            && let Some(peer) = self.present.first()
+        {
+            board.finish_because(*peer, CloseReason::Closed);
+        }
         if self.present.is_empty() {
             self.ticks_armed = false;
         } else {

@@ -125,6 +125,11 @@ impl Kernel {
         events
     }
 
+    /// In the backlog.
+    pub(crate) fn somebody_waits(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
     /// Whether an event is still to be reported.
     pub(crate) fn is_pending(&self) -> bool {
         let of_stream = |stream: &Rc<RefCell<Stream>>| {
@@ -338,7 +343,12 @@ impl Transport for Pipe {
                 Err(ErrorKind::WouldBlock.into())
             }
             _ if stream.reset => Err(ErrorKind::ConnectionReset.into()),
-            _ => Ok(()),
+            Some(_) => {
+                // As in TLS: it has read on, into the first message, and what it holds raises no event.
+                stream.edge = Readiness::WRITABLE;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 

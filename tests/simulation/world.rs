@@ -47,8 +47,14 @@ impl Guest {
 
     /// It has said everything, and has what it came for.
     fn has_all(&self) -> bool {
-        let waits = self.service == Service::Source && self.manner != Manner::StopsShort;
-        self.said == self.words.len() && !(waits && self.heard.len() < SOURCE_BYTES)
+        let all = match self.service {
+            _ if self.manner == Manner::StopsShort => 0,
+            Service::Echo | Service::Lines => self.owed().len(),
+            Service::Source => SOURCE_BYTES,
+            Service::Room => 0,
+        };
+        // Whoever finished at once would wake a server that has forgotten it.
+        self.said == self.words.len() && (self.heard.len() >= all || self.client.is_at_the_end())
     }
 }
 
@@ -63,8 +69,12 @@ struct Plan {
     guests: usize,
     /// Whether the clock jumps: then deadlines strike.
     jumps: bool,
+    /// The program ends connections at times of its own.
+    kicks: bool,
     drains: bool,
     cuts: bool,
+    /// Limits change, and accepting pauses.
+    owner_acts: bool,
     limits: Limits,
     handshakes: bool,
     ticks: bool,
@@ -105,12 +115,15 @@ impl Plan {
         };
         Plan {
             odds,
-            window: dice.pick(&[10, 100, 1000, 65_536]),
+            window: dice.pick(&[10, 100, 1000, 65_536, 200_000]),
             promises,
             look: Duration::from_nanos(dice.pick(&[0, 100, 50_000, 1_000_000])),
             turns: dice.between(20, 300),
-            guests: dice.between(1, 12),
+            // A crowd now and then: only so many events make a turn late, and so many outboxes two slices.
+            guests: if dice.one_in(12) { 90 } else { dice.between(1, 12) },
+            owner_acts: dice.one_in(2),
             jumps: dice.one_in(3),
+            kicks: dice.one_in(4),
             drains: dice.one_in(4),
             cuts: dice.one_in(8),
             limits,
@@ -143,7 +156,7 @@ impl World {
         let kernel = Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises);
         let time = Arc::new(AtomicU64::new(0));
         let clock = Clock::told(Arc::clone(&time), plan.look);
-        let host = Host::new(plan.ticks, plan.refuses_one_in);
+        let host = Host::new(plan.ticks, plan.kicks, plan.refuses_one_in);
         let mut reactor = Reactor::with_clock(host, plan.limits.clone(), clock).expect("a poll");
         reactor.listen(Backlog(kernel.clone())).expect("nothing can fail there");
         let story = format!("{plan:#?}\n");
@@ -225,6 +238,8 @@ impl World {
         if guest.gone {
             return;
         }
+        // At a stop it is the server that ends.
+        let has_all = guest.has_all() && (!self.drained || guest.client.is_at_the_end());
         let is_short = guest.manner == Manner::StopsShort && !calm && dice.one_in(30);
         if calm || dice.one_in(2) {
             let most = if calm { usize::MAX } else { dice.pick(&[1, 10, 3000, 100_000]) };
@@ -240,7 +255,7 @@ impl World {
             guest.client.reset();
             guest.gone = true;
             self.note(format_args!("guest {index} resets"));
-        } else if is_short || (guest.has_all() && (calm || dice.one_in(10))) {
+        } else if is_short || (has_all && (calm || dice.one_in(10))) {
             guest.client.finish();
             guest.words.truncate(guest.said);
         }
@@ -256,6 +271,10 @@ impl World {
             self.cut = true;
             self.note(format_args!("cut"));
             self.reactor.cut();
+            assert_eq!(self.kernel.borrow().open, 0, "all are closed now");
+        }
+        if !self.plan.owner_acts {
+            return;
         }
         if self.dice.one_in(50) {
             let limits = Limits { connections_max: self.dice.pick(&[1, 3, 100]), ..self.plan.limits.clone() };
@@ -338,6 +357,7 @@ impl World {
             CloseReason::Finished => false,
             CloseReason::Drained => self.drained,
             CloseReason::Cut => self.cut,
+            CloseReason::Closed => self.plan.kicks,
             CloseReason::SlowReader => guest.service == Service::Room,
             CloseReason::Failed(_) | CloseReason::Reset => self.plan.odds.finish_fails > 0,
             CloseReason::Idle | CloseReason::Stalled | CloseReason::Lingered => self.plan.jumps,
@@ -364,15 +384,18 @@ impl World {
         self.note(format_args!("from here on all is well"));
         self.calm = true;
         self.kernel.borrow_mut().calm_down();
-        self.reactor.set_limits(Limits { connections_max: 100, ..self.plan.limits.clone() });
-        self.reactor.resume_accepting();
+        if self.plan.owner_acts {
+            self.reactor.set_limits(Limits { connections_max: 100, ..self.plan.limits.clone() });
+            self.reactor.resume_accepting();
+        }
         let began = self.now();
         let mut turns = 0;
         loop {
             (0..self.guests.len()).for_each(|index| self.act(index));
             let is_idle = !self.reactor.has_work() && !self.kernel.borrow().is_pending();
             if is_idle {
-                if self.reactor.board().connections() == 0 {
+                let waits = self.kernel.borrow().somebody_waits() && !self.drained;
+                if self.reactor.board().connections() == 0 && !waits {
                     break;
                 }
                 let next = self.reactor.next_due();
