@@ -1021,6 +1021,12 @@ struct Spawned(Child);
 
 impl Spawned {
     fn start(command: &str, targets: &[Endpoint], interrupted: &AtomicBool) -> Result<Spawned, Failure> {
+        let problem = |what: String| Failure::Runtime(format!("--spawn {command:?}: {what}"));
+        if let Some(taken) = targets.iter().find(|it| is_up(it)) {
+            return Err(problem(format!(
+                "somebody listens at {taken} already, and would be measured instead: stop it, or leave --spawn out"
+            )));
+        }
         // `exec`, so that the process is the server and not the shell. Its standard output is for people:
         // ours may be JSON.
         let child = Command::new("sh")
@@ -1028,7 +1034,6 @@ impl Spawned {
             .stdin(Stdio::null())
             .stdout(Stdio::from(io::stderr()))
             .spawn();
-        let problem = |what: String| Failure::Runtime(format!("--spawn {command:?}: {what}"));
         let mut spawned = Spawned(child.map_err(|error| problem(format!("cannot start it: {error}")))?);
         let deadline = Instant::now() + SPAWN_WITHIN;
         while !targets.iter().any(is_up) {

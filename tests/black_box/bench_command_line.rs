@@ -534,3 +534,11 @@ fn two_urls_are_for_ab() {
     is_refused(&run_with(&three), "URL", "three URLs");
     assert_eq!(server.accepted(), 0);
 }
+
+#[test]
+fn a_server_that_is_there_already_is_not_taken_for_the_one_that_is_started() {
+    let server = Server::echo();
+    let ended = run_with(&["bench", server.url(), "--spawn", "false", "--duration", "100ms"]);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(ended.complaint().contains("already, and would be measured instead"), "{ended:#?}");
+}
