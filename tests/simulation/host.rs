@@ -71,9 +71,11 @@ pub(crate) struct Host {
     /// Every so often one that is admitted is refused.
     refuses_one_in: u64,
     ticks_armed: bool,
-    /// Each tenth tick somebody has to go.
+    /// Each tenth tick somebody has to go, and names of the gone are used.
     kicks: bool,
     ticked: u64,
+    /// Whose connection ended last.
+    gone: Option<Peer>,
 }
 
 impl Host {
@@ -94,6 +96,27 @@ impl Host {
                 false => board.send(from, &inbox.bytes()[..=length]),
             }
             inbox.consume(length + 1);
+        }
+    }
+
+    /// Ends somebody, in one way or another, and goes on using the name; and that of a connection that is long gone. None of
+    /// that may do anything.
+    fn misuse_names(&mut self, board: &mut BoardOf<Self>) {
+        let present = self.present.first().copied();
+        match (self.ticked % 20, present) {
+            (10, Some(peer)) => board.finish_because(peer, CloseReason::Closed),
+            (0, Some(peer)) => {
+                board.close(peer);
+                board.close(peer);
+            }
+            _ => {}
+        }
+        if let Some(gone) = self.gone {
+            board.send(gone, b"nobody is told this");
+            board.half_close(gone);
+            board.finish(gone);
+            board.close(gone);
+            assert!(board.room(gone).is_none() && board.state(gone).is_none(), "{gone} is gone");
         }
     }
 
@@ -170,11 +193,8 @@ impl Handler for Host {
     fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
         assert_eq!(key, TICK);
         self.ticked += 1;
-        if self.kicks
-            && self.ticked.is_multiple_of(10)
-            && let Some(peer) = self.present.first()
-        {
-            board.finish_because(*peer, CloseReason::Closed);
+        if self.kicks {
+            self.misuse_names(board);
         }
         if self.present.is_empty() {
             self.ticks_armed = false;
@@ -185,6 +205,7 @@ impl Handler for Host {
 
     fn on_close(&mut self, _board: &mut BoardOf<Self>, peer: Peer, state: State, reason: CloseReason) {
         self.closed += 1;
+        self.gone = Some(peer);
         self.present.remove(&peer);
         self.members.remove(&peer);
         if let Some((number, _)) = state.guest {
