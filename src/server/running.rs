@@ -292,10 +292,10 @@ impl<S: Service> Running<S> {
     /// The sockets of all places.
     #[cfg(feature = "cli")]
     pub(super) fn sockets(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
-        use std::os::fd::AsFd;
+        use crate::transport::Datagrams;
         self.places.iter().filter_map(|open| match open.at {
-            At::Listener(index) => self.reactor.listener(index).map(AsFd::as_fd),
-            At::Socket(index) => self.reactor.datagram_socket(index).map(AsFd::as_fd),
+            At::Listener(index) => self.reactor.listener(index).and_then(Listener::socket),
+            At::Socket(index) => self.reactor.datagram_socket(index).and_then(Datagrams::socket),
         })
     }
 

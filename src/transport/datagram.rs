@@ -18,9 +18,17 @@ use mio::{Interest, Registry, Token, event};
 use super::stream::ListenOptions;
 use crate::reactor::{DatagramSocket, Route};
 
+/// What carries datagrams beside streams.
+pub enum Datagrams {
+    /// A UDP socket.
+    Udp(Udp),
+    /// A socket of another kind; see [`custom`](super::custom).
+    Custom(Box<dyn DatagramSocket + Send>),
+}
+
 /// A UDP socket; see the module's text.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct Udp {
     socket: UdpSocket,
     /// For a socket with several addresses.
     #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
@@ -33,7 +41,7 @@ impl Datagrams {
     /// # Errors
     /// Those of socket(2), setsockopt(2) and bind(2).
     pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Datagrams> {
-        bind(address, options)?.answering_from_where_it_was_asked()
+        bind(address, options)?.answering_from_where_it_was_asked().map(Datagrams::Udp)
     }
 
     /// Takes over a UDP socket that is bound already.
@@ -42,39 +50,64 @@ impl Datagrams {
     /// Those of fcntl(2) and setsockopt(2).
     pub fn adopt(socket: std::net::UdpSocket) -> io::Result<Datagrams> {
         socket.set_nonblocking(true)?;
-        Datagrams::from(UdpSocket::from_std(socket)).answering_from_where_it_was_asked()
+        Udp::from(UdpSocket::from_std(socket)).answering_from_where_it_was_asked().map(Datagrams::Udp)
     }
 
-    #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
-    fn answering_from_where_it_was_asked(self) -> io::Result<Datagrams> {
-        let several = packet_info::Several::of(&self.socket)?;
-        Ok(Datagrams { several, ..self })
-    }
-
-    #[cfg(not(all(feature = "socket-options", any(target_os = "linux", target_os = "android"))))]
-    fn answering_from_where_it_was_asked(self) -> io::Result<Datagrams> {
-        Ok(self)
+    /// The socket, to be handed to another process; one of another kind has none.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Datagrams::Udp(udp) => Some(udp.socket.as_fd()),
+            Datagrams::Custom(_) => None,
+        }
     }
 }
 
 /// As it is: the kernel chooses where answers come from.
 impl From<UdpSocket> for Datagrams {
     fn from(socket: UdpSocket) -> Datagrams {
-        Datagrams {
-            socket,
-            #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
-            several: None,
-        }
+        Datagrams::Udp(socket.into())
     }
 }
 
 impl DatagramSocket for Datagrams {
     fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        match self {
+            Datagrams::Udp(udp) => udp.socket.local_addr(),
+            Datagrams::Custom(custom) => custom.local_address(),
+        }
     }
 
     #[inline]
     fn receive_datagram(&mut self, into: &mut [u8]) -> io::Result<(usize, Route)> {
+        match self {
+            Datagrams::Udp(udp) => udp.receive(into),
+            Datagrams::Custom(custom) => custom.receive_datagram(into),
+        }
+    }
+
+    #[inline]
+    fn send_datagram(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize> {
+        match self {
+            Datagrams::Udp(udp) => udp.send(bytes, route),
+            Datagrams::Custom(custom) => custom.send_datagram(bytes, route),
+        }
+    }
+}
+
+impl Udp {
+    #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
+    fn answering_from_where_it_was_asked(self) -> io::Result<Udp> {
+        let several = packet_info::Several::of(&self.socket)?;
+        Ok(Udp { several, ..self })
+    }
+
+    #[cfg(not(all(feature = "socket-options", any(target_os = "linux", target_os = "android"))))]
+    fn answering_from_where_it_was_asked(self) -> io::Result<Udp> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<(usize, Route)> {
         #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
         if let Some(several) = &mut self.several {
             return several.receive(&self.socket, into);
@@ -83,7 +116,7 @@ impl DatagramSocket for Datagrams {
     }
 
     #[inline]
-    fn send_datagram(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize> {
         #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
         if let (Some(several), Some(local)) = (&self.several, route.local) {
             return match several.send(&self.socket, bytes, route.peer, local) {
@@ -98,28 +131,41 @@ impl DatagramSocket for Datagrams {
     }
 }
 
-impl AsFd for Datagrams {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+impl From<UdpSocket> for Udp {
+    fn from(socket: UdpSocket) -> Udp {
+        Udp {
+            socket,
+            #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]
+            several: None,
+        }
     }
 }
 
 impl event::Source for Datagrams {
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.socket.register(registry, token, interest)
+        match self {
+            Datagrams::Udp(udp) => udp.socket.register(registry, token, interest),
+            Datagrams::Custom(custom) => custom.register(registry, token, interest),
+        }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.socket.reregister(registry, token, interest)
+        match self {
+            Datagrams::Udp(udp) => udp.socket.reregister(registry, token, interest),
+            Datagrams::Custom(custom) => custom.reregister(registry, token, interest),
+        }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
+        match self {
+            Datagrams::Udp(udp) => udp.socket.deregister(registry),
+            Datagrams::Custom(custom) => custom.deregister(registry),
+        }
     }
 }
 
 #[cfg(feature = "socket-options")]
-fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Datagrams> {
+fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Udp> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
@@ -132,9 +178,9 @@ fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Datagrams> {
 }
 
 #[cfg(not(feature = "socket-options"))]
-fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Datagrams> {
+fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Udp> {
     super::stream::check_without_socket_options(options)?;
-    UdpSocket::bind(address).map(Datagrams::from)
+    UdpSocket::bind(address).map(Udp::from)
 }
 
 #[cfg(all(feature = "socket-options", any(target_os = "linux", target_os = "android")))]

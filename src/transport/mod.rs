@@ -6,11 +6,13 @@
 //! - [`tls`]: TLS on top of a TCP socket (with the feature `tls`; without it, an empty place);
 //! - `pem`: the files of certificates and keys;
 //! - [`proxied`]: a TCP socket whose other end is a proxy, which says first whom it brings;
+//! - [`custom`]: streams of a kind that is not known here;
 //! - [`wire`]: an in-memory transport that does what a test tells it to: short reads, short writes,
 //!   would-block anywhere, end of file, reset.
 //!
 //! All are [`Transport`](crate::reactor::Transport)s.
 
+pub mod custom;
 pub mod datagram;
 #[cfg(feature = "tls")]
 mod pem;

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use mio::net::TcpStream;
+use super::stream::Stream;
 
 /// See `tls::ServerTls`.
 #[derive(Debug, Clone)]
@@ -35,23 +35,23 @@ pub enum Tls {}
 
 #[allow(missing_docs)]
 impl Tls {
-    pub fn accepted(_socket: TcpStream, tls: &ServerTls) -> io::Result<Tls> {
+    pub fn accepted(_below: Stream, tls: &ServerTls) -> io::Result<Tls> {
         match *tls {}
     }
 
-    pub fn connecting(_socket: TcpStream, tls: &ClientTls) -> io::Result<Tls> {
+    pub fn connecting(_below: Stream, tls: &ClientTls) -> io::Result<Tls> {
         match *tls {}
     }
 
-    pub fn socket(&self) -> &TcpStream {
+    pub fn below(&self) -> &Stream {
         match *self {}
     }
 
-    pub fn socket_mut(&mut self) -> &mut TcpStream {
+    pub fn below_mut(&mut self) -> &mut Stream {
         match *self {}
     }
 
-    pub fn establish(&mut self, _connect: impl FnOnce(&mut TcpStream) -> io::Result<()>) -> io::Result<()> {
+    pub fn establish(&mut self) -> io::Result<()> {
         match *self {}
     }
 

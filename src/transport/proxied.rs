@@ -8,11 +8,10 @@
 //! [`Expecting`] is a connection that has still to say whom it brings: it takes the header from the socket and not one
 //! byte more, since what follows may be TLS, and is not ours to hold.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use mio::net::UnixStream;
 
 use super::stream::{Address, Stream};
 
@@ -195,43 +194,13 @@ impl Expecting {
     /// # Errors
     /// `InvalidData`, around a [`Problem`]; `UnexpectedEof` where the bytes end; those of recv(2).
     pub(super) fn introduced(&mut self) -> io::Result<Introduced> {
-        let socket = match &self.then {
-            Some(Stream::Tcp { socket, .. }) => socket,
-            Some(Stream::Tls(tls)) => tls.socket(),
-            Some(Stream::Unix(socket)) => {
-                return self.header.read(
-                    |into| peek_unix(socket, into),
-                    |into| {
-                        let mut socket = socket;
-                        socket.read(into)
-                    },
-                );
-            }
-            _ => return Err(io::ErrorKind::NotConnected.into()),
-        };
-        self.header.read(
-            |into| socket.peek(into),
-            |into| {
-                let mut socket = socket;
-                socket.read(into)
-            },
-        )
+        let Some(then) = &mut self.then else { return Err(io::ErrorKind::NotConnected.into()) };
+        let then = RefCell::new(match then {
+            Stream::Tls(tls) => tls.below_mut(), // the header comes before the handshake
+            plain => plain,
+        });
+        self.header.read(|into| then.borrow().peek(into), |into| then.borrow_mut().read(into))
     }
-}
-
-/// The standard library has a peek for TCP alone.
-#[cfg(feature = "socket-options")]
-fn peek_unix(socket: &UnixStream, into: &mut [u8]) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
-
-    use nix::sys::socket::{MsgFlags, recv};
-    Ok(recv(socket.as_raw_fd(), into, MsgFlags::MSG_PEEK)?)
-}
-
-#[cfg(not(feature = "socket-options"))]
-fn peek_unix(_socket: &UnixStream, _into: &mut [u8]) -> io::Result<usize> {
-    let message = "a PROXY header over a Unix socket needs the feature `socket-options`";
-    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// The bytes of a header so far.

@@ -1,9 +1,10 @@
-//! TCP and Unix stream sockets.
+//! TCP and Unix stream sockets, TLS on them, and streams of other kinds.
 //!
 //! One enum, matched at each read and write: a predictable branch, where a trait object would be an
 //! indirect call and a type parameter a second copy of the loop.
 //!
-//! Invariant: every socket in here is non-blocking, and closed on exec (mio sees to both).
+//! Invariant: every socket in here is non-blocking, and closed on exec (mio sees to both). Of a [`CustomStream`] its maker
+//! has to see to it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
+use super::custom::{CustomListener, CustomStream};
 use super::proxied::{Expecting, Introduced};
 use super::tls::{ClientTls, Secured, ServerTls, Tls};
 use crate::reactor::Transport;
@@ -34,9 +36,11 @@ pub enum Stream {
     },
     /// A Unix stream connection.
     Unix(UnixStream),
-    /// TLS over TCP. In a box: it is thirty times as large as the others.
+    /// TLS over one of the others. In a box: it is thirty times as large.
     Tls(Box<Tls>),
-    /// One of these two, before a proxy has said whom it brings.
+    /// A stream of another kind.
+    Custom(Box<dyn CustomStream>),
+    /// One of these, before a proxy has said whom it brings.
     Expecting(Box<Expecting>),
 }
 
@@ -44,10 +48,12 @@ pub enum Stream {
 pub enum Listener {
     /// A TCP listener.
     Tcp(TcpListener),
-    /// A TCP listener whose connections speak TLS.
-    Tls(TcpListener, ServerTls),
+    /// A listener whose connections speak TLS.
+    Tls(Box<Listener>, ServerTls),
     /// A Unix listener, and the file that is its name; `None` where that is somebody else's.
     Unix(UnixListener, Option<SocketFile>),
+    /// A listener of another kind.
+    Custom(Box<dyn CustomListener>),
 }
 
 /// Where a stream comes from.
@@ -143,30 +149,41 @@ impl Stream {
     pub fn peer_address(&self) -> Option<Address> {
         match self {
             Stream::Tcp { socket, .. } => socket.peer_addr().ok().map(Address::Ip),
-            Stream::Tls(tls) => tls.socket().peer_addr().ok().map(Address::Ip),
+            Stream::Tls(tls) => tls.below().peer_address(),
             Stream::Unix(_) => Some(Address::Unix),
+            Stream::Custom(custom) => custom.peer_address(),
             Stream::Expecting(expecting) => expecting.then.as_ref()?.peer_address(),
         }
     }
 
     /// Whether our end has a loopback address: then the other end is on this machine.
     pub fn is_at_loopback(&self) -> bool {
-        let address = match self {
-            Stream::Tcp { socket, .. } => socket.local_addr(),
-            Stream::Tls(tls) => tls.socket().local_addr(),
-            Stream::Unix(_) => return false,
-            Stream::Expecting(expecting) => {
-                return expecting.then.as_ref().is_some_and(|then| then.is_at_loopback());
+        match self {
+            Stream::Tcp { socket, .. } => {
+                socket.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
             }
-        };
-        address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+            Stream::Tls(tls) => tls.below().is_at_loopback(),
+            Stream::Unix(_) | Stream::Custom(_) => false,
+            Stream::Expecting(expecting) => expecting.then.as_ref().is_some_and(|then| then.is_at_loopback()),
+        }
+    }
+
+    /// Reads what the next `read` will return, below TLS.
+    pub(super) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp { socket, .. } => socket.peek(into),
+            Stream::Unix(socket) => peek_unix(socket, into),
+            Stream::Custom(custom) => custom.peek(into),
+            Stream::Tls(tls) => tls.below().peek(into),
+            Stream::Expecting(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// What is known of the other end of a TLS connection.
     pub fn secured(&self) -> Option<Secured> {
         match self {
             Stream::Tls(tls) => Some(tls.secured()),
-            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Expecting(_) => None,
+            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) | Stream::Expecting(_) => None,
         }
     }
 
@@ -184,7 +201,9 @@ impl Stream {
     /// Where the session can't be made.
     pub fn secure(self, tls: &ClientTls) -> io::Result<Stream> {
         match self {
-            Stream::Tcp { socket, .. } => Tls::connecting(socket, tls).map(|tls| Stream::Tls(Box::new(tls))),
+            Stream::Tcp { .. } | Stream::Custom(_) => {
+                Tls::connecting(self, tls).map(|tls| Stream::Tls(Box::new(tls)))
+            }
             other => Ok(other),
         }
     }
@@ -209,14 +228,14 @@ impl Transport for Stream {
                 Ok((Stream::Tcp { socket, established: true }, Address::Ip(address)))
             }
             Listener::Tls(listener, tls) => {
-                let (socket, address) = listener.accept()?;
-                if !OPTIONS_ARE_INHERITED {
-                    let _ = socket.set_nodelay(true);
-                }
-                Ok((Stream::Tls(Box::new(Tls::accepted(socket, tls)?)), Address::Ip(address)))
+                let (below, address) = Stream::accept(listener)?;
+                Ok((Stream::Tls(Box::new(Tls::accepted(below, tls)?)), address))
             }
             Listener::Unix(listener, _) => {
                 listener.accept().map(|(unix, _)| (Stream::Unix(unix), Address::Unix))
+            }
+            Listener::Custom(listener) => {
+                listener.accept().map(|(custom, address)| (Stream::Custom(custom), address))
             }
         }
     }
@@ -230,8 +249,8 @@ impl Transport for Stream {
                 *established = true;
                 Ok(())
             }
-            Stream::Tls(tls) => tls.establish(connected),
-            Stream::Tcp { .. } | Stream::Unix(_) => Ok(()),
+            Stream::Tls(tls) => tls.establish(),
+            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) => Ok(()),
             Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()), // the introduction comes first
         }
     }
@@ -266,6 +285,7 @@ impl Transport for Stream {
             },
             Stream::Tcp { socket, .. } => socket.shutdown(Shutdown::Write),
             Stream::Unix(unix) => unix.shutdown(Shutdown::Write),
+            Stream::Custom(custom) => custom.finish(),
         }
     }
 
@@ -276,6 +296,7 @@ impl Transport for Stream {
         match self {
             Stream::Tcp { .. } => cfg!(any(target_os = "linux", target_os = "android")),
             Stream::Tls(tls) => tls.is_emptied(),
+            Stream::Custom(custom) => custom.short_read_means_empty(),
             Stream::Unix(_) | Stream::Expecting(_) => false,
         }
     }
@@ -284,6 +305,21 @@ impl Transport for Stream {
     fn is_direct(&self) -> bool {
         cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Stream::Tcp { .. })
     }
+}
+
+/// The standard library has a peek for TCP alone.
+#[cfg(feature = "socket-options")]
+fn peek_unix(socket: &UnixStream, into: &mut [u8]) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{MsgFlags, recv};
+    Ok(recv(socket.as_raw_fd(), into, MsgFlags::MSG_PEEK)?)
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn peek_unix(_socket: &UnixStream, _into: &mut [u8]) -> io::Result<usize> {
+    let message = "a PROXY header over a Unix socket needs the feature `socket-options`";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// How far connect(2) is: `WouldBlock` until it has come through.
@@ -309,6 +345,7 @@ impl Stream {
             Stream::Tcp { socket, .. } => socket.read(into),
             Stream::Tls(tls) => tls.read(into),
             Stream::Unix(unix) => unix.read(into),
+            Stream::Custom(custom) => custom.read(into),
             Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -319,6 +356,7 @@ impl Stream {
             Stream::Tcp { socket, .. } => socket.write(bytes),
             Stream::Tls(tls) => tls.write(bytes),
             Stream::Unix(unix) => unix.write(bytes),
+            Stream::Custom(custom) => custom.write(bytes),
             Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -347,6 +385,7 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Stream::Tls(tls) => tls.flush(),
+            Stream::Custom(custom) => custom.flush(),
             _ => Ok(()), // a socket keeps nothing back
         }
     }
@@ -368,23 +407,14 @@ macro_rules! watch_the_socket_inside {
         }
     };
 }
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(socket) | Listener::Tls(socket, _) => socket.as_fd(),
-            Listener::Unix(socket, _) => socket.as_fd(),
-        }
-    }
-}
-
 watch_the_socket_inside!(
     Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket,
-    Stream::Tls(tls) => tls.socket_mut(),
+    Stream::Tls(tls) => tls.below_mut(), Stream::Custom(custom) => custom,
     Stream::Expecting(expecting) => expecting.then.as_mut().ok_or(io::ErrorKind::NotConnected)?
 );
 watch_the_socket_inside!(
     Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket,
-    Listener::Tls(socket, _) => socket
+    Listener::Tls(listener, _) => listener, Listener::Custom(custom) => custom
 );
 
 impl Listener {
@@ -443,8 +473,9 @@ impl Listener {
     /// Has its connections speak TLS from now on, or another one; those that are there go on as they are.
     pub fn secure(self, tls: ServerTls) -> Listener {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => Listener::Tls(listener, tls),
-            unix => unix,
+            Listener::Tls(listener, _) => Listener::Tls(listener, tls),
+            Listener::Tcp(_) | Listener::Custom(_) => Listener::Tls(Box::new(self), tls),
+            Listener::Unix(..) => self,
         }
     }
 
@@ -458,7 +489,7 @@ impl Listener {
     /// Has its connections begin without a handshake, as they did before it was secured.
     pub fn without_tls(self) -> Listener {
         match self {
-            Listener::Tls(listener, _) => Listener::Tcp(listener),
+            Listener::Tls(listener, _) => *listener,
             plain => plain,
         }
     }
@@ -490,8 +521,19 @@ impl Listener {
     /// The TCP address that it is bound to.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) | Listener::Tls(listener, _) => listener.local_addr().ok(),
-            Listener::Unix(..) => None,
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Tls(listener, _) => listener.local_address(),
+            Listener::Unix(..) | Listener::Custom(_) => None,
+        }
+    }
+
+    /// The socket, to be handed to another process; a listener of another kind has none.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Listener::Tcp(socket) => Some(socket.as_fd()),
+            Listener::Unix(socket, _) => Some(socket.as_fd()),
+            Listener::Tls(listener, _) => listener.socket(),
+            Listener::Custom(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! TLS 1.3 and 1.2 (RFC 8446, RFC 5246), by rustls: records in between, and nothing else changed.
 //!
 //! [`Session`] is the state machine over any non-blocking stream: it never waits, and keeps the promises that
-//! [`Transport`](crate::reactor::Transport) asks for. [`Tls`] is a session with its TCP socket. What a listener needs
+//! [`Transport`](crate::reactor::Transport) asks for. [`Tls`] is a session with the stream beneath it. What a listener needs
 //! to know is a [`ServerTls`], what a client needs a [`ClientTls`]; both are values, shared by all their connections,
 //! so that a listener can be given another one while the old connections go on with theirs.
 //!
@@ -25,12 +25,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use crate::reactor::Transport as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
@@ -47,6 +46,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
 use super::pem;
+use super::stream::Stream;
 
 /// Ciphertext is read in pieces of at most this.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -64,6 +64,8 @@ pub struct Session {
     pending: Vec<u8>,
     /// The last read found the stream empty, and nothing else is left to tell.
     emptied: bool,
+    /// What the stream beneath promises; see [`crate::reactor::Transport::short_read_means_empty`].
+    short_read_means_empty: bool,
     /// Our close_notify is in the session, or out.
     said_end: bool,
     /// What went wrong; told when the plaintext before it has been read.
@@ -111,13 +113,21 @@ fn is_http(bytes: &[u8]) -> Option<bool> {
 }
 
 impl Session {
-    fn new(connection: impl Into<Connection>) -> Session {
+    fn new(connection: impl Into<Connection>, short_read_means_empty: bool) -> Session {
         let connection = connection.into();
         let first = match connection {
             Connection::Server(_) => First::Unknown(Vec::new()),
             Connection::Client(_) => First::Tls,
         };
-        Session { connection, first, pending: Vec::new(), emptied: false, said_end: false, broken: None }
+        Session {
+            connection,
+            first,
+            pending: Vec::new(),
+            emptied: false,
+            short_read_means_empty,
+            said_end: false,
+            broken: None,
+        }
     }
 
     /// Takes the handshake as far as it gets. `WouldBlock`: more events are needed.
@@ -235,7 +245,7 @@ impl Session {
                     self.take_in(&scratch[..count], into, filled);
                     // Where no plaintext came of it we would say would-block, and only a would-block proves that:
                     // the end may lie behind a short read.
-                    self.emptied = *filled > 0 && count < asked && SHORT_READ_MEANS_EMPTY;
+                    self.emptied = *filled > 0 && count < asked && self.short_read_means_empty;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.emptied = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -329,9 +339,6 @@ impl Session {
     }
 }
 
-/// Linux promises it for TCP; see [`crate::reactor::Transport::short_read_means_empty`].
-const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
 #[cold]
 fn broken(error: &rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.clone())
@@ -406,11 +413,11 @@ pub struct Secured {
     pub server_name: Option<String>,
 }
 
-/// A session and its socket.
+/// A session and the stream beneath it.
 pub struct Tls {
-    socket: TcpStream,
+    below: Stream,
     session: Session,
-    /// Bytes can flow: a connect has come through.
+    /// Bytes can flow below: a connect has come through.
     connected: bool,
     began: Instant,
     took: Duration,
@@ -423,24 +430,27 @@ impl Tls {
     ///
     /// # Errors
     /// Where the session can't be made.
-    pub fn accepted(socket: TcpStream, tls: &ServerTls) -> io::Result<Tls> {
+    pub fn accepted(below: Stream, tls: &ServerTls) -> io::Result<Tls> {
         let connection = ServerConnection::new(Arc::clone(&tls.0)).map_err(|error| broken(&error))?;
-        Ok(Tls::new(socket, Session::new(connection), true))
+        Ok(Tls::new(below, connection, None))
     }
 
     /// For a connect that is under way.
     ///
     /// # Errors
     /// Where the session can't be made.
-    pub fn connecting(socket: TcpStream, tls: &ClientTls) -> io::Result<Tls> {
+    pub fn connecting(below: Stream, tls: &ClientTls) -> io::Result<Tls> {
         let connection = ClientConnection::new(Arc::clone(&tls.config), tls.server_name.clone());
-        let session = Session::new(connection.map_err(|error| broken(&error))?);
-        Ok(Tls { refusal: Some(Arc::clone(&tls.refusal)), ..Tls::new(socket, session, false) })
+        Ok(Tls::new(below, connection.map_err(|error| broken(&error))?, Some(Arc::clone(&tls.refusal))))
     }
 
-    fn new(socket: TcpStream, session: Session, connected: bool) -> Tls {
-        let (began, took) = (Instant::now(), Duration::ZERO);
-        Tls { socket, session, connected, began, took, refusal: None }
+    fn new(
+        below: Stream,
+        connection: impl Into<Connection>,
+        refusal: Option<Arc<OnceLock<TlsRefusal>>>,
+    ) -> Tls {
+        let session = Session::new(connection, below.short_read_means_empty());
+        Tls { below, session, connected: false, began: Instant::now(), took: Duration::ZERO, refusal }
     }
 
     /// Keeps the first reason; see [`ClientTls::refusal`].
@@ -451,27 +461,27 @@ impl Tls {
         }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
+    /// The stream beneath.
+    pub fn below(&self) -> &Stream {
+        &self.below
     }
 
-    /// The socket, to be watched.
-    pub fn socket_mut(&mut self) -> &mut TcpStream {
-        &mut self.socket
+    /// The stream beneath, to be watched.
+    pub fn below_mut(&mut self) -> &mut Stream {
+        &mut self.below
     }
 
-    /// Takes the connect and the handshake as far as they get. `connect` says how far the former is.
+    /// Takes the connect and the handshake as far as they get.
     ///
     /// # Errors
     /// `WouldBlock` until both are through; those of either.
-    pub fn establish(&mut self, connect: impl FnOnce(&mut TcpStream) -> io::Result<()>) -> io::Result<()> {
+    pub fn establish(&mut self) -> io::Result<()> {
         if !self.connected {
-            connect(&mut self.socket)?;
+            self.below.establish()?;
             self.connected = true;
             self.began = Instant::now();
         }
-        match self.session.establish(&mut self.socket) {
+        match self.session.establish(&mut self.below) {
             Ok(()) => {
                 self.took = self.began.elapsed();
                 Ok(())
@@ -482,7 +492,8 @@ impl Tls {
                     self.leave_in_order();
                 }
                 if error.kind() == io::ErrorKind::InvalidData {
-                    let peer = self.socket.peer_addr().map_or("a peer".into(), |address| address.to_string());
+                    let peer =
+                        self.below.peer_address().map_or("a peer".into(), |address| address.to_string());
                     log::debug!("the handshake with {peer} failed: {error}");
                 }
                 Err(error)
@@ -493,10 +504,10 @@ impl Tls {
     /// Sends our FIN, and takes what has arrived: a socket that is closed with bytes unread resets its connection, and a
     /// reset destroys an answer that is on its way.
     fn leave_in_order(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.below.finish(false);
         SCRATCH.with_borrow_mut(|scratch| {
             for _ in 0..4 {
-                if !matches!(self.socket.read(scratch), Ok(count) if count > 0) {
+                if !matches!(self.below.read(scratch), Ok(count) if count > 0) {
                     break;
                 }
             }
@@ -513,7 +524,7 @@ impl Tls {
     /// # Errors
     /// Those of [`Session::discard`].
     pub fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
-        self.session.discard(&mut self.socket, scratch)
+        self.session.discard(&mut self.below, scratch)
     }
 
     /// Our close_notify, and behind it our FIN; where this stream is dropped next (`last`), that sends the FIN.
@@ -521,10 +532,10 @@ impl Tls {
     /// # Errors
     /// Those of [`Session::flush`] and shutdown(2).
     pub fn finish(&mut self, last: bool) -> io::Result<()> {
-        self.session.finish(&mut self.socket)?;
+        self.session.finish(&mut self.below)?;
         match last {
             true => Ok(()),
-            false => self.socket.shutdown(Shutdown::Write),
+            false => self.below.finish(false),
         }
     }
 
@@ -555,7 +566,7 @@ impl Tls {
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // With TLS 1.3 the client's handshake is through before the server has looked at its certificate.
-        let outcome = self.session.read(&mut self.socket, into);
+        let outcome = self.session.read(&mut self.below, into);
         if let Err(error) = &outcome
             && error.kind() == io::ErrorKind::InvalidData
         {
@@ -567,11 +578,11 @@ impl Read for Tls {
 
 impl Write for Tls {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.session.write(&mut self.socket, bytes)
+        self.session.write(&mut self.below, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.session.flush(&mut self.socket)
+        self.session.flush(&mut self.below)
     }
 }
 
@@ -1100,7 +1111,7 @@ mod tests {
             (server, ClientTls::new("localhost", Trust::Anybody, None, false).expect("a name"))
         });
         let (near, far) = wire();
-        let server = Session::new(ServerConnection::new(Arc::clone(&server.0)).expect("a session"));
+        let server = Session::new(ServerConnection::new(Arc::clone(&server.0)).expect("a session"), true);
         let client = ClientConnection::new(Arc::clone(&client.config), client.server_name.clone());
         Pair { near, far, server, client: client.expect("a session") }
     }
