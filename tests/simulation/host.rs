@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer};
+use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Route};
 
 use crate::kernel::Pipe;
 
@@ -24,7 +24,7 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) const ALL: [Service; 4] = [Service::Echo, Service::Lines, Service::Source, Service::Room];
 
-    pub(crate) fn letter(self) -> u8 {
+    fn letter(self) -> u8 {
         b'e' + Service::ALL.iter().position(|it| *it == self).expect("it is one of them") as u8
     }
 
@@ -36,10 +36,22 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct State {
     /// Which guest it is, and what for: known from its first message on.
-    guest: Option<(u8, Service)>,
+    guest: Option<(u16, Service)>,
     /// How many numbers it was told.
     told: u32,
+    /// We have called it: how much of what we said has come back.
+    echoed: Option<usize>,
 }
+
+impl State {
+    /// Of somebody whom we call.
+    pub(crate) fn called() -> State {
+        State { echoed: Some(0), ..State::default() }
+    }
+}
+
+/// What we say to whom we call, in bytes of [`source_byte`]; it is to come back.
+pub(crate) const CALL_BYTES: usize = 2000;
 
 /// The byte of a source at this place.
 pub(crate) fn source_byte(index: usize) -> u8 {
@@ -50,7 +62,13 @@ pub(crate) fn source_byte(index: usize) -> u8 {
 pub(crate) const SOURCE_BYTES: usize = 3000;
 
 /// How a guest's first message begins: its service's letter, and its number.
-pub(crate) const GREETING_BYTES: usize = 2;
+pub(crate) const GREETING_BYTES: usize = 3;
+
+/// The first bytes of a guest.
+pub(crate) fn greeting(service: Service, number: u16) -> [u8; GREETING_BYTES] {
+    let [high, low] = number.to_be_bytes();
+    [service.letter(), high, low]
+}
 
 /// The key of the only timer.
 const TICK: u128 = 1;
@@ -63,7 +81,12 @@ pub(crate) struct Host {
     /// What was said in the room, in the order in which everybody is told it.
     pub(crate) log: Vec<u8>,
     /// How guests ended.
-    pub(crate) ended: BTreeMap<u8, CloseReason>,
+    pub(crate) ended: BTreeMap<u16, CloseReason>,
+    /// How those whom we have called ended.
+    pub(crate) calls_ended: Vec<(Peer, CloseReason, usize)>,
+    /// Messages of each that were served in this turn.
+    pub(crate) served: BTreeMap<Peer, usize>,
+    pub(crate) datagrams_answered: u64,
     pub(crate) admitted: u64,
     pub(crate) closed: u64,
     /// Whether there is a timer as long as somebody is there.
@@ -88,6 +111,7 @@ impl Host {
             if board.serving(from).is_none() {
                 return;
             }
+            *self.served.entry(from).or_default() += 1;
             if to_all {
                 self.log.extend_from_slice(&inbox.bytes()[..=length]);
             }
@@ -147,6 +171,10 @@ impl Handler for Host {
 
     fn on_open(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
         assert!(self.present.insert(peer), "{peer} opens twice");
+        if board.state(peer).is_some_and(|state| state.echoed.is_some()) {
+            let words: Vec<u8> = (0..CALL_BYTES).map(source_byte).collect();
+            board.send(peer, &words);
+        }
         if self.ticks && !std::mem::replace(&mut self.ticks_armed, true) {
             board.set_timer(Duration::from_millis(3), TICK);
         }
@@ -156,10 +184,20 @@ impl Handler for Host {
         assert!(self.present.contains(&from), "{from} speaks, and is not there");
         assert!(!inbox.is_empty(), "{from} says nothing");
         let state = board.state(from).expect("it has spoken just now");
+        if let Some(echoed) = &mut state.echoed {
+            let is_right = inbox.bytes().iter().zip(*echoed..).all(|(byte, at)| *byte == source_byte(at));
+            assert!(is_right, "{from} says something else than we have said");
+            *echoed += inbox.len();
+            inbox.consume(inbox.len());
+            if *echoed == CALL_BYTES {
+                board.finish(from);
+            }
+            return;
+        }
         if state.guest.is_none() {
-            let &[letter, number, ..] = inbox.bytes() else { return };
+            let &[letter, high, low, ..] = inbox.bytes() else { return };
             let Some(service) = Service::of(letter) else { return board.close(from) };
-            state.guest = Some((number, service));
+            state.guest = Some((u16::from_be_bytes([high, low]), service));
             inbox.consume(GREETING_BYTES);
             if service == Service::Room {
                 self.members.insert(from);
@@ -190,6 +228,12 @@ impl Handler for Host {
         }
     }
 
+    /// An answer of the same bytes.
+    fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, route: Route, bytes: &[u8]) {
+        self.datagrams_answered += 1;
+        board.send_to(socket, route, bytes);
+    }
+
     fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
         assert_eq!(key, TICK);
         self.ticked += 1;
@@ -204,6 +248,9 @@ impl Handler for Host {
     }
 
     fn on_close(&mut self, _board: &mut BoardOf<Self>, peer: Peer, state: State, reason: CloseReason) {
+        if let Some(echoed) = state.echoed {
+            self.calls_ended.push((peer, reason, echoed));
+        }
         self.closed += 1;
         self.gone = Some(peer);
         self.present.remove(&peer);

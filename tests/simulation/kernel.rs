@@ -1,18 +1,21 @@
-//! The kernel of the simulated world: streams between clients and the loop, a listener, and a poll.
+//! The kernel of the simulated world: streams and datagrams between clients and the loop, listeners, and a poll.
 //!
-//! It keeps what a kernel promises and nothing more. Bytes arrive in order, in any pieces. Every change that a poll
-//! would report is reported: sooner or later, once or merged with others, in any order, and sometimes without cause.
-//! What it may refuse, it refuses at random: `Odds` say how often.
+//! It keeps what a kernel promises and nothing more. Bytes of a stream arrive in order, in any pieces; datagrams arrive
+//! whole, or not, or twice. Every change that a poll would report is reported: sooner or later, once or merged with others,
+//! in any order, and sometimes without cause. What it may refuse, it refuses at random: [`Odds`] say how often.
 //!
 //! Invariant: an edge is pending while a registered stream has something that its last would-block denied.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::rc::Rc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use mio::{Interest, Registry, Token, event};
-use switchboard::reactor::{Readiness, Transport};
+use switchboard::reactor::{DatagramSocket, Readiness, Route, Transport};
+use switchboard::transport::Address;
+use switchboard::transport::custom::{CustomListener, CustomStream};
 
 use crate::dice::Dice;
 
@@ -30,11 +33,78 @@ pub(crate) struct Odds {
     pub(crate) accept_fails: usize,
     /// The handshake takes another event.
     pub(crate) handshake: usize,
-    /// connect, shutdown and the like fail.
+    /// shutdown(2) and the like fail.
     pub(crate) finish_fails: usize,
+    /// A connect of ours takes another event, or comes to nothing.
+    pub(crate) connect: usize,
+    /// What a client says is urgent.
+    pub(crate) urgent: usize,
+    /// A datagram is lost, comes twice, or before others.
+    pub(crate) network: usize,
+    /// An ICMP message about an earlier datagram comes instead of the next one.
+    pub(crate) bounce: usize,
 }
 
-/// What all streams share.
+impl Odds {
+    /// Each is absent, rare or frequent, on its own: so some worlds are calm and some are extreme.
+    pub(crate) fn draw(dice: &mut Dice) -> Odds {
+        let mut often = || dice.pick(&[0, 0, 10, 100, 500]);
+        Odds {
+            short_read: often(),
+            short_write: often(),
+            would_block: often(),
+            late: often(),
+            spurious: often(),
+            accept_fails: often(),
+            handshake: often(),
+            connect: often(),
+            network: often(),
+            bounce: often(),
+            urgent: often(),
+            finish_fails: dice.pick(&[0, 0, 0, 50]),
+        }
+    }
+}
+
+/// A call that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    Accept,
+    Register,
+    Reregister,
+    Deregister,
+    Read,
+    Write,
+    Finish,
+    Establish,
+    Receive,
+    Send,
+}
+
+impl Call {
+    pub(crate) const ALL: [Call; 10] = [
+        Call::Accept,
+        Call::Register,
+        Call::Reregister,
+        Call::Deregister,
+        Call::Read,
+        Call::Write,
+        Call::Finish,
+        Call::Establish,
+        Call::Receive,
+        Call::Send,
+    ];
+}
+
+/// One call that fails: of this kind the one with this number, with this `errno`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Torture {
+    pub(crate) call: Call,
+    pub(crate) number: u64,
+    pub(crate) errno: i32,
+}
+
+/// All that programs and clients share.
 pub(crate) struct Kernel {
     pub(crate) dice: Dice,
     pub(crate) odds: Odds,
@@ -42,15 +112,43 @@ pub(crate) struct Kernel {
     window: usize,
     /// A short read has emptied the socket, as epoll(7) promises: so the loop need not look again.
     promises: bool,
-    streams: Vec<Rc<RefCell<Stream>>>,
-    backlog: VecDeque<Rc<RefCell<Stream>>>,
-    listener: Option<Token>,
-    listener_edge: bool,
+    /// What can be read and what can be written are two events, as kqueue(2) has it; else one, as epoll(7) has it.
+    pub(crate) splits: bool,
+    /// What time it is, in nanoseconds.
+    time: Arc<AtomicU64>,
+    streams: BTreeMap<usize, Stream>,
+    streams_made: usize,
+    doors: Vec<Door>,
+    post: Vec<Post>,
     /// Server ends that are open: our descriptors.
     pub(crate) open: usize,
+    /// How often each call was made, and which one is to fail.
+    pub(crate) calls: BTreeMap<Call, u64>,
+    pub(crate) torture: Option<Torture>,
+    /// The one that failed was about this stream; `usize::MAX`: about none.
+    pub(crate) tortured: Option<usize>,
 }
 
-pub(crate) type Shared = Rc<RefCell<Kernel>>;
+pub(crate) type Shared = Arc<Mutex<Kernel>>;
+
+/// A listening socket.
+#[derive(Default)]
+struct Door {
+    token: Option<Token>,
+    edge: bool,
+    backlog: VecDeque<usize>,
+    accepted_this_turn: usize,
+}
+
+/// A socket of datagrams.
+#[derive(Default)]
+struct Post {
+    token: Option<Token>,
+    edge: bool,
+    to_server: VecDeque<(Vec<u8>, SocketAddr)>,
+    to_clients: VecDeque<(Vec<u8>, SocketAddr)>,
+    received_this_turn: usize,
+}
 
 #[derive(Default)]
 struct Stream {
@@ -65,20 +163,38 @@ struct Stream {
     edge: Readiness,
     /// Events that the handshake still takes; `None`: it has none.
     handshake: Option<u32>,
+    /// Events that our connect still takes, and how it ends: `None`: well.
+    connect: Option<(u32, Option<ErrorKind>)>,
+    /// Urgent data is so many bytes ahead. A read stops there, whatever is behind (tcp(7)).
+    mark: Option<usize>,
+    read_this_turn: usize,
+    /// When the server last got or gave a byte.
+    moved_at: u64,
+}
+
+impl Stream {
+    fn raise(&mut self, readiness: Readiness) {
+        self.edge = self.edge.and(readiness);
+    }
 }
 
 impl Kernel {
-    pub(crate) fn new(dice: Dice, odds: Odds, window: usize, promises: bool) -> Shared {
-        Rc::new(RefCell::new(Kernel {
+    pub(crate) fn new(dice: Dice, odds: Odds, window: usize, promises: bool, time: Arc<AtomicU64>) -> Shared {
+        Arc::new(Mutex::new(Kernel {
             dice,
             odds,
             window,
             promises,
-            streams: Vec::new(),
-            backlog: VecDeque::new(),
-            listener: None,
-            listener_edge: false,
+            splits: false,
+            time,
+            streams: BTreeMap::new(),
+            streams_made: 0,
+            doors: Vec::new(),
+            post: Vec::new(),
             open: 0,
+            calls: BTreeMap::new(),
+            torture: None,
+            tortured: None,
         }))
     }
 
@@ -92,32 +208,76 @@ impl Kernel {
         self.odds = Odds::default();
     }
 
+    /// Counts a call; fails, where it is the one that is to.
+    fn call(&mut self, call: Call, stream: Option<usize>) -> io::Result<()> {
+        let count = self.calls.entry(call).or_default();
+        *count += 1;
+        match self.torture {
+            Some(torture) if torture.call == call && torture.number == *count => {
+                self.tortured = Some(stream.unwrap_or(usize::MAX));
+                Err(io::Error::from_raw_os_error(torture.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stream(&mut self, id: usize) -> &mut Stream {
+        self.streams.get_mut(&id).expect("a stream is there as long as one of its ends")
+    }
+
+    fn new_stream(&mut self, stream: Stream) -> usize {
+        let id = self.streams_made;
+        self.streams_made += 1;
+        self.streams.insert(id, stream);
+        id
+    }
+
     /// What the poll reports now. In a calm world: all that is pending.
     pub(crate) fn events(&mut self) -> Vec<(Token, Readiness)> {
         let mut events = Vec::new();
-        self.streams.retain(|stream| !(stream.borrow().server_gone && stream.borrow().client_gone));
-        for index in 0..self.streams.len() {
-            let stream = Rc::clone(&self.streams[index]);
-            let mut stream = stream.borrow_mut();
-            let Some(token) = stream.token else { continue };
-            if self.happens(|odds| odds.spurious) {
-                events.push((token, Readiness::READABLE));
+        self.streams.retain(|_, stream| !(stream.server_gone && stream.client_gone));
+        let ids: Vec<usize> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.stream(id).read_this_turn = 0;
+            let Some(token) = self.stream(id).token else { continue };
+            let is_spurious = self.happens(|odds| odds.spurious);
+            let is_late = self.happens(|odds| odds.late);
+            let is_split = self.splits;
+            let stream = self.stream(id);
+            let mut readiness = if is_late { Readiness::default() } else { std::mem::take(&mut stream.edge) };
+            if readiness != Readiness::default() && (stream.client_finished || stream.mark.is_some()) {
+                // Whatever the cause: epoll(7) reports all that is so when it reports (EPOLLIN | EPOLLRDHUP, EPOLLPRI).
+                readiness = readiness.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
             }
-            if stream.edge != Readiness::default() && !self.happens(|odds| odds.late) {
-                let mut readiness = std::mem::take(&mut stream.edge);
-                if stream.client_finished {
-                    // Whatever the cause: epoll(7) reports all that is so when it reports (EPOLLIN | EPOLLRDHUP).
-                    readiness = readiness.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
-                }
+            if is_spurious {
+                readiness = readiness.and(Readiness::READABLE);
+            }
+            if is_split && readiness.has(Readiness::WRITABLE) && readiness.has(Readiness::READABLE) {
+                events.push((token, Readiness::WRITABLE));
+            }
+            if readiness != Readiness::default() {
                 events.push((token, readiness));
             }
         }
-        if let Some(token) = self.listener
-            && self.listener_edge
-            && !self.happens(|odds| odds.late)
-        {
-            self.listener_edge = false;
-            events.push((token, Readiness::READABLE));
+        for index in 0..self.doors.len() {
+            self.doors[index].accepted_this_turn = 0;
+            if let Some(token) = self.doors[index].token
+                && self.doors[index].edge
+                && !self.happens(|odds| odds.late)
+            {
+                self.doors[index].edge = false;
+                events.push((token, Readiness::READABLE));
+            }
+        }
+        for index in 0..self.post.len() {
+            self.post[index].received_this_turn = 0;
+            if let Some(token) = self.post[index].token
+                && self.post[index].edge
+                && !self.happens(|odds| odds.late)
+            {
+                self.post[index].edge = false;
+                events.push((token, Readiness::READABLE));
+            }
         }
         for index in (1..events.len()).rev() {
             events.swap(index, self.dice.below(index + 1));
@@ -125,87 +285,189 @@ impl Kernel {
         events
     }
 
-    /// In the backlog.
+    /// In a backlog that somebody listens to.
     pub(crate) fn somebody_waits(&self) -> bool {
-        !self.backlog.is_empty()
+        self.doors.iter().any(|door| door.token.is_some() && !door.backlog.is_empty())
     }
 
     /// Whether an event is still to be reported.
     pub(crate) fn is_pending(&self) -> bool {
-        let of_stream = |stream: &Rc<RefCell<Stream>>| {
-            let stream = stream.borrow();
-            stream.token.is_some() && stream.edge != Readiness::default()
-        };
-        (self.listener.is_some() && self.listener_edge) || self.streams.iter().any(of_stream)
+        let of_stream = |stream: &Stream| stream.token.is_some() && stream.edge != Readiness::default();
+        self.doors.iter().any(|door| door.token.is_some() && door.edge)
+            || self.post.iter().any(|post| post.token.is_some() && post.edge)
+            || self.streams.values().any(of_stream)
+    }
+
+    /// The most that was read from one stream, accepted by one listener, and received by one socket, since the poll reported.
+    pub(crate) fn most_in_a_turn(&self) -> (usize, usize, usize) {
+        (
+            self.streams.values().map(|stream| stream.read_this_turn).max().unwrap_or(0),
+            self.doors.iter().map(|door| door.accepted_this_turn).max().unwrap_or(0),
+            self.post.iter().map(|post| post.received_this_turn).max().unwrap_or(0),
+        )
+    }
+
+    /// How many listeners there were.
+    pub(crate) fn listeners(&self) -> usize {
+        self.doors.len()
+    }
+
+    /// Whoever still waits at a listener that is gone is refused, as a kernel does.
+    pub(crate) fn turn_away(&mut self, door: usize) {
+        for id in std::mem::take(&mut self.doors[door].backlog) {
+            let stream = self.stream(id);
+            (stream.server_gone, stream.token) = (true, None);
+        }
+    }
+
+    /// Whether the loop watches the client's stream.
+    pub(crate) fn is_served(&self, client: &Client) -> bool {
+        self.streams.get(&client.id).is_some_and(|stream| stream.token.is_some())
+    }
+
+    /// Sends a datagram to the socket with this index, through a network that may do with it what it likes.
+    pub(crate) fn mail(&mut self, index: usize, from: SocketAddr, bytes: &[u8]) {
+        for _ in 0..self.copies() {
+            let place = match self.happens(|odds| odds.network) {
+                true => self.dice.below(self.post[index].to_server.len() + 1),
+                false => self.post[index].to_server.len(),
+            };
+            self.post[index].to_server.insert(place, (bytes.to_vec(), from));
+            self.post[index].edge = true;
+        }
+    }
+
+    /// How often a datagram arrives.
+    fn copies(&mut self) -> usize {
+        match self.happens(|odds| odds.network) {
+            true => self.dice.pick(&[0, 0, 2]),
+            false => 1,
+        }
+    }
+
+    /// The next datagram from the socket with this index, and to whom.
+    pub(crate) fn collect(&mut self, index: usize) -> Option<(Vec<u8>, SocketAddr)> {
+        self.post[index].to_clients.pop_front()
+    }
+
+    /// When the server last got something from this client or gave it something: a byte, a step of the handshake, its end.
+    pub(crate) fn last_moved(&self, client: &Client) -> u64 {
+        self.streams.get(&client.id).map_or(0, |stream| stream.moved_at)
     }
 }
 
 /// A listening socket. It has no state of its own.
-pub(crate) struct Backlog(pub(crate) Shared);
+pub(crate) struct Backlog {
+    index: usize,
+    kernel: Shared,
+}
+
+/// A socket of datagrams, as the server holds it.
+pub(crate) struct Mailbox {
+    index: usize,
+    kernel: Shared,
+}
 
 /// The server's end of a stream.
 pub(crate) struct Pipe {
-    stream: Rc<RefCell<Stream>>,
+    id: usize,
     kernel: Shared,
 }
 
 /// The client's end.
 pub(crate) struct Client {
-    stream: Rc<RefCell<Stream>>,
+    pub(crate) id: usize,
     kernel: Shared,
 }
 
-/// Connects: the server finds it in its backlog.
-pub(crate) fn connect(kernel: &Shared, handshake: bool) -> Client {
-    let stream = Rc::new(RefCell::new(Stream::default()));
-    let mut inside = kernel.borrow_mut();
-    stream.borrow_mut().handshake = handshake.then(|| inside.dice.below(4) as u32);
-    inside.streams.push(Rc::clone(&stream));
-    inside.backlog.push_back(Rc::clone(&stream));
-    inside.listener_edge = true;
-    Client { stream, kernel: Rc::clone(kernel) }
+fn lock(kernel: &Shared) -> MutexGuard<'_, Kernel> {
+    kernel.lock().expect("nobody has panicked yet")
+}
+
+/// A listener; clients [`connect`] to its index: they are counted from 0.
+pub(crate) fn listen(kernel: &Shared) -> Backlog {
+    let mut inside = lock(kernel);
+    inside.doors.push(Door::default());
+    Backlog { index: inside.doors.len() - 1, kernel: Arc::clone(kernel) }
+}
+
+/// A socket of datagrams: they are counted from 0 as well.
+pub(crate) fn mailbox(kernel: &Shared) -> Mailbox {
+    let mut inside = lock(kernel);
+    inside.post.push(Post::default());
+    Mailbox { index: inside.post.len() - 1, kernel: Arc::clone(kernel) }
+}
+
+/// A client connects: the server finds it in that listener's backlog.
+pub(crate) fn connect(kernel: &Shared, door: usize, has_handshake: bool) -> Client {
+    let mut inside = lock(kernel);
+    let handshake = has_handshake.then(|| inside.dice.below(4) as u32);
+    let id = inside.new_stream(Stream { handshake, ..Stream::default() });
+    inside.doors[door].backlog.push_back(id);
+    inside.doors[door].edge = true;
+    Client { id, kernel: Arc::clone(kernel) }
+}
+
+/// The server connects to somebody. That ends well, after some events, or does not.
+pub(crate) fn dial(kernel: &Shared) -> (Pipe, Client) {
+    let mut inside = lock(kernel);
+    let events = inside.dice.below(3) as u32;
+    let failure = inside.happens(|odds| odds.connect).then(|| {
+        inside.dice.pick(&[ErrorKind::ConnectionRefused, ErrorKind::TimedOut, ErrorKind::HostUnreachable])
+    });
+    let id = inside.new_stream(Stream { connect: Some((events, failure)), ..Stream::default() });
+    inside.open += 1;
+    (Pipe { id, kernel: Arc::clone(kernel) }, Client { id, kernel: Arc::clone(kernel) })
 }
 
 impl Client {
     /// Says as many of these bytes as the window takes; returns how many.
     pub(crate) fn say(&mut self, bytes: &[u8]) -> usize {
-        let (mut stream, kernel) = (self.stream.borrow_mut(), self.kernel.borrow());
-        if stream.reset || stream.server_gone || stream.client_finished {
+        let mut kernel = lock(&self.kernel);
+        let (window, is_urgent) = (kernel.window, kernel.happens(|odds| odds.urgent));
+        let stream = kernel.stream(self.id);
+        if stream.reset || stream.server_gone || stream.client_finished || stream.connect.is_some() {
             return 0;
         }
-        let count = bytes.len().min(kernel.window.saturating_sub(stream.to_server.len()));
+        let count = bytes.len().min(window.saturating_sub(stream.to_server.len()));
         stream.to_server.extend(&bytes[..count]);
         if count > 0 {
-            stream.edge = stream.edge.and(Readiness::READABLE);
+            stream.raise(Readiness::READABLE);
+            if is_urgent {
+                stream.mark = Some(stream.to_server.len() - 1);
+                stream.raise(Readiness::EXCEPTIONAL);
+            }
         }
         count
     }
 
     /// Reads at most so many bytes.
     pub(crate) fn hear(&mut self, most: usize) -> Vec<u8> {
-        let mut stream = self.stream.borrow_mut();
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         let count = most.min(stream.to_client.len());
         let heard: Vec<u8> = stream.to_client.drain(..count).collect();
         if !heard.is_empty() && !stream.server_gone {
-            stream.edge = stream.edge.and(Readiness::WRITABLE);
+            stream.raise(Readiness::WRITABLE);
         }
         heard
     }
 
     /// Says that nothing more comes.
     pub(crate) fn finish(&mut self) {
-        let mut stream = self.stream.borrow_mut();
-        if !stream.client_finished && !stream.reset {
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
+        if !stream.client_finished && !stream.reset && stream.connect.is_none() {
             stream.client_finished = true;
-            stream.edge = stream.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+            stream.raise(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
         }
     }
 
     /// Goes without a word: what is on its way is lost on both sides.
     pub(crate) fn reset(&mut self) {
-        let mut stream = self.stream.borrow_mut();
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         stream.reset = true;
-        stream.client_gone = true;
         stream.to_server.clear();
         stream.to_client.clear();
         stream.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
@@ -213,7 +475,8 @@ impl Client {
 
     /// For a message.
     pub(crate) fn shown(&self) -> String {
-        let stream = self.stream.borrow();
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         format!(
             "{:?}: {} to the server{}, {} to the client{}, handshake {:?}, edge {:?}",
             stream.token,
@@ -228,34 +491,50 @@ impl Client {
 
     /// The server has said its last byte, and we have read it.
     pub(crate) fn is_at_the_end(&self) -> bool {
-        let stream = self.stream.borrow();
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         stream.to_client.is_empty() && (stream.server_finished || stream.server_gone)
     }
 
     /// The server let go without having read all: its kernel would have answered with a reset.
     pub(crate) fn was_cut(&self) -> bool {
-        let stream = self.stream.borrow();
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         stream.server_gone
             && (!stream.to_server.is_empty() || !stream.server_finished && !stream.client_finished)
+    }
+
+    /// The connect that made it has come through.
+    pub(crate) fn is_connected(&self) -> bool {
+        lock(&self.kernel).stream(self.id).connect.is_none()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         self.finish();
-        self.stream.borrow_mut().client_gone = true;
+        lock(&self.kernel).stream(self.id).client_gone = true;
     }
 }
 
 impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (mut stream, mut kernel) = (self.stream.borrow_mut(), self.kernel.borrow_mut());
-        if stream.reset {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Read, Some(self.id))?;
+        if kernel.stream(self.id).reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        if kernel.happens(|odds| odds.would_block) {
+        let is_blocked = kernel.happens(|odds| odds.would_block);
+        let (is_short, most, now) =
+            (kernel.happens(|odds| odds.short_read), kernel.dice.next(), kernel.time.load(Ordering::Relaxed));
+        let is_short = is_short && !kernel.promises;
+        let stream = kernel.stream(self.id);
+        if is_blocked {
             if !stream.to_server.is_empty() || stream.client_finished {
-                stream.edge = stream.edge.and(Readiness::READABLE);
+                stream.raise(Readiness::READABLE);
             }
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -263,40 +542,54 @@ impl Read for Pipe {
             return if stream.client_finished { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         let mut count = into.len().min(stream.to_server.len());
-        if kernel.happens(|odds| odds.short_read) {
-            count = 1 + kernel.dice.below(count);
+        if is_short {
+            count = 1 + (most % count as u64) as usize;
+        }
+        if let Some(mark) = stream.mark {
+            if mark > 0 {
+                count = count.min(mark);
+            }
+            stream.mark = mark.checked_sub(count).filter(|mark| *mark > 0);
         }
         for (place, byte) in into.iter_mut().zip(stream.to_server.drain(..count)) {
             *place = byte;
         }
+        stream.read_this_turn += count;
+        stream.moved_at = now;
         Ok(count)
     }
 }
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (mut stream, mut kernel) = (self.stream.borrow_mut(), self.kernel.borrow_mut());
-        assert!(!stream.server_finished, "a write behind our own end of file");
         assert!(!bytes.is_empty(), "a write of nothing");
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Write, Some(self.id))?;
+        let (is_blocked, is_short) =
+            (kernel.happens(|odds| odds.would_block), kernel.happens(|odds| odds.short_write));
+        let (window, most, now) = (kernel.window, kernel.dice.next(), kernel.time.load(Ordering::Relaxed));
+        let stream = kernel.stream(self.id);
+        assert!(!stream.server_finished, "a write behind our own end of file");
         if stream.reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let mut count = bytes.len().min(kernel.window.saturating_sub(stream.to_client.len()));
+        let mut count = bytes.len().min(window.saturating_sub(stream.to_client.len()));
         if count == 0 {
             return Err(ErrorKind::WouldBlock.into()); // the client's next read raises the edge
         }
-        if kernel.happens(|odds| odds.would_block) {
-            stream.edge = stream.edge.and(Readiness::WRITABLE);
+        if is_blocked {
+            stream.raise(Readiness::WRITABLE);
             return Err(ErrorKind::WouldBlock.into());
         }
-        if kernel.happens(|odds| odds.short_write) {
+        if is_short {
             // epoll reports room again, unless the window is full: then the client's read does.
-            count = 1 + kernel.dice.below(count);
-            stream.edge = stream.edge.and(Readiness::WRITABLE);
+            count = 1 + (most % count as u64) as usize;
+            stream.raise(Readiness::WRITABLE);
         }
         if !stream.client_gone {
             stream.to_client.extend(&bytes[..count]);
         }
+        stream.moved_at = now;
         Ok(count)
     }
 
@@ -305,60 +598,15 @@ impl Write for Pipe {
     }
 }
 
-impl Transport for Pipe {
-    type Listener = Backlog;
-    type Datagrams = mio::net::UdpSocket;
-    type Address = ();
-    type Introduction = ();
-
-    fn accept(Backlog(kernel): &mut Backlog) -> io::Result<(Pipe, ())> {
-        let mut inside = kernel.borrow_mut();
-        if inside.backlog.is_empty() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        if inside.happens(|odds| odds.accept_fails) {
-            const EMFILE: i32 = 24;
-            const ENFILE: i32 = 23;
-            return Err(match inside.dice.below(3) {
-                0 => io::Error::from_raw_os_error(EMFILE),
-                1 => io::Error::from_raw_os_error(ENFILE),
-                _ => {
-                    let gone = inside.backlog.pop_front().expect("it is not empty");
-                    gone.borrow_mut().server_gone = true;
-                    ErrorKind::ConnectionAborted.into()
-                }
-            });
-        }
-        let stream = inside.backlog.pop_front().expect("it is not empty");
-        inside.open += 1;
-        Ok((Pipe { stream, kernel: Rc::clone(kernel) }, ()))
-    }
-
-    fn establish(&mut self) -> io::Result<()> {
-        let (mut stream, mut kernel) = (self.stream.borrow_mut(), self.kernel.borrow_mut());
-        match stream.handshake {
-            Some(left) if left > 0 || kernel.happens(|odds| odds.handshake) => {
-                stream.handshake = Some(left.saturating_sub(1));
-                stream.edge = stream.edge.and(Readiness::READABLE);
-                Err(ErrorKind::WouldBlock.into())
-            }
-            _ if stream.reset => Err(ErrorKind::ConnectionReset.into()),
-            Some(_) => {
-                // As in TLS: it has read on, into the first message, and what it holds raises no event.
-                stream.edge = Readiness::WRITABLE;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn has_handshake(&self) -> bool {
-        self.stream.borrow().handshake.is_some()
-    }
-
-    fn finish(&mut self, _last: bool) -> io::Result<()> {
-        let (mut stream, mut kernel) = (self.stream.borrow_mut(), self.kernel.borrow_mut());
-        if stream.reset || kernel.happens(|odds| odds.finish_fails) {
+impl Pipe {
+    fn shut_down(&self) -> io::Result<()> {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Finish, Some(self.id))?;
+        let fails = kernel.happens(|odds| odds.finish_fails);
+        let now = kernel.time.load(Ordering::Relaxed);
+        let stream = kernel.stream(self.id);
+        stream.moved_at = now;
+        if stream.reset || fails {
             return Err(ErrorKind::NotConnected.into());
         }
         assert!(!stream.server_finished, "a second end of file");
@@ -366,25 +614,193 @@ impl Transport for Pipe {
         Ok(())
     }
 
+    fn keeps_promises(&self) -> bool {
+        lock(&self.kernel).promises
+    }
+
+    /// What establishes it: a connect of ours, a handshake.
+    fn come_about(&self) -> io::Result<()> {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Establish, Some(self.id))?;
+        let takes_longer = kernel.happens(|odds| odds.handshake);
+        let now = kernel.time.load(Ordering::Relaxed);
+        let stream = kernel.stream(self.id);
+        stream.moved_at = now;
+        if let Some((left, outcome)) = stream.connect {
+            if left > 0 {
+                stream.connect = Some((left - 1, outcome));
+                stream.raise(Readiness::WRITABLE);
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            return match outcome {
+                Some(failure) => Err(failure.into()),
+                None => {
+                    stream.connect = None;
+                    Ok(())
+                }
+            };
+        }
+        match stream.handshake {
+            Some(left) if left > 0 || takes_longer => {
+                stream.handshake = Some(left.saturating_sub(1));
+                stream.raise(Readiness::READABLE);
+                Err(ErrorKind::WouldBlock.into())
+            }
+            _ if stream.reset => Err(ErrorKind::ConnectionReset.into()),
+            Some(_) => {
+                // As in TLS: it has read on, into the first message, and what it holds raises no event.
+                if stream.mark.is_none() {
+                    stream.edge = Readiness::WRITABLE;
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Backlog {
+    fn take(&self) -> io::Result<Pipe> {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Accept, None)?;
+        if kernel.doors[self.index].backlog.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if kernel.happens(|odds| odds.accept_fails) {
+            const EMFILE: i32 = 24;
+            const ENFILE: i32 = 23;
+            return Err(match kernel.dice.below(3) {
+                0 => io::Error::from_raw_os_error(EMFILE),
+                1 => io::Error::from_raw_os_error(ENFILE),
+                _ => {
+                    let gone = kernel.doors[self.index].backlog.pop_front().expect("it is not empty");
+                    kernel.stream(gone).server_gone = true;
+                    ErrorKind::ConnectionAborted.into()
+                }
+            });
+        }
+        let id = kernel.doors[self.index].backlog.pop_front().expect("it is not empty");
+        kernel.doors[self.index].accepted_this_turn += 1;
+        kernel.open += 1;
+        let now = kernel.time.load(Ordering::Relaxed);
+        kernel.stream(id).moved_at = now;
+        Ok(Pipe { id, kernel: Arc::clone(&self.kernel) })
+    }
+}
+
+/// For the loop alone, as a transport of its own.
+impl Transport for Pipe {
+    type Listener = Backlog;
+    type Datagrams = Mailbox;
+    type Address = ();
+    type Introduction = ();
+
+    fn accept(listener: &mut Backlog) -> io::Result<(Pipe, ())> {
+        Ok((listener.take()?, ()))
+    }
+
+    fn establish(&mut self) -> io::Result<()> {
+        self.come_about()
+    }
+
+    fn has_handshake(&self) -> bool {
+        lock(&self.kernel).stream(self.id).handshake.is_some()
+    }
+
+    fn finish(&mut self, _last: bool) -> io::Result<()> {
+        self.shut_down()
+    }
+
     fn short_read_means_empty(&self) -> bool {
-        self.kernel.borrow().promises
+        self.keeps_promises()
+    }
+}
+
+/// For protocols and services, as one of the streams that they are served over.
+impl CustomStream for Pipe {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shut_down()
+    }
+
+    fn peer_address(&self) -> Option<Address> {
+        Some(address_of(self.id))
+    }
+
+    fn short_read_means_empty(&self) -> bool {
+        self.keeps_promises()
+    }
+}
+
+/// Where the client of this stream is.
+fn address_of(id: usize) -> Address {
+    Address::Ip(SocketAddr::from((Ipv4Addr::new(10, 0, (id >> 8) as u8, id as u8), 1024 + id as u16)))
+}
+
+impl CustomListener for Backlog {
+    fn accept(&mut self) -> io::Result<(Box<dyn CustomStream>, Address)> {
+        let pipe = self.take()?;
+        let address = address_of(pipe.id);
+        Ok((Box::new(pipe), address))
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut stream = self.stream.borrow_mut();
+        if std::thread::panicking() {
+            return;
+        }
+        let mut kernel = lock(&self.kernel);
+        let stream = kernel.stream(self.id);
         (stream.server_gone, stream.token) = (true, None);
-        self.kernel.borrow_mut().open -= 1;
+        kernel.open -= 1;
+    }
+}
+
+impl DatagramSocket for Mailbox {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from(([127, 0, 0, 1], 9000 + self.index as u16)))
+    }
+
+    fn receive_datagram(&mut self, into: &mut [u8]) -> io::Result<(usize, Route)> {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Receive, None)?;
+        let (bounces, is_blocked) =
+            (kernel.happens(|odds| odds.bounce), kernel.happens(|odds| odds.would_block));
+        let post = &mut kernel.post[self.index];
+        if bounces {
+            return Err(ErrorKind::ConnectionRefused.into()); // ICMP: about one that was sent before
+        }
+        if is_blocked {
+            post.edge |= !post.to_server.is_empty();
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let (bytes, from) = post.to_server.pop_front().ok_or(ErrorKind::WouldBlock)?;
+        post.received_this_turn += 1;
+        into[..bytes.len()].copy_from_slice(&bytes);
+        Ok((bytes.len(), from.into()))
+    }
+
+    fn send_datagram(&mut self, bytes: &[u8], route: &Route) -> io::Result<usize> {
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Send, None)?;
+        if kernel.happens(|odds| odds.would_block) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        for _ in 0..kernel.copies() {
+            kernel.post[self.index].to_clients.push_back((bytes.to_vec(), route.peer));
+        }
+        Ok(bytes.len())
     }
 }
 
 impl event::Source for Pipe {
     fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let mut stream = self.stream.borrow_mut();
+        let mut kernel = lock(&self.kernel);
+        kernel.call(Call::Register, Some(self.id))?;
+        let stream = kernel.stream(self.id);
         stream.token = Some(token);
         // What is so at the registration is reported, too.
-        stream.edge = stream.edge.and(Readiness::WRITABLE);
+        stream.raise(Readiness::WRITABLE);
         Ok(())
     }
 
@@ -393,16 +809,38 @@ impl event::Source for Pipe {
     }
 
     fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        self.stream.borrow_mut().token = None;
+        lock(&self.kernel).stream(self.id).token = None;
         Ok(())
     }
 }
 
 impl event::Source for Backlog {
     fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let mut kernel = self.0.borrow_mut();
-        kernel.listener = Some(token);
-        kernel.listener_edge = !kernel.backlog.is_empty();
+        let mut kernel = lock(&self.kernel);
+        let door = &mut kernel.doors[self.index];
+        door.token = Some(token);
+        door.edge = !door.backlog.is_empty();
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        lock(&self.kernel).call(Call::Reregister, None)?;
+        self.register(registry, token, interest)
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        let mut kernel = lock(&self.kernel);
+        kernel.doors[self.index].token = None;
+        kernel.call(Call::Deregister, None)
+    }
+}
+
+impl event::Source for Mailbox {
+    fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let mut kernel = lock(&self.kernel);
+        let post = &mut kernel.post[self.index];
+        post.token = Some(token);
+        post.edge = !post.to_server.is_empty();
         Ok(())
     }
 
@@ -411,7 +849,7 @@ impl event::Source for Backlog {
     }
 
     fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        self.0.borrow_mut().listener = None;
+        lock(&self.kernel).post[self.index].token = None;
         Ok(())
     }
 }

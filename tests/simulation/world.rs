@@ -1,6 +1,7 @@
 //! One world: a loop, its guests, and one clock, all of it drawn from a seed. See [`World::run`].
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,12 +9,16 @@ use std::time::Duration;
 use switchboard::reactor::{Clock, CloseReason, Limits, Moment, Reactor};
 
 use crate::dice::Dice;
-use crate::host::{GREETING_BYTES, Host, SOURCE_BYTES, Service, source_byte};
-use crate::kernel::{self, Backlog, Client, Kernel, Odds, Shared};
+use crate::host::{CALL_BYTES, GREETING_BYTES, Host, SOURCE_BYTES, Service, State, greeting, source_byte};
+use crate::kernel::{self, Client, Kernel, Odds, Shared, Torture};
+use crate::story::Story;
 
 /// After the faults have stopped, everything that is owed must have come within so many turns, and so much time.
 const CALM_TURNS: usize = 20_000;
 const CALM_TIME: Duration = Duration::from_secs(5);
+
+/// As long as this, datagrams go on coming then.
+const MAIL_TURNS: usize = 20;
 
 /// How a guest behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ enum Manner {
     Resets,
     /// Finishes in the middle, and reads on.
     StopsShort,
+    /// Says a few bytes at a time, and seldom.
+    Trickles,
 }
 
 struct Guest {
@@ -36,6 +43,10 @@ struct Guest {
     words: Vec<u8>,
     said: usize,
     heard: Vec<u8>,
+    /// So much of that has been looked at.
+    checked: usize,
+    /// In a room: where in its log the guest began to listen.
+    began: Option<usize>,
     gone: bool,
 }
 
@@ -56,6 +67,43 @@ impl Guest {
         // Whoever finished at once would wake a server that has forgotten it.
         self.said == self.words.len() && (self.heard.len() >= all || self.client.is_at_the_end())
     }
+
+    /// Whether what it has heard is right, as far as it goes. In a room: one order for all, without a gap, from some line on.
+    fn hears_what_it_is_owed(&mut self, log: &[u8]) -> bool {
+        let fresh = self.checked..self.heard.len();
+        let is_right = match self.service {
+            Service::Echo | Service::Lines => {
+                self.owed().get(fresh.clone()) == Some(&self.heard[fresh.clone()])
+            }
+            Service::Source => {
+                fresh.end <= SOURCE_BYTES && fresh.clone().all(|at| self.heard[at] == source_byte(at))
+            }
+            Service::Room => {
+                if self.began.is_none() {
+                    let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') else { return true };
+                    let (first, mut at) = (&self.heard[..=end], 0);
+                    // No two lines are alike.
+                    let mut lines = log.split_inclusive(|byte| *byte == b'\n');
+                    self.began = lines.find_map(|line| {
+                        at += line.len();
+                        (line == first).then_some(at - line.len())
+                    });
+                }
+                self.began.is_some_and(|at| {
+                    log.get(at + fresh.start..at + fresh.end) == Some(&self.heard[fresh.clone()])
+                })
+            }
+        };
+        self.checked = fresh.end;
+        is_right
+    }
+}
+
+/// Somebody whom the program calls: all that he hears he says again.
+struct Callee {
+    client: Client,
+    heard: Vec<u8>,
+    said: usize,
 }
 
 /// What a seed draws for its world.
@@ -64,17 +112,23 @@ struct Plan {
     odds: Odds,
     window: usize,
     promises: bool,
+    splits: bool,
     look: Duration,
     turns: usize,
     guests: usize,
+    /// So many come at once.
+    comes_together: usize,
     /// Whether the clock jumps: then deadlines strike.
     jumps: bool,
     /// The program ends connections at times of its own.
     kicks: bool,
     drains: bool,
     cuts: bool,
-    /// Limits change, and accepting pauses.
+    /// Limits change, listeners come and go, and accepting pauses.
     owner_acts: bool,
+    /// The program connects to others.
+    calls: bool,
+    datagrams: bool,
     limits: Limits,
     handshakes: bool,
     ticks: bool,
@@ -83,28 +137,18 @@ struct Plan {
 
 impl Plan {
     fn draw(dice: &mut Dice) -> Plan {
-        // Each fault is absent, rare or frequent, each on its own: so some worlds are calm and some are extreme.
-        let often = |dice: &mut Dice| dice.pick(&[0, 0, 10, 100, 500]);
-        let mut odds = Odds {
-            short_read: often(dice),
-            short_write: often(dice),
-            would_block: often(dice),
-            late: often(dice),
-            spurious: often(dice),
-            accept_fails: often(dice),
-            handshake: often(dice),
-            finish_fails: dice.pick(&[0, 0, 0, 50]),
-        };
-        let promises = dice.one_in(2);
-        if promises {
-            odds.short_read = 0;
-        }
+        let odds = Odds::draw(dice);
         let usual = Limits::default();
-        let limits = Limits {
-            connections_max: dice.pick(&[2, 5, 100]),
+        let jumps = dice.one_in(3);
+        // A crowd now and then: only so many events make a turn late, and so many outboxes two slices.
+        let is_crowd = dice.one_in(12);
+        let mut limits = Limits {
+            connections_max: if is_crowd { 1000 } else { dice.pick(&[2, 5, 100]) },
             accepts_per_turn: dice.pick(&[1, 3, 64]),
             read_bytes_per_turn: dice.pick(&[10, 300, usual.read_bytes_per_turn]),
             messages_per_turn: dice.pick(&[1, 3, 2000]),
+            datagrams_per_turn: dice.pick(&[1, 4, 64]),
+            timers_per_turn: dice.pick(&[1, 1024]),
             inbox_bytes_max: dice.pick(&[2000, usual.inbox_bytes_max]),
             outbox_bytes_high: dice.pick(&[100, 5000, usual.outbox_bytes_high]),
             outbox_bytes_max: dice.pick(&[200_000, usual.outbox_bytes_max]),
@@ -113,16 +157,24 @@ impl Plan {
             read_bytes_per_s: dice.pick(&[None, None, None, Some(100_000)]),
             ..usual
         };
+        if jumps && dice.one_in(2) {
+            limits.idle_after = Duration::from_secs(20);
+            limits.stall_after = Duration::from_secs(2);
+            limits.linger_for = Duration::from_millis(100);
+        }
         Plan {
             odds,
             window: dice.pick(&[10, 100, 1000, 65_536, 200_000]),
-            promises,
+            promises: dice.one_in(2),
+            splits: dice.one_in(4),
             look: Duration::from_nanos(dice.pick(&[0, 100, 50_000, 1_000_000])),
             turns: dice.between(20, 300),
-            // A crowd now and then: only so many events make a turn late, and so many outboxes two slices.
-            guests: if dice.one_in(12) { 90 } else { dice.between(1, 12) },
+            guests: if is_crowd { dice.between(80, 250) } else { dice.between(1, 12) },
+            comes_together: if is_crowd { 40 } else { 1 },
             owner_acts: dice.one_in(2),
-            jumps: dice.one_in(3),
+            calls: dice.one_in(4),
+            datagrams: dice.one_in(4),
+            jumps,
             kicks: dice.one_in(4),
             drains: dice.one_in(4),
             cuts: dice.one_in(8),
@@ -141,11 +193,18 @@ pub(crate) struct World {
     time: Arc<AtomicU64>,
     reactor: Reactor<Host>,
     guests: Vec<Guest>,
+    callees: Vec<Callee>,
+    /// Datagrams that were sent, and what came back.
+    mailed: u64,
+    collected: u64,
+    /// The listeners' indices: in the kernel, and in the reactor.
+    doors: Vec<(usize, usize)>,
     drained: bool,
     cut: bool,
     calm: bool,
-    /// What happened, a line each.
-    pub(crate) story: String,
+    /// The longest turn so far: a deadline is looked at with the time from a turn's beginning.
+    longest: Duration,
+    pub(crate) story: Story,
     pub(crate) turns: u64,
 }
 
@@ -153,24 +212,51 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut dice = Dice::new(seed, 0);
         let plan = Plan::draw(&mut dice);
-        let kernel = Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises);
+        World::with(seed, dice, plan)
+    }
+
+    /// A world without faults, but for one call that fails.
+    pub(crate) fn tortured(seed: u64, torture: Option<Torture>) -> World {
+        let mut dice = Dice::new(seed, 0);
+        let mut plan = Plan::draw(&mut dice);
+        plan.odds = Odds::default();
+        plan.turns = 40;
+        plan.guests = 6;
+        (plan.drains, plan.cuts, plan.jumps, plan.kicks, plan.owner_acts) =
+            (false, false, false, false, false);
+        (plan.calls, plan.datagrams, plan.refuses_one_in, plan.comes_together) = (true, true, 0, 6);
+        plan.limits = Limits { read_bytes_per_s: None, connections_max: 100, ..plan.limits };
+        let world = World::with(seed, dice, plan);
+        world.kernel().torture = torture;
+        world
+    }
+
+    fn with(seed: u64, dice: Dice, plan: Plan) -> World {
         let time = Arc::new(AtomicU64::new(0));
+        let kernel =
+            Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises, Arc::clone(&time));
+        kernel.lock().expect("it is new").splits = plan.splits;
         let clock = Clock::told(Arc::clone(&time), plan.look);
         let host = Host::new(plan.ticks, plan.kicks, plan.refuses_one_in);
         let mut reactor = Reactor::with_clock(host, plan.limits.clone(), clock).expect("a poll");
-        reactor.listen(Backlog(kernel.clone())).expect("nothing can fail there");
-        let story = format!("{plan:#?}\n");
+        let index = reactor.listen(kernel::listen(&kernel)).expect("nothing can fail there");
+        reactor.listen_datagrams(kernel::mailbox(&kernel)).expect("nor there");
         World {
             dice,
+            story: Story::new(&plan),
             plan,
             kernel,
             time,
             reactor,
             guests: Vec::new(),
+            callees: Vec::new(),
+            mailed: 0,
+            collected: 0,
+            doors: vec![(0, index)],
             drained: false,
             cut: false,
             calm: false,
-            story,
+            longest: Duration::ZERO,
             turns: 0,
         }
     }
@@ -178,10 +264,10 @@ impl World {
     /// The wild part of its life, and then the calm one, in which everything that is owed must come.
     pub(crate) fn run(&mut self) {
         for _ in 0..self.plan.turns {
-            self.let_somebody_come();
-            for index in 0..self.guests.len() {
-                self.act(index);
+            for _ in 0..self.plan.comes_together {
+                self.let_somebody_come();
             }
+            self.act();
             self.let_the_owner_act();
             self.let_time_pass();
             self.turn();
@@ -189,50 +275,78 @@ impl World {
         self.calm_down();
     }
 
+    pub(crate) fn kernel(&self) -> std::sync::MutexGuard<'_, Kernel> {
+        self.kernel.lock().expect("nobody has panicked yet")
+    }
+
     fn note(&mut self, what: std::fmt::Arguments<'_>) {
-        writeln!(self.story, "{} {what}", self.time.load(Ordering::Relaxed))
-            .expect("a String takes everything");
+        self.story.say(self.time.load(Ordering::Relaxed), what);
     }
 
     fn let_somebody_come(&mut self) {
         if self.guests.len() == self.plan.guests || !self.dice.one_in(4) || self.drained {
             return;
         }
-        let number = self.guests.len() as u8;
-        let service = self.dice.pick(&Service::ALL);
+        let number = self.guests.len() as u16;
+        let service = match self.plan.comes_together {
+            1 => self.dice.pick(&Service::ALL),
+            // Crowds come together in rooms.
+            _ => self.dice.pick(&[Service::Room, Service::Room, Service::Echo, Service::Lines]),
+        };
         let manner = self.dice.pick(&[
             Manner::Polite,
             Manner::Polite,
             Manner::Deaf,
             Manner::Resets,
             Manner::StopsShort,
+            Manner::Trickles,
         ]);
-        let mut words = vec![service.letter(), number];
+        let mut words = greeting(service, number).to_vec();
         // What one turn takes of it, at most: of much more, nobody would see the end.
         let unit = self.plan.window.min(self.plan.limits.read_bytes_per_turn);
+        let most = if self.plan.comes_together == 1 { 60 } else { 6 };
         match service {
             Service::Echo => {
                 let count = self.dice.pick(&[0, 1, 500, 100_000]).min(200 * unit);
                 words.extend(self.dice.bytes(count));
             }
             Service::Lines | Service::Room => {
-                for line in 0..self.dice.between(0, 60) {
+                for line in 0..self.dice.between(0, most) {
                     let length = self.dice.pick(&[0, 5, 300]).min(5 * unit);
                     words.extend(format!("{number}.{line} {}\n", self.dice.word(length)).into_bytes());
                 }
             }
             Service::Source => {}
         }
-        let handshake = self.plan.handshakes && self.dice.one_in(2);
-        let client = kernel::connect(&self.kernel, handshake);
+        let has_handshake = self.plan.handshakes && self.dice.one_in(2);
+        let (door, _) = self.doors[self.dice.below(self.doors.len())];
+        let client = kernel::connect(&self.kernel, door, has_handshake);
         self.note(format_args!(
-            "guest {number} comes for {service:?}, {manner:?}, with {} bytes",
-            words.len()
+            "guest {number} comes for {service:?}, {manner:?}, with {} bytes, as stream {}",
+            words.len(),
+            client.id
         ));
-        self.guests.push(Guest { client, service, manner, words, said: 0, heard: Vec::new(), gone: false });
+        self.guests.push(Guest {
+            client,
+            service,
+            manner,
+            words,
+            said: 0,
+            heard: Vec::new(),
+            checked: 0,
+            began: None,
+            gone: false,
+        });
     }
 
-    fn act(&mut self, index: usize) {
+    /// Everybody but the program does something, or not.
+    fn act(&mut self) {
+        (0..self.guests.len()).for_each(|index| self.let_guest_act(index));
+        self.let_callees_act();
+        self.let_mail_come();
+    }
+
+    fn let_guest_act(&mut self, index: usize) {
         let (calm, dice) = (self.calm, &mut self.dice);
         let guest = &mut self.guests[index];
         if guest.gone {
@@ -241,13 +355,16 @@ impl World {
         // At a stop it is the server that ends.
         let has_all = guest.has_all() && (!self.drained || guest.client.is_at_the_end());
         let is_short = guest.manner == Manner::StopsShort && !calm && dice.one_in(30);
+        let most = match guest.manner {
+            _ if calm => usize::MAX,
+            Manner::Trickles => dice.below(3),
+            _ => dice.pick(&[1, 10, 3000, 100_000]),
+        };
         if calm || dice.one_in(2) {
-            let most = if calm { usize::MAX } else { dice.pick(&[1, 10, 3000, 100_000]) };
             let rest = &guest.words[guest.said..];
             guest.said += guest.client.say(&rest[..rest.len().min(most)]);
         }
         if calm || (guest.manner != Manner::Deaf && dice.one_in(2)) {
-            let most = if calm { usize::MAX } else { dice.pick(&[1, 10, 3000, 100_000]) };
             let heard = guest.client.hear(most);
             guest.heard.extend(heard);
         }
@@ -261,6 +378,41 @@ impl World {
         }
     }
 
+    fn let_callees_act(&mut self) {
+        for callee in &mut self.callees {
+            if !self.calm && self.dice.one_in(2) {
+                continue;
+            }
+            let most = if self.calm { usize::MAX } else { self.dice.pick(&[1, 10, 3000]) };
+            callee.heard.extend(callee.client.hear(most));
+            let rest = &callee.heard[callee.said..];
+            callee.said += callee.client.say(&rest[..rest.len().min(most)]);
+            if callee.said == CALL_BYTES && callee.client.is_at_the_end() {
+                callee.client.finish();
+            }
+        }
+    }
+
+    fn let_mail_come(&mut self) {
+        if !self.plan.datagrams {
+            return;
+        }
+        let count = if self.calm { usize::from(self.mailed < 10_000) } else { self.dice.pick(&[0, 1, 1, 7]) };
+        for _ in 0..count {
+            let from = SocketAddr::from(([127, 0, 0, 1], 5000));
+            let bytes = self.mailed.to_be_bytes();
+            self.kernel().mail(0, from, &bytes);
+            self.mailed += 1;
+        }
+        loop {
+            let Some((bytes, to)) = self.kernel().collect(0) else { break };
+            assert_eq!(to.port(), 5000, "an answer goes to whoever has asked");
+            let number = u64::from_be_bytes(bytes.try_into().expect("it is as long as what was asked"));
+            assert!(number < self.mailed, "nobody has asked this");
+            self.collected += 1;
+        }
+    }
+
     fn let_the_owner_act(&mut self) {
         if self.plan.drains && !self.drained && self.dice.one_in(100) {
             self.drained = true;
@@ -271,7 +423,18 @@ impl World {
             self.cut = true;
             self.note(format_args!("cut"));
             self.reactor.cut();
-            assert_eq!(self.kernel.borrow().open, 0, "all are closed now");
+            assert_eq!(self.kernel().open, 0, "all are closed now");
+        }
+        if self.plan.calls && !self.drained && self.callees.len() < 5 && self.dice.one_in(20) {
+            let (pipe, client) = kernel::dial(&self.kernel);
+            let id = client.id;
+            match self.reactor.board().connect(pipe, State::called()) {
+                Ok(peer) => {
+                    self.note(format_args!("the program calls {peer}, stream {id}"));
+                    self.callees.push(Callee { client, heard: Vec::new(), said: 0 });
+                }
+                Err(error) => self.note(format_args!("the program can't call: {error}")),
+            }
         }
         if !self.plan.owner_acts {
             return;
@@ -284,6 +447,36 @@ impl World {
             self.reactor.pause_accepting();
         } else if self.dice.one_in(10) {
             self.reactor.resume_accepting();
+        }
+        if !self.drained && self.dice.one_in(40) {
+            self.change_listeners();
+        }
+    }
+
+    /// As a reload does: a listener comes, goes, or goes on with other limits. The first one stays.
+    fn change_listeners(&mut self) {
+        match (self.dice.below(3), self.doors.len()) {
+            (0, 1..4) => {
+                let door = self.kernel().listeners();
+                let index =
+                    self.reactor.listen(kernel::listen(&self.kernel)).expect("nothing can fail there");
+                self.note(format_args!("listener {index} comes"));
+                self.doors.push((door, index));
+            }
+            (1, 2..) => {
+                let (door, index) = self.doors.pop().expect("there are two");
+                self.note(format_args!("listener {index} goes"));
+                self.reactor.unlisten(index, false);
+                self.kernel().turn_away(door);
+            }
+            _ => {
+                let place = self.dice.below(self.doors.len());
+                let limits = Limits { messages_per_turn: 7, ..self.plan.limits.clone() };
+                let (_, index) = self.doors[place];
+                let next = self.reactor.renew_listener(index, limits, |same| same).expect("it listens");
+                self.doors[place].1 = next;
+                self.note(format_args!("listener {index} goes on as {next}"));
+            }
         }
     }
 
@@ -302,54 +495,96 @@ impl World {
     /// One turn, and what must be true behind each.
     fn turn(&mut self) {
         self.turns += 1;
-        let events = self.kernel.borrow_mut().events();
-        let turn = self.reactor.turn_with(self.now(), &events);
-        self.note(format_args!("{events:?}: {} in, {} out", turn.bytes_in, turn.bytes_out));
-        let open = self.kernel.borrow().open;
+        self.reactor.handler().served.clear();
+        let events = self.kernel().events();
+        let began = self.now();
+        let turn = self.reactor.turn_with(began, &events);
+        self.longest = self.longest.max(self.now().since(began));
+        self.story.count(self.time.load(Ordering::Relaxed), events, &turn);
+        self.check_accounts();
+        self.check_budgets();
+        if !self.reactor.has_work() {
+            let open = self.kernel().open;
+            assert_eq!(self.reactor.board().connections(), open, "a closed connection waits for nobody");
+            self.check_deadlines();
+        }
+        for index in 0..self.guests.len() {
+            let log = std::mem::take(&mut self.reactor.handler().log);
+            let is_right = self.guests[index].hears_what_it_is_owed(&log);
+            self.reactor.handler().log = log;
+            assert!(is_right, "guest {index} hears something else than it is owed");
+        }
+    }
+
+    fn check_accounts(&mut self) {
+        let open = self.kernel().open as u64;
         let (host, board) = self.reactor.both();
         let counters = board.counters();
         let closed: u64 = counters.closed.iter().sum();
         assert_eq!(closed, host.closed, "each end is told once");
-        assert_eq!(counters.accepted - closed, open as u64, "descriptors are those of connections");
-        assert_eq!(
-            counters.accepted + counters.refused,
-            host.admitted,
-            "who was admitted is accepted or refused"
-        );
-        if !self.reactor.has_work() {
-            assert_eq!(self.reactor.board().connections(), open, "a closed connection waits for nobody");
-        }
-        for index in 0..self.guests.len() {
-            self.check(index);
+        let begun = counters.accepted + counters.connected;
+        assert_eq!(begun - closed, open, "descriptors are those of connections");
+        let (received, answered) = (counters.datagrams_in, host.datagrams_answered);
+        assert_eq!(received, answered, "each datagram is served once");
+        let gone_out = counters.datagrams_out + counters.datagrams_dropped;
+        assert_eq!(gone_out, answered, "each answer is sent or dropped");
+        if self.kernel().tortured.is_none() {
+            let (host, board) = self.reactor.both();
+            let taken = board.counters().accepted + board.counters().refused;
+            assert_eq!(taken, host.admitted, "who was admitted is accepted or refused");
         }
     }
 
-    /// What a guest has heard is right, as far as it goes.
-    fn check(&mut self, index: usize) {
-        let guest = &self.guests[index];
-        let is_right = match guest.service {
-            Service::Echo => guest.owed().starts_with(&guest.heard),
-            Service::Lines => guest.owed().starts_with(&guest.heard),
-            Service::Source => guest.heard.iter().enumerate().all(|(at, byte)| *byte == source_byte(at)),
-            Service::Room => {
-                // One order for all, without a gap, from some line on.
-                let log = &self.reactor.handler().log;
-                let first = guest.heard.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-                let mut begins = (0..log.len()).filter(|at| *at == 0 || log[*at - 1] == b'\n');
-                guest.heard.is_empty()
-                    || begins.any(|at| log[at..].starts_with(first) && log[at..].starts_with(&guest.heard))
+    /// No source had two budgets in this turn.
+    fn check_budgets(&mut self) {
+        let limits = self.reactor.board().limits().clone();
+        let served = self.reactor.handler().served.values().copied().max().unwrap_or(0);
+        let messages = limits.messages_per_turn.max(7); // see `change_listeners`
+        assert!(served <= messages, "{served} messages of one connection in one turn");
+        let (read, accepted, received) = self.kernel().most_in_a_turn();
+        assert!(received <= limits.datagrams_per_turn, "{received} datagrams in one turn");
+        if !self.drained {
+            // At a stop each is read once more, whatever its budget, and who waits is let in. A poll that says two things of
+            // one socket apart (`splits`) gets it two budgets so far: to end that is for the loop's next shape.
+            let budgets = if self.plan.splits { 2 } else { 1 };
+            assert!(
+                read <= budgets * limits.read_bytes_per_turn,
+                "{read} bytes of one connection in one turn"
+            );
+            let accepts = limits.accepts_per_turn * if self.plan.owner_acts { 2 } else { 1 };
+            assert!(accepted <= accepts, "{accepted} connections accepted in one turn");
+        }
+    }
+
+    /// The loop would sleep now: it must wake in time for the deadline of each connection.
+    fn check_deadlines(&mut self) {
+        let (next, soon) = (self.reactor.next_due(), self.now().after(self.longest));
+        let Limits { idle_after, stall_after, read_bytes_per_s, .. } = self.plan.limits;
+        if next <= soon || read_bytes_per_s.is_some() {
+            return; // who is not listened to is not idle
+        }
+        let kernel = self.kernel.lock().expect("nobody has panicked yet");
+        for (index, guest) in self.guests.iter().enumerate().filter(|(_, guest)| !guest.gone) {
+            let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(&guest.client)));
+            if kernel.is_served(&guest.client) {
+                // A peer that takes much at once has up to `stall_after` more.
+                let due = moved_at.after(idle_after).after(stall_after).after(self.longest);
+                assert!(
+                    next <= due,
+                    "guest {index} has been silent since {moved_at:?}, and the loop would sleep until {next:?}"
+                );
             }
-        };
-        assert!(is_right, "guest {index} hears something else than it is owed");
+        }
     }
 
     /// Whether everything has come that this guest is owed.
-    fn is_content(&self, index: usize, host: &Host) -> bool {
+    fn is_content(&self, index: usize, ended: &BTreeMap<u16, CloseReason>) -> bool {
         let guest = &self.guests[index];
-        if guest.gone {
+        let is_tortured = self.kernel().tortured;
+        if guest.gone || is_tortured.is_some_and(|id| id == guest.client.id) {
             return true;
         }
-        let Some(reason) = host.ended.get(&(index as u8)) else {
+        let Some(reason) = ended.get(&(index as u16)) else {
             // It never got in, or not far enough to say who it is.
             return guest.client.was_cut() || self.drained || self.cut || guest.client.is_at_the_end();
         };
@@ -383,18 +618,18 @@ impl World {
     fn calm_down(&mut self) {
         self.note(format_args!("from here on all is well"));
         self.calm = true;
-        self.kernel.borrow_mut().calm_down();
+        self.kernel().calm_down();
         if self.plan.owner_acts {
             self.reactor.set_limits(Limits { connections_max: 100, ..self.plan.limits.clone() });
             self.reactor.resume_accepting();
         }
-        let began = self.now();
+        let (began, collected) = (self.now(), self.collected);
         let mut turns = 0;
         loop {
-            (0..self.guests.len()).for_each(|index| self.act(index));
-            let is_idle = !self.reactor.has_work() && !self.kernel.borrow().is_pending();
+            self.act();
+            let is_idle = !self.reactor.has_work() && !self.kernel().is_pending();
             if is_idle {
-                let waits = self.kernel.borrow().somebody_waits() && !self.drained;
+                let waits = self.kernel().somebody_waits() && !self.drained;
                 if self.reactor.board().connections() == 0 && !waits {
                     break;
                 }
@@ -405,16 +640,40 @@ impl World {
             }
             self.turn();
             turns += 1;
+            if turns > MAIL_TURNS {
+                self.plan.datagrams = false; // as long as mail comes, the loop does not sleep
+            }
             let passed = self.now().since(began);
             assert!(turns < CALM_TURNS, "after {turns} turns {}", self.left());
             let patience = CALM_TIME + self.pauses() + self.plan.look * turns as u32 * 100;
             assert!(passed < patience, "after {passed:?} {}", self.left());
         }
+        if turns > MAIL_TURNS && self.mailed > 0 {
+            assert!(self.collected > collected, "the socket of datagrams is deaf");
+        }
+        let ended = std::mem::take(&mut self.reactor.handler().ended);
         for index in 0..self.guests.len() {
-            let host = std::mem::take(self.reactor.handler());
-            let is_content = self.is_content(index, &host);
-            *self.reactor.handler() = host;
+            let is_content = self.is_content(index, &ended);
             assert!(is_content, "guest {index} is owed something: {}", self.of(index));
+        }
+        self.check_calls();
+    }
+
+    /// Whoever was called, and has come about, has said all.
+    fn check_calls(&mut self) {
+        for (peer, reason, echoed) in std::mem::take(&mut self.reactor.handler().calls_ended) {
+            let is_excused = match reason {
+                CloseReason::Finished => false,
+                CloseReason::Unestablished(_) => self.plan.odds.connect > 0,
+                CloseReason::Drained => self.drained,
+                CloseReason::Cut => self.cut,
+                CloseReason::Closed => self.plan.kicks,
+                CloseReason::Failed(_) => self.plan.odds.finish_fails > 0,
+                _ => self.plan.jumps,
+            };
+            if !is_excused && self.kernel().tortured.is_none() {
+                assert_eq!((reason, echoed), (CloseReason::Finished, CALL_BYTES), "{peer}, whom we called");
+            }
         }
     }
 
@@ -428,7 +687,7 @@ impl World {
     fn left(&mut self) -> String {
         let count = self.reactor.board().connections();
         let ended = self.reactor.handler().ended.clone();
-        let left = (0..self.guests.len()).filter(|index| !ended.contains_key(&(*index as u8)));
+        let left = (0..self.guests.len()).filter(|index| !ended.contains_key(&(*index as u16)));
         let left: Vec<String> = left
             .map(|index| format!("guest {index}: {}; {}", self.of(index), self.guests[index].client.shown()))
             .collect();
