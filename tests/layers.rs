@@ -169,6 +169,30 @@ const MAY_WAIT: &[(&str, &[&str])] = &[
     ("OpenOptions::new", &["src/logging.rs"]),
 ];
 
+/// Where the loop's world gets a time or chance from, and the files that may look: in all others they are an argument, so that
+/// a simulation can say what they are. (`tls.rs` takes the time of a handshake, which nothing depends on.)
+const CLOCKS_AND_CHANCE: &[(&str, &[&str])] = &[
+    ("Instant::now", &["src/reactor/timers.rs", "src/transport/tls.rs"]),
+    (".elapsed()", &["src/reactor/timers.rs", "src/transport/tls.rs"]),
+    ("SystemTime::now", &["src/service/ambient.rs"]),
+    ("RandomState", &["src/service/ambient.rs"]),
+];
+
+#[test]
+fn clocks_and_chance_are_arguments() {
+    let here = ["src/reactor", "src/protocol", "src/guard", "src/transport", "src/service"];
+    for path in here.iter().flat_map(|part| sources(&root().join(part))) {
+        let (code, name) = (code(&path), path.strip_prefix(root()).expect("it is ours"));
+        for (source, may) in CLOCKS_AND_CHANCE {
+            assert!(
+                !code.contains(source) || may.iter().any(|it| name == Path::new(it)),
+                "{} uses {source}: take a Moment, or an Ambient, as an argument",
+                name.display()
+            );
+        }
+    }
+}
+
 /// The loop's thread runs what is in these.
 #[test]
 fn what_may_wait_stands_where_it_is_known() {

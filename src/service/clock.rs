@@ -1,27 +1,28 @@
-//! The wall clock, for what is written down with a date: looked at once a second.
+//! The time of day, for what is written down with a date: looked at once a second.
 //!
 //! Invariant: a date is never older than a second, by the loop's clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::ambient::Ambient;
 use crate::protocol::http::Date;
 use crate::reactor::Moment;
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Clock {
+    ambient: Ambient,
     looked_at: Option<Moment>,
     time: SystemTime,
     date: Date,
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Clock { looked_at: None, time: UNIX_EPOCH, date: [0; 29] }
-    }
-}
-
 impl Clock {
+    /// One that has not been looked at.
+    pub fn new(ambient: &Ambient) -> Clock {
+        Clock { ambient: ambient.clone(), looked_at: None, time: UNIX_EPOCH, date: [0; 29] }
+    }
+
     /// The date as HTTP has it.
     #[inline]
     pub fn date(&mut self, now: Moment) -> &Date {
@@ -41,7 +42,7 @@ impl Clock {
             return;
         }
         self.looked_at = Some(now);
-        self.time = SystemTime::now();
+        self.time = self.ambient.time(now);
         let text = httpdate::fmt_http_date(self.time);
         // Years of five digits are longer than the form has room for; that is for others to see to.
         if let Ok(date) = text.as_bytes().try_into() {

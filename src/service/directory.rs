@@ -19,6 +19,8 @@ use crate::protocol::http::Request;
 use crate::reactor::{CloseReason, Peer};
 
 #[cfg(feature = "web")]
+use super::ambient::Ambient;
+#[cfg(feature = "web")]
 use super::chat::{self, Chat};
 use super::discard::Discard;
 use super::echo::Echo;
@@ -161,18 +163,18 @@ enum Kind {
 }
 
 impl Kind {
-    fn new(which: &Which) -> Kind {
+    fn new(which: &Which, #[cfg(feature = "web")] ambient: &Ambient) -> Kind {
         match which {
             Which::Echo => Kind::Echo(Echo),
             Which::Reply { answer } => Kind::Reply(Reply::new(answer.as_str())),
             Which::Discard => Kind::Discard(Discard),
             Which::Source => Kind::Source(Source::default()),
             #[cfg(feature = "web")]
-            Which::Chat { rules, .. } => Kind::Chat(Box::new(Chat::new(*rules))),
+            Which::Chat { rules, .. } => Kind::Chat(Box::new(Chat::with(*rules, ambient))),
             #[cfg(feature = "web")]
-            Which::Relay { rules, .. } => Kind::Relay(Box::new(Relay::new(*rules))),
+            Which::Relay { rules, .. } => Kind::Relay(Box::new(Relay::with(*rules, ambient))),
             #[cfg(feature = "web")]
-            Which::Web { site } => Kind::Web(Box::new(Web::new(site.clone()))),
+            Which::Web { site } => Kind::Web(Box::new(Web::with(site.clone(), ambient))),
         }
     }
 
@@ -200,9 +202,18 @@ pub struct Directory {
     listeners: Vec<Option<usize>>,
     sockets: BTreeMap<usize, usize>,
     last_scope: u64,
+    /// Where its services get the time of day and chance from.
+    #[cfg(feature = "web")]
+    ambient: Ambient,
 }
 
 impl Directory {
+    /// With no service yet.
+    #[cfg(feature = "web")]
+    pub fn new(ambient: Ambient) -> Directory {
+        Directory { ambient, ..Directory::default() }
+    }
+
     fn at(&self, at: At) -> Option<usize> {
         match at {
             At::Listener(index) => self.listeners.get(index).copied().flatten(),
@@ -227,8 +238,12 @@ impl Directory {
             return index;
         }
         self.last_scope += 1;
-        let entry =
-            Entry { which: which.clone(), scope: self.last_scope, users: 0, service: Kind::new(which) };
+        let service = Kind::new(
+            which,
+            #[cfg(feature = "web")]
+            &self.ambient,
+        );
+        let entry = Entry { which: which.clone(), scope: self.last_scope, users: 0, service };
         match self.entries.iter().position(Option::is_none) {
             Some(index) => {
                 self.entries[index] = Some(entry);

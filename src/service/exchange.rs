@@ -23,6 +23,8 @@ use crate::transport::proxied::{Introduced, Problem};
 use crate::transport::{Address, Stream};
 
 #[cfg(feature = "web")]
+use super::ambient::Ambient;
+#[cfg(feature = "web")]
 use super::clock::Clock;
 #[cfg(feature = "web")]
 use super::metrics::Metrics;
@@ -164,7 +166,7 @@ impl<S: Service> Exchange<S> {
             refused_before: [0; Reason::ALL.len()],
             refusals: Refusals::default(),
             #[cfg(feature = "web")]
-            clock: Clock::default(),
+            clock: Clock::new(&Ambient::machine()),
             #[cfg(feature = "web")]
             body: Vec::new(),
             #[cfg(feature = "web")]
@@ -207,6 +209,12 @@ impl<S: Service> Exchange<S> {
         if !self.leaving.is_empty() {
             board.set_timer(LEAVE_EVERY, u128::from(OWN_SCOPE) << 64);
         }
+    }
+
+    /// Says where the time of day comes from, which each answer bears (RFC 9110, section 6.6.1).
+    #[cfg(feature = "web")]
+    pub fn set_ambient(&mut self, ambient: &Ambient) {
+        self.clock = Clock::new(ambient);
     }
 
     /// Says how to find out what the logs could not take.

@@ -10,6 +10,8 @@
 //! - [`directory`]: several of them in one process.
 
 #[cfg(feature = "web")]
+pub mod ambient;
+#[cfg(feature = "web")]
 pub mod chat;
 #[cfg(feature = "web")]
 pub mod clock;

@@ -28,7 +28,7 @@ mod words;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -38,6 +38,7 @@ use crate::protocol::http::Request;
 use crate::protocol::{Encoded, Framing, Message};
 use crate::reactor::{CloseReason, Moment, Peer};
 
+use super::ambient::{Ambient, Chance};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::page::{self, Asset};
@@ -170,7 +171,8 @@ pub struct Chat {
     /// The members, by their secrets.
     seats: HashMap<u128, Peer>,
     /// What secrets are drawn from, and how many were.
-    secrets: [RandomState; 2],
+    secrets: [Chance; 2],
+    ambient: Ambient,
     admitted: u64,
     rooms: HashMap<RoomKey, Room>,
     /// Their names, with their keys.
@@ -207,15 +209,21 @@ struct Counts {
 impl Chat {
     /// With an empty lobby.
     pub fn new(rules: Rules) -> Chat {
-        let lobby = (RoomKey::from(LOBBY), Room::new(LOBBY));
-        let mut room_names = Names::default();
+        Chat::with(rules, &Ambient::machine())
+    }
+
+    /// The same, with this time of day and these secrets.
+    pub fn with(rules: Rules, ambient: &Ambient) -> Chat {
+        let lobby = (RoomKey::from(LOBBY), Room::new(LOBBY, ambient));
+        let mut room_names = Names::new(ambient.chance());
         room_names.insert(LOBBY, RoomKey::from(LOBBY));
         Chat {
             room_names,
             rules,
             members: BTreeMap::new(),
             seats: HashMap::new(),
-            secrets: [RandomState::new(), RandomState::new()],
+            secrets: [ambient.chance(), ambient.chance()],
+            ambient: ambient.clone(),
             admitted: 0,
             rooms: HashMap::from([lobby]),
             list: RoomList::default(),
@@ -223,7 +231,7 @@ impl Chat {
             waits: HashMap::new(),
             last_wait: 0,
             guests: 0,
-            clock: Clock::default(),
+            clock: Clock::new(ambient),
             counts: Counts::default(),
         }
     }
@@ -371,7 +379,7 @@ impl Chat {
         board.finish(old);
     }
 
-    /// A number that nobody can guess: SipHash with keys that the process has drawn at random.
+    /// A number that nobody can guess.
     fn draw_secret(&mut self) -> u128 {
         self.admitted += 1;
         let [high, low] =
@@ -522,13 +530,16 @@ impl Chat {
         }
         if self.rooms.len() >= self.rules.rooms_max {
             let empty = self.rooms.iter().filter(|(_, room)| !room.is_alive());
-            let oldest = empty.min_by_key(|(_, room)| room.empty_since).map(|(key, _)| Rc::clone(key));
+            // Of several the one whose name comes first: a table has no order that anybody should see.
+            let oldest = empty
+                .min_by_key(|(key, room)| (room.empty_since, Rc::clone(key)))
+                .map(|(key, _)| Rc::clone(key));
             let oldest = oldest.ok_or(Trouble::RoomsFull(self.rules.rooms_max))?;
             self.rooms.remove(&oldest);
             self.room_names.remove(&oldest);
         }
         self.room_names.insert(name, Rc::clone(key));
-        self.rooms.insert(Rc::clone(key), Room::new(name));
+        self.rooms.insert(Rc::clone(key), Room::new(name, &self.ambient));
         Ok(())
     }
 

@@ -12,7 +12,9 @@
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
+
+use super::super::ambient::Chance;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, char::is_combining_mark, is_nfc_quick};
 use unicode_security::skeleton;
@@ -92,12 +94,13 @@ pub(super) struct Names<T> {
     /// freed also makes glibc keep twice as much of what is freed later.)
     holders: BTreeMap<String, (T, Looks)>,
     looks: BTreeMap<u64, T>,
-    key: RandomState,
+    key: Chance,
 }
 
-impl<T> Default for Names<T> {
-    fn default() -> Self {
-        Names { holders: BTreeMap::new(), looks: BTreeMap::new(), key: RandomState::new() }
+impl<T> Names<T> {
+    /// None.
+    pub(super) fn new(key: Chance) -> Names<T> {
+        Names { holders: BTreeMap::new(), looks: BTreeMap::new(), key }
     }
 }
 
@@ -147,6 +150,7 @@ impl<T: Clone + PartialEq> Names<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::ambient::Ambient;
     use super::*;
     use proptest::prelude::*;
 
@@ -215,14 +219,14 @@ mod tests {
     fn both_forms_of_a_name_are_the_same() {
         let (one, other) = (nick("José").expect("a name"), nick("Jose\u{301}").expect("a name"));
         assert_eq!((&*one, fold("JOSE\u{301}")), (&*other, fold("José")));
-        let mut names = Names::default();
+        let mut names = Names::new(Ambient::machine().chance());
         names.insert(&one, 1);
         assert_eq!(names.get("jose\u{301}"), Some(1));
     }
 
     /// Whether the second is refused while the first is there.
     fn is_copy(present: &str, name: &str) -> bool {
-        let mut names = Names::default();
+        let mut names = Names::new(Ambient::machine().chance());
         names.insert(&nick(present).expect(present), 1);
         names.is_like_anothers(&nick(name).expect(name), Some(&2))
     }
@@ -259,7 +263,7 @@ mod tests {
 
     #[test]
     fn numbered_names_do_not_collide() {
-        let mut names = Names::default();
+        let mut names = Names::new(Ambient::machine().chance());
         for number in 0..5000 {
             let name = format!("guest{number}");
             assert!(!names.is_like_anothers(&name, None::<&u32>), "{name}");
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_name_that_was_given_up_is_free() {
-        let mut names = Names::default();
+        let mut names = Names::new(Ambient::machine().chance());
         names.insert("Alice", 1);
         assert!(!names.is_like_anothers("a1ice", Some(&1)), "a copy of one's own name is no copy");
         names.remove("aLICE");

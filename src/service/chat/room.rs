@@ -19,6 +19,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::super::ambient::Ambient;
 use super::names::{Names, fold};
 use super::words::{Event, Listed, Renaming, Trouble};
 use super::{Broadcasts, SlowReaders};
@@ -256,13 +257,13 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(name: &str) -> Room {
+    pub(super) fn new(name: &str, ambient: &Ambient) -> Room {
         Room {
             name: name.to_owned(),
             topic: String::new(),
             seq: 0,
             seats: Vec::new(),
-            nicks: Names::default(),
+            nicks: Names::new(ambient.chance()),
             list: BTreeMap::new(),
             news: News::default(),
             pages: Pages::default(),
@@ -632,7 +633,7 @@ mod tests {
         fn whatever_happens_in_a_turn_each_member_knows_who_is_there_and_misses_no_number(
             steps in prop::collection::vec(step(), 0..80),
         ) {
-            let (mut room, mut programs, mut peers) = (Room::new("lobby"), Programs::default(), 0);
+            let (mut room, mut programs, mut peers) = (Room::new("lobby", &Ambient::machine()), Programs::default(), 0);
             let policy = SlowReaders::Close;
             for step in steps.into_iter().chain([Step::News]) {
                 let news = |room: &mut Room, programs: &mut Programs| {
@@ -681,7 +682,7 @@ mod tests {
         fn pages_hold_each_name_once_in_order_and_within_bounds(
             nicks in prop::collection::btree_set("[a-z]{10,20}", 0..500),
         ) {
-            let mut room = Room::new("lobby");
+            let mut room = Room::new("lobby", &Ambient::machine());
             for (number, nick) in nicks.iter().enumerate() {
                 room.enter(Seat::new(Peer::of_nobody(number as u32), nick.as_str().into(), Framing::Lines));
             }
@@ -701,7 +702,7 @@ mod tests {
 
     #[test]
     fn news_of_a_large_room_come_one_at_a_time_and_those_of_a_small_one_at_once() {
-        let (mut room, mut programs) = (Room::new("lobby"), Programs::default());
+        let (mut room, mut programs) = (Room::new("lobby", &Ambient::machine()), Programs::default());
         let mut now = Moment::at(Duration::from_secs(1));
         let mut waits = Vec::new();
         for number in 0..1000 {
@@ -725,7 +726,7 @@ mod tests {
 
     #[test]
     fn who_comes_and_goes_within_a_turn_was_never_there() {
-        let (mut room, mut programs) = (Room::new("lobby"), Programs::default());
+        let (mut room, mut programs) = (Room::new("lobby", &Ambient::machine()), Programs::default());
         let (alice, bob) = (Peer::of_nobody(1), Peer::of_nobody(2));
         room.enter(Seat::new(alice, "alice".into(), Framing::WebSocket));
         programs.0.insert(alice, (BTreeSet::from(["alice".to_owned()]), room.seq + 1));
@@ -808,7 +809,7 @@ mod tests {
 
     #[test]
     fn history_is_short() {
-        let mut room = Room::new("lobby");
+        let mut room = Room::new("lobby", &Ambient::machine());
         for number in 0..1000u64 {
             let text = "x".repeat(if number % 2 == 0 { 1 } else { 3000 });
             room.remember(Rc::new(Post::new(&Event::Said { seq: number, at: 0, nick: "a", text: &text })));

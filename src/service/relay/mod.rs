@@ -27,13 +27,14 @@ mod wire;
 mod world;
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::protocol::http::Request;
 use crate::protocol::{Framing, Message};
 use crate::reactor::{CloseReason, Moment, Peer};
 
+use super::ambient::{Ambient, Chance};
 use super::metrics::Metrics;
 use super::page::{self, Asset};
 use super::{At, Origin, Service, Switchboard};
@@ -119,7 +120,7 @@ pub struct Relay {
     places: HashMap<Way, usize>,
     last_id: u32,
     map: Map,
-    secret: RandomState,
+    secret: Chance,
     /// When the next tick is due; `None` while nobody is there.
     next: Option<Moment>,
     tick: u32,
@@ -145,13 +146,18 @@ struct Counts {
 impl Relay {
     /// With nobody in it.
     pub fn new(rules: Rules) -> Relay {
+        Relay::with(rules, &Ambient::machine())
+    }
+
+    /// The same, with these secrets.
+    pub fn with(rules: Rules, ambient: &Ambient) -> Relay {
         Relay {
             rules,
             players: Vec::new(),
             places: HashMap::new(),
             last_id: 0,
             map: Map::default(),
-            secret: RandomState::new(),
+            secret: ambient.chance(),
             next: None,
             tick: 0,
             counts: Counts::default(),
@@ -424,7 +430,7 @@ impl Service for Relay {
     /// Players who came by it can't be reached any more.
     fn on_forget(&mut self, at: At) {
         let is_there = |way: &Way| matches!(way, Way::Datagrams(origin) if At::Socket(origin.socket) == at);
-        let gone: Vec<Way> = self.places.keys().copied().filter(is_there).collect();
+        let gone: Vec<Way> = self.players.iter().map(|player| player.way).filter(is_there).collect();
         gone.into_iter().for_each(|way| self.leave(way));
     }
 

@@ -60,10 +60,11 @@ impl Identity {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// It has not been changed for a while, by this time of day.
+    fn is_settled(&self, time: SystemTime) -> bool {
         let seconds = Duration::from_secs(self.changed.0.try_into().unwrap_or(0));
         let changed = UNIX_EPOCH + seconds + Duration::from_nanos(self.changed.1.try_into().unwrap_or(0));
-        SystemTime::now().duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER)
+        time.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER)
     }
 }
 
@@ -111,11 +112,12 @@ impl Pages {
         path: &[u8],
         directory: &File,
         identity: Identity,
+        time: SystemTime,
         clock: impl Fn() -> Moment,
     ) -> io::Result<Arc<str>> {
         let began = clock();
         // Asked before the directory is read: a change while it is read is then seen later.
-        let only_in = (!identity.is_settled()).then_some(self.turn);
+        let only_in = (!identity.is_settled(time)).then_some(self.turn);
         let html: Arc<str> = page(root, path, directory)?.into();
         let made_at = clock();
         self.time += made_at.since(began);

@@ -36,6 +36,7 @@ use crate::protocol::http::{Length, Request, Response};
 use crate::protocol::{Framing, Message};
 use crate::reactor::{CloseReason, Descriptor, Peer};
 
+use super::ambient::Ambient;
 use super::clock::Clock;
 use super::{Service, Switchboard};
 use access::Entry;
@@ -91,13 +92,18 @@ enum Answered {
 impl Web {
     /// Serves this site. A root that can't be opened is logged, and nothing is found until it can.
     pub fn new(site: Site) -> Web {
+        Web::with(site, &Ambient::machine())
+    }
+
+    /// The same, with this time of day.
+    pub fn with(site: Site, ambient: &Ambient) -> Web {
         Web {
             root: Root::new(site.root.clone()),
             site,
             recent: Recent::default(),
             pages: Pages::default(),
             downloads: HashMap::new(),
-            clock: Clock::default(),
+            clock: Clock::new(ambient),
         }
     }
 
@@ -262,7 +268,8 @@ impl Web {
             return Answered::Yes;
         }
         let Some(directory) = directory else { return Answered::NeedsFile };
-        match self.pages.make(&self.root, path, &directory, identity, || board.clock()) {
+        let time = self.clock.time(board.now());
+        match self.pages.make(&self.root, path, &directory, identity, time, || board.clock()) {
             Ok(page) => self.say_text(board, to, request, response, &page),
             Err(_) => self.say(board, to, request, Response::new(500)),
         }

@@ -1,0 +1,105 @@
+//! What comes to services from outside the loop: the time of day, and chance.
+//!
+//! Both are an argument, so that a simulated world can say what they are: there, the same seed is the same world, down to the
+//! secret of a member's seat.
+
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::reactor::Moment;
+
+/// Where services get the time of day and chance from.
+#[derive(Debug, Clone, Default)]
+pub struct Ambient(Option<Told>);
+
+#[derive(Debug, Clone)]
+struct Told {
+    start: SystemTime,
+    seed: u64,
+    drawn: Arc<AtomicU64>,
+}
+
+impl Ambient {
+    /// The machine's clock, and secrets that nobody can guess.
+    pub fn machine() -> Ambient {
+        Ambient(None)
+    }
+
+    /// One for simulations: it was `start` when the loop's clock began, and chance is what follows from the seed. Not for
+    /// secrets.
+    pub fn told(start: SystemTime, seed: u64) -> Ambient {
+        Ambient(Some(Told { start, seed, drawn: Arc::default() }))
+    }
+
+    /// A source of chance that has nothing to do with the others.
+    pub(super) fn chance(&self) -> Chance {
+        match &self.0 {
+            None => Chance(Source::Drawn(RandomState::new())),
+            Some(Told { seed, drawn, .. }) => {
+                Chance(Source::Told([*seed, drawn.fetch_add(1, Ordering::Relaxed)]))
+            }
+        }
+    }
+
+    /// What time of day it is, at this moment of the loop's clock.
+    pub(super) fn time(&self, now: Moment) -> SystemTime {
+        match &self.0 {
+            None => SystemTime::now(),
+            Some(Told { start, .. }) => {
+                // A simulated world may run for longer than a calendar goes.
+                let passed = now.since(Moment::default()).min(Duration::from_secs(1 << 34));
+                start.checked_add(passed).unwrap_or(UNIX_EPOCH)
+            }
+        }
+    }
+}
+
+/// A keyed hash (SipHash): what comes out of it is known only to who has the key.
+#[derive(Debug, Clone)]
+pub(super) struct Chance(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// With keys that the process has drawn at random.
+    Drawn(RandomState),
+    Told([u64; 2]),
+}
+
+impl BuildHasher for Chance {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        match &self.0 {
+            Source::Drawn(state) => state.build_hasher(),
+            Source::Told(key) => {
+                let mut hasher = DefaultHasher::new();
+                key.iter().for_each(|part| hasher.write_u64(*part));
+                hasher
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_secrets_differ_and_those_of_a_seed_do_not() {
+        let draw = |ambient: &Ambient| [ambient.chance().hash_one(1), ambient.chance().hash_one(1)];
+        let drawn = draw(&Ambient::machine());
+        assert!(drawn[0] != drawn[1] && drawn != draw(&Ambient::machine()));
+        let told = draw(&Ambient::told(UNIX_EPOCH, 7));
+        assert!(told[0] != told[1] && told == draw(&Ambient::told(UNIX_EPOCH, 7)));
+        assert_ne!(told, draw(&Ambient::told(UNIX_EPOCH, 8)));
+    }
+
+    #[test]
+    fn a_told_day_goes_on_with_the_loops_clock() {
+        let ambient = Ambient::told(UNIX_EPOCH, 0);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(ambient.time(Moment::at(day)), UNIX_EPOCH + day);
+    }
+}
