@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::guard::{Guard, Rate, Rules, Sites};
-use crate::reactor::{Limits, Reactor};
+use crate::reactor::{Clock, Limits, Reactor};
 use crate::service::Service;
 use crate::service::exchange::Exchange;
 use crate::transport::ListenOptions;
@@ -61,6 +61,7 @@ pub struct Server<S> {
     guard: Guard,
     tls: Option<ServerTls>,
     announce: bool,
+    clock: Clock,
     /// Places with what holds there, where that is not what holds everywhere.
     places: Vec<(Endpoint, Bound, Option<Place>)>,
 }
@@ -78,6 +79,7 @@ impl<S: Service> Server<S> {
                 .with_rules(Rules { datagrams: Some(Rate::DATAGRAMS), ..Rules::default() }),
             tls: None,
             announce: true,
+            clock: Clock::machine(),
             places: Vec::new(),
         }
     }
@@ -125,6 +127,12 @@ impl<S: Service> Server<S> {
         self
     }
 
+    /// What tells the loop the time: see [`Clock::told`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Binds and listens; call it again for each further place. Port 0 lets the system choose. A name with several addresses,
     /// such as `localhost`, is a place for each of them that this machine has.
     ///
@@ -166,7 +174,7 @@ impl<S: Service> Server<S> {
     /// Where the system has no descriptor left for the poll.
     pub fn start(self) -> io::Result<Running<S>> {
         #[cfg_attr(not(feature = "web"), expect(unused_mut))]
-        let mut reactor = Reactor::new(Exchange::new(self.service), self.limits.clone())?;
+        let mut reactor = Reactor::with_clock(Exchange::new(self.service), self.limits.clone(), self.clock)?;
         #[cfg(feature = "web")]
         reactor.handler().count_unlogged_by(summary::unlogged);
         let mut running = Running::new(reactor, self.drain_for, self.announce);

@@ -203,7 +203,9 @@ impl<S: Service> Running<S> {
         }
     }
 
-    fn forget_retired(&mut self) {
+    /// Forgets what held for connections of listeners that are gone, if they are gone, too. [`Running::run`] does so after
+    /// each turn.
+    pub fn forget_retired(&mut self) {
         for index in mem::take(&mut self.retired) {
             if self.reactor.listener_is_gone(index) {
                 self.reactor.handler().forget_listener(index);
@@ -299,7 +301,8 @@ impl<S: Service> Running<S> {
         })
     }
 
-    pub(super) fn reactor(&mut self) -> &mut Reactor<Exchange<S>> {
+    /// The loop, for who turns it himself, and changes places between two turns.
+    pub fn reactor(&mut self) -> &mut Reactor<Exchange<S>> {
         &mut self.reactor
     }
 

@@ -65,6 +65,30 @@ pub struct Exchange<S> {
     leave_next: Moment,
 }
 
+/// Whether a message may be served. The board is asked once for each ([`Board::serving`]): what was allowed and not used is
+/// gone. So where it has been asked before it was known which way the message goes, the answer is carried along. (When it
+/// was asked twice, a connection whose share of a turn was one message was served none, in this turn and in all others.)
+#[cfg(feature = "web")]
+enum Permit {
+    Given,
+    Used,
+}
+
+#[cfg(feature = "web")]
+impl Permit {
+    /// The peer's conversation, if one more of its messages may be served.
+    fn take<'a>(
+        &mut self,
+        board: &'a mut Board<Stream, Conversation>,
+        peer: Peer,
+    ) -> Option<&'a mut Conversation> {
+        match mem::replace(self, Permit::Used) {
+            Permit::Given => board.state(peer),
+            Permit::Used => board.serving(peer),
+        }
+    }
+}
+
 /// Timers with this scope are the exchange's own, and no service's.
 #[cfg(feature = "web")]
 const OWN_SCOPE: u64 = u64::MAX;
@@ -299,21 +323,28 @@ impl<S: Service> Exchange<S> {
     #[cfg(feature = "web")]
     #[cold]
     fn go_another_way(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+        let mut permit = Permit::Given;
         if let Some(Conversation { protocol: Protocol::Http(_), .. }) = board.state(from) {
-            self.on_requests(board, from, inbox);
+            self.on_requests(board, from, inbox, &mut permit);
         }
         // What was asked may have been this.
         if let Some(Conversation { protocol: Protocol::WebSocket(_), .. }) = board.state(from) {
-            self.on_frames(board, from, inbox);
+            self.on_frames(board, from, inbox, permit);
         }
     }
 
     /// Frames, each when the one before has been served.
     #[cfg(feature = "web")]
     #[inline(never)]
-    fn on_frames(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+    fn on_frames(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        inbox: &mut Buffer,
+        mut permit: Permit,
+    ) {
         let mut room = mem::take(&mut self.body);
-        while board.serving(from).is_some() {
+        while permit.take(board, from).is_some() {
             let Some((conversation, mut outbox)) = board.outbox(from) else { break };
             let Protocol::WebSocket(socket) = &mut conversation.protocol else { break };
             match socket.decode(inbox.bytes(), &mut room, &mut outbox) {
@@ -421,9 +452,15 @@ impl<S: Service> Exchange<S> {
     /// Requests: one after the other, each when the one before has been answered.
     #[cfg(feature = "web")]
     #[inline(never)]
-    fn on_requests(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
+    fn on_requests(
+        &mut self,
+        board: &mut Board<Stream, Conversation>,
+        from: Peer,
+        inbox: &mut Buffer,
+        permit: &mut Permit,
+    ) {
         let mut body = mem::take(&mut self.body);
-        self.serve_requests(board, from, inbox, &mut body);
+        self.serve_requests(board, from, inbox, &mut body, permit);
         self.keep(body);
     }
 
@@ -434,11 +471,12 @@ impl<S: Service> Exchange<S> {
         from: Peer,
         inbox: &mut Buffer,
         body: &mut Vec<u8>,
+        permit: &mut Permit,
     ) {
         let date = *self.clock.date(board.now());
         loop {
             let draining = board.draining();
-            let Some(Conversation { protocol, listener, .. }) = board.serving(from) else { return };
+            let Some(Conversation { protocol, listener, .. }) = permit.take(board, from) else { return };
             let Protocol::Http(http) = protocol else { return };
             if http.is_open() {
                 return; // its answer goes on; see `Board::hold`
@@ -937,6 +975,24 @@ mod tests {
             Err(error) if error.kind() == ErrorKind::WouldBlock => heard,
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Found by the simulation (seed 75): the board was asked twice for the first message, and the second answer was no.
+    #[cfg(feature = "web")]
+    #[test]
+    fn a_request_is_served_where_a_turn_has_time_for_one_message_alone() {
+        let limits = Limits { messages_per_turn: 1, ..Limits::default() };
+        let mut reactor = Reactor::new(Exchange::new(crate::service::echo::Echo), limits).expect("a poll");
+        let (near, mut far) = UnixStream::pair().expect("two ends");
+        let conversation = Conversation::new(Protocol::new(Framing::Http, 1 << 20), 0);
+        reactor.board().connect(Stream::Unix(near), conversation).expect("room for it");
+        let requests = "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\nhello".repeat(3);
+        far.write_all(requests.as_bytes()).expect("room for it");
+        for _ in 0..10 {
+            reactor.turn(Some(Duration::ZERO)).expect("a turn");
+        }
+        let heard = String::from_utf8(hear(&mut far)).expect("text");
+        assert_eq!(heard.matches("\r\n\r\nhello").count(), 3, "{heard}");
     }
 
     proptest! {

@@ -122,6 +122,8 @@ pub(crate) struct Kernel {
     post: Vec<Post>,
     /// Server ends that are open: our descriptors.
     pub(crate) open: usize,
+    /// Streams that were gone before they were accepted.
+    pub(crate) aborted: Vec<usize>,
     /// How often each call was made, and which one is to fail.
     pub(crate) calls: BTreeMap<Call, u64>,
     pub(crate) torture: Option<Torture>,
@@ -192,6 +194,7 @@ impl Kernel {
             doors: Vec::new(),
             post: Vec::new(),
             open: 0,
+            aborted: Vec::new(),
             calls: BTreeMap::new(),
             torture: None,
             tortured: None,
@@ -312,17 +315,44 @@ impl Kernel {
         self.doors.len()
     }
 
-    /// Whoever still waits at a listener that is gone is refused, as a kernel does.
-    pub(crate) fn turn_away(&mut self, door: usize) {
-        for id in std::mem::take(&mut self.doors[door].backlog) {
-            let stream = self.stream(id);
-            (stream.server_gone, stream.token) = (true, None);
-        }
-    }
-
     /// Whether the loop watches the client's stream.
     pub(crate) fn is_served(&self, client: &Client) -> bool {
         self.streams.get(&client.id).is_some_and(|stream| stream.token.is_some())
+    }
+
+    /// See [`Client::shown`].
+    pub(crate) fn shown(&mut self, id: usize) -> String {
+        let Some(stream) = self.streams.get(&id) else { return "gone".into() };
+        format!(
+            "{:?}: {} to the server{}, {} to the client{}, handshake {:?}, edge {:?}",
+            stream.token,
+            stream.to_server.len(),
+            if stream.client_finished { " and its end" } else { "" },
+            stream.to_client.len(),
+            if stream.server_finished { " and its end" } else { "" },
+            stream.handshake,
+            stream.edge
+        )
+    }
+
+    fn is_at_the_end(&mut self, id: usize) -> bool {
+        let stream = self.stream(id);
+        stream.to_client.is_empty() && (stream.server_finished || stream.server_gone)
+    }
+
+    fn was_cut(&mut self, id: usize) -> bool {
+        let stream = self.stream(id);
+        stream.server_gone
+            && (!stream.to_server.is_empty() || !stream.server_finished && !stream.client_finished)
+    }
+
+    /// See [`Client::reset`].
+    pub(crate) fn reset(&mut self, id: usize) {
+        let stream = self.stream(id);
+        stream.reset = true;
+        stream.to_server.clear();
+        stream.to_client.clear();
+        stream.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
     }
 
     /// Sends a datagram to the socket with this index, through a network that may do with it what it likes.
@@ -465,48 +495,22 @@ impl Client {
 
     /// Goes without a word: what is on its way is lost on both sides.
     pub(crate) fn reset(&mut self) {
-        let mut kernel = lock(&self.kernel);
-        let stream = kernel.stream(self.id);
-        stream.reset = true;
-        stream.to_server.clear();
-        stream.to_client.clear();
-        stream.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
+        lock(&self.kernel).reset(self.id);
     }
 
     /// For a message.
     pub(crate) fn shown(&self) -> String {
-        let mut kernel = lock(&self.kernel);
-        let stream = kernel.stream(self.id);
-        format!(
-            "{:?}: {} to the server{}, {} to the client{}, handshake {:?}, edge {:?}",
-            stream.token,
-            stream.to_server.len(),
-            if stream.client_finished { " and its end" } else { "" },
-            stream.to_client.len(),
-            if stream.server_finished { " and its end" } else { "" },
-            stream.handshake,
-            stream.edge
-        )
+        lock(&self.kernel).shown(self.id)
     }
 
     /// The server has said its last byte, and we have read it.
     pub(crate) fn is_at_the_end(&self) -> bool {
-        let mut kernel = lock(&self.kernel);
-        let stream = kernel.stream(self.id);
-        stream.to_client.is_empty() && (stream.server_finished || stream.server_gone)
+        lock(&self.kernel).is_at_the_end(self.id)
     }
 
     /// The server let go without having read all: its kernel would have answered with a reset.
     pub(crate) fn was_cut(&self) -> bool {
-        let mut kernel = lock(&self.kernel);
-        let stream = kernel.stream(self.id);
-        stream.server_gone
-            && (!stream.to_server.is_empty() || !stream.server_finished && !stream.client_finished)
-    }
-
-    /// The connect that made it has come through.
-    pub(crate) fn is_connected(&self) -> bool {
-        lock(&self.kernel).stream(self.id).connect.is_none()
+        lock(&self.kernel).was_cut(self.id)
     }
 }
 
@@ -517,6 +521,55 @@ impl Drop for Client {
         }
         self.finish();
         lock(&self.kernel).stream(self.id).client_gone = true;
+    }
+}
+
+/// A client that speaks TLS has it on this end of its stream.
+impl Read for Client {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let heard = self.hear(into.len());
+        into[..heard.len()].copy_from_slice(&heard);
+        match heard.len() {
+            0 if self.is_at_the_end() => Ok(0),
+            0 => Err(ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.say(bytes) {
+            0 if lock(&self.kernel).stream(self.id).server_gone => Err(ErrorKind::BrokenPipe.into()),
+            0 => Err(ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl CustomStream for Client {
+    fn finish(&mut self) -> io::Result<()> {
+        Client::finish(self);
+        Ok(())
+    }
+}
+
+/// Nobody polls it: in this world clients look whenever they like.
+impl event::Source for Client {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -659,6 +712,20 @@ impl Pipe {
     }
 }
 
+/// Whoever still waits at a listener that is gone is refused, as a kernel does.
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut kernel = lock(&self.kernel);
+        for id in std::mem::take(&mut kernel.doors[self.index].backlog) {
+            kernel.stream(id).server_gone = true;
+            kernel.aborted.push(id);
+        }
+    }
+}
+
 impl Backlog {
     fn take(&self) -> io::Result<Pipe> {
         let mut kernel = lock(&self.kernel);
@@ -675,6 +742,7 @@ impl Backlog {
                 _ => {
                     let gone = kernel.doors[self.index].backlog.pop_front().expect("it is not empty");
                     kernel.stream(gone).server_gone = true;
+                    kernel.aborted.push(gone);
                     ErrorKind::ConnectionAborted.into()
                 }
             });

@@ -1,4 +1,4 @@
-//! A simulation of the loop: its clients, its kernel and its clock are made up, and drawn from a seed.
+//! A simulation of the loop and of the server: its clients, its kernel and its clock are made up, and drawn from a seed.
 //!
 //! A test that somebody writes holds what somebody has thought of. Here nobody thinks: each seed is a world of its own,
 //! with other limits, other faults and another order of events, and after each turn of the loop everything that is always
@@ -14,6 +14,10 @@ mod dice;
 mod host;
 mod kernel;
 mod story;
+#[cfg(all(feature = "web", feature = "tls"))]
+mod talk;
+#[cfg(all(feature = "web", feature = "tls"))]
+mod town;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,17 +29,28 @@ use world::World;
 /// What the plain test command looks at.
 const SEEDS: u64 = 1000;
 
-/// Runs a world; what happened in it, and in how many turns.
+/// Runs a world; what happened in it, and in how many turns. Each fourth is a town.
 fn live(seed: u64) -> (Story, u64) {
-    let mut world = World::new(seed);
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+    #[cfg(all(feature = "web", feature = "tls"))]
+    if seed % 4 == 3 {
+        let town = told(seed, town::Town::new(seed), town::Town::run, |town| &town.story);
+        return (town.story, town.turns);
+    }
+    let world = told(seed, World::new(seed), World::run, |world| &world.story);
+    (world.story, world.turns)
+}
+
+/// Where it goes wrong, it says how, and which line runs it again.
+fn told<W>(seed: u64, mut world: W, run: fn(&mut W), story: fn(&W) -> &Story) -> W {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
+        let story = story(&world);
         let is_asked_for = asked("SIMULATION_SEED").is_some();
-        eprintln!("{}", if is_asked_for { world.story.whole() } else { world.story.end() });
+        eprintln!("{}", if is_asked_for { story.whole() } else { story.end() });
         eprintln!("SIMULATION_SEED={seed} cargo test --test simulation");
         std::mem::forget(world); // its invariants are broken
         resume_unwind(panic);
     }
-    (world.story, world.turns)
+    world
 }
 
 fn asked(name: &str) -> Option<String> {

@@ -464,10 +464,9 @@ impl World {
                 self.doors.push((door, index));
             }
             (1, 2..) => {
-                let (door, index) = self.doors.pop().expect("there are two");
+                let (_, index) = self.doors.pop().expect("there are two");
                 self.note(format_args!("listener {index} goes"));
-                self.reactor.unlisten(index, false);
-                self.kernel().turn_away(door);
+                drop(self.reactor.unlisten(index, false));
             }
             _ => {
                 let place = self.dice.below(self.doors.len());

@@ -1,0 +1,605 @@
+//! A town: the whole server in a made-up world, with its services, its protocols, TLS, and reloads. See [`Town::run`].
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
+
+use switchboard::Server;
+use switchboard::guard::{Guard, Rate};
+use switchboard::reactor::{Clock, CloseReason, Limits, Moment, Transport};
+use switchboard::server::place::{Bound, Place};
+use switchboard::server::running::Running;
+use switchboard::service::ambient::Ambient;
+use switchboard::service::chat::{self, SlowReaders};
+use switchboard::service::directory::{Directory, Which};
+use switchboard::service::relay;
+use switchboard::transport::tls::{ClientTls, ServerTls, Trust};
+use switchboard::transport::{Datagrams, Listener, Stream};
+
+use crate::dice::Dice;
+use crate::kernel::{self, Kernel, Odds, Shared};
+use crate::story::Story;
+use crate::talk::{
+    ANSWER, Chatter, Echo, Http, Liner, Player, Question, RELAY_BYTES, RELAY_HELLO, RELAY_STATE,
+    RELAY_UPDATE, RELAY_WELCOME, SharedAnnals, Talk, relay_message, state_of, word_at,
+};
+
+/// After the faults have stopped, everything that is owed must have come within so many turns, and so much time.
+const CALM_TURNS: usize = 20_000;
+const CALM_TIME: Duration = Duration::from_secs(20);
+
+/// Where people can go: the kernel's listeners, in this order.
+const DOORS: [(&str, Why); 8] = [
+    ("tcp://10.9.0.1:7001", Why::Echo),
+    ("tls://10.9.0.1:7002", Why::Echo),
+    ("http://10.9.0.1:7003", Why::Http),
+    ("ws://10.9.0.1:7004", Why::Chat),
+    ("tcp+lines://10.9.0.1:7005", Why::Lines),
+    ("ws://10.9.0.1:7006", Why::Relay),
+    ("https://10.9.0.1:7007", Why::Http),
+    ("tcp://10.9.0.1:7008", Why::Question),
+];
+
+/// The sockets of datagrams.
+const MAILBOXES: [(&str, Why); 2] = [("udp://10.9.0.1:7001", Why::Echo), ("udp://10.9.0.1:7006", Why::Relay)];
+
+/// What one goes there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Echo,
+    Http,
+    Chat,
+    Lines,
+    Relay,
+    /// Whatever is served there.
+    Question,
+}
+
+struct Guest {
+    /// `None`: it has gone.
+    stream: Option<Stream>,
+    id: usize,
+    is_open: bool,
+    talk: Box<dyn Talk>,
+    manner: Manner,
+    unsaid: Vec<u8>,
+    has_finished: bool,
+    /// The server has said its last byte.
+    is_over: bool,
+}
+
+/// How a guest behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Polite,
+    /// Reads nothing until the world has calmed down.
+    Deaf,
+    /// Goes in the middle, with a reset.
+    Resets,
+    /// A few bytes at a time.
+    Trickles,
+}
+
+impl Guest {
+    /// Says at most so many bytes, and hears at most so many.
+    fn act(&mut self, says: usize, hears: usize) {
+        let Some(stream) = &mut self.stream else { return };
+        if !self.is_open {
+            match stream.establish() {
+                Ok(()) => self.is_open = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.end(),
+            }
+        }
+        let mut heard = vec![0; hears.min(64 * 1024)];
+        while !self.is_over && !heard.is_empty() {
+            match stream.read(&mut heard) {
+                Ok(0) => self.is_over = true,
+                Ok(count) => self.talk.hear(&heard[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.end(),
+            }
+            if hears < heard.len() {
+                break;
+            }
+        }
+        self.unsaid.extend(self.talk.words());
+        let mut left = says.min(self.unsaid.len());
+        while left > 0 && !self.has_finished {
+            match stream.write(&self.unsaid[..left]) {
+                Ok(count) => {
+                    self.unsaid.drain(..count);
+                    left -= count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.end(),
+            }
+        }
+        let _ = stream.flush(); // what is left goes out next time
+        let has_all = self.talk.is_done() && self.unsaid.is_empty();
+        if (has_all || self.is_over) && !self.has_finished {
+            match stream.finish(false) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => self.has_finished = true,
+            }
+        }
+        if self.is_over && self.has_finished {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.stream = None;
+    }
+}
+
+/// Somebody who sends datagrams.
+#[derive(Debug)]
+struct Mailer {
+    why: Why,
+    from: SocketAddr,
+    sent: u64,
+    token: Option<u64>,
+    seen: u32,
+    answers: u64,
+}
+
+/// What a seed draws for its town.
+#[derive(Debug)]
+struct Plan {
+    odds: Odds,
+    window: usize,
+    promises: bool,
+    splits: bool,
+    look: Duration,
+    turns: usize,
+    guests: usize,
+    mailers: usize,
+    jumps: bool,
+    reloads: bool,
+    drains: bool,
+    limits: Limits,
+    slow_readers: SlowReaders,
+}
+
+impl Plan {
+    fn draw(dice: &mut Dice) -> Plan {
+        let odds = Odds::draw(dice);
+        let usual = Limits::default();
+        Plan {
+            odds: Odds { finish_fails: 0, ..odds },
+            window: dice.pick(&[100, 1000, 65_536, 200_000]),
+            promises: dice.one_in(2),
+            splits: dice.one_in(4),
+            look: Duration::from_nanos(dice.pick(&[0, 100, 50_000, 1_000_000])),
+            turns: dice.between(50, 300),
+            guests: if dice.one_in(8) { 60 } else { dice.between(1, 12) },
+            mailers: dice.pick(&[0, 0, 1, 5]),
+            jumps: dice.one_in(5),
+            reloads: dice.one_in(2),
+            drains: dice.one_in(4),
+            slow_readers: dice.pick(&[SlowReaders::DropOldest, SlowReaders::DropNewest]),
+            limits: Limits {
+                connections_max: dice.pick(&[3, 100]),
+                accepts_per_turn: dice.pick(&[1, 64]),
+                read_bytes_per_turn: dice.pick(&[300, usual.read_bytes_per_turn]),
+                messages_per_turn: dice.pick(&[1, 2000]),
+                outbox_bytes_high: dice.pick(&[2000, usual.outbox_bytes_high]),
+                handshakes_per_turn: dice.pick(&[1, 16]),
+                ..usual
+            },
+        }
+    }
+}
+
+pub(crate) struct Town {
+    dice: Dice,
+    plan: Plan,
+    kernel: Shared,
+    time: Arc<AtomicU64>,
+    running: Running<Directory>,
+    client_tls: ClientTls,
+    server_tls: ServerTls,
+    guests: Vec<Guest>,
+    mailers: Vec<Mailer>,
+    mail_is_over: bool,
+    annals: SharedAnnals,
+    drained: bool,
+    calm: bool,
+    pub(crate) story: Story,
+    pub(crate) turns: u64,
+}
+
+impl Town {
+    pub(crate) fn new(seed: u64) -> Town {
+        let mut dice = Dice::new(seed, 0);
+        let plan = Plan::draw(&mut dice);
+        let time = Arc::new(AtomicU64::new(0));
+        let kernel =
+            Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises, Arc::clone(&time));
+        kernel.lock().expect("it is new").splits = plan.splits;
+        // A day in 2026.
+        let ambient = Ambient::told(UNIX_EPOCH + Duration::from_secs(1_790_000_000), seed);
+        let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/pem").join(name);
+        let server_tls = ServerTls::from_files(&pem("certificate.pem"), &pem("key.pem"), None);
+        let mut running = Server::new(Directory::new(ambient.clone()))
+            .limits(plan.limits.clone())
+            .clock(Clock::told(Arc::clone(&time), plan.look))
+            .announce(false)
+            .start()
+            .expect("a poll");
+        running.reactor().handler().set_ambient(&ambient);
+        let mut town = Town {
+            dice,
+            kernel,
+            time,
+            running,
+            client_tls: ClientTls::new("localhost", Trust::Anybody, None, false).expect("a name"),
+            server_tls: server_tls.expect("they fit"),
+            guests: Vec::new(),
+            mailers: Vec::new(),
+            mail_is_over: false,
+            annals: Rc::default(),
+            drained: false,
+            calm: false,
+            story: Story::new(&plan),
+            plan,
+            turns: 0,
+        };
+        for (place, which) in town.places() {
+            let bound = match place.endpoint {
+                switchboard::endpoint::Endpoint::Udp(_) => {
+                    Bound::Datagram(Datagrams::Custom(Box::new(kernel::mailbox(&town.kernel))))
+                }
+                _ => Bound::Stream(Listener::Custom(Box::new(kernel::listen(&town.kernel)))),
+            };
+            town.running.listen_for(place, which, bound).expect("nothing can fail there");
+        }
+        town
+    }
+
+    /// What a configuration file would say.
+    fn places(&mut self) -> Vec<(Place, Which)> {
+        let often = Rate { per_s: 100_000, burst: 100_000 };
+        let chat = chat::Rules {
+            slow_readers: self.plan.slow_readers,
+            rate: often,
+            joins_per_ip: often,
+            rooms_max: 10,
+        };
+        let all = DOORS.into_iter().chain(MAILBOXES);
+        let all = all.map(|(url, why)| {
+            let which = match why {
+                Why::Echo | Why::Http | Why::Question => Which::Echo,
+                Why::Chat | Why::Lines => Which::Chat { name: String::new(), rules: chat },
+                Why::Relay => Which::Relay { name: String::new(), rules: relay::Rules::default() },
+            };
+            let place = Place {
+                endpoint: url.parse().expect("it is one"),
+                limits: self.plan.limits.clone(),
+                message_bytes_max: 64 * 1024,
+                guard: Guard::default(),
+                amplify: false,
+                metrics: true,
+                sites: Default::default(),
+                tls: Some(self.server_tls.clone()),
+                options: Default::default(),
+            };
+            (place, which)
+        });
+        all.collect()
+    }
+
+    /// The wild part of its life, and then the calm one, in which everything that is owed must come.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..self.plan.turns {
+            self.let_somebody_come();
+            self.act();
+            self.let_the_owner_act();
+            self.let_time_pass();
+            self.turn();
+        }
+        self.calm_down();
+    }
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().expect("nobody has panicked yet")
+    }
+
+    fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        self.story.say(self.time.load(Ordering::Relaxed), what);
+    }
+
+    fn let_somebody_come(&mut self) {
+        if self.drained {
+            return;
+        }
+        if self.mailers.len() < self.plan.mailers && self.dice.one_in(10) {
+            let (_, why) = self.dice.pick(&MAILBOXES);
+            let from = SocketAddr::from(([10, 1, 0, 1], 5000 + self.mailers.len() as u16));
+            self.mailers.push(Mailer { why, from, sent: 0, token: None, seen: 0, answers: 0 });
+        }
+        if self.guests.len() == self.plan.guests || !self.dice.one_in(4) {
+            return;
+        }
+        let number = self.guests.len();
+        let door = self.dice.below(DOORS.len());
+        let (url, why) = DOORS[door];
+        let manner =
+            self.dice.pick(&[Manner::Polite, Manner::Polite, Manner::Deaf, Manner::Resets, Manner::Trickles]);
+        let own = Dice::new(self.dice.next(), 2);
+        let talk: Box<dyn Talk> = match why {
+            Why::Echo => {
+                let most = 100 * self.plan.window.min(self.plan.limits.read_bytes_per_turn);
+                let count = self.dice.pick(&[1, 500, 100_000]).min(most);
+                Box::new(Echo::new(self.dice.bytes(count)))
+            }
+            Why::Http => {
+                let count = self.dice.between(1, 8);
+                Box::new(Http::new(&mut self.dice, count))
+            }
+            Why::Chat => Box::new(Chatter::new(number, own, &self.annals)),
+            Why::Lines => Box::new(Liner::new(number, &mut self.dice)),
+            Why::Relay => Box::new(Player::new(own)),
+            Why::Question => Box::new(Question::new()),
+        };
+        let client = kernel::connect(&self.kernel, door, false);
+        let id = client.id;
+        let mut stream = Stream::Custom(Box::new(client));
+        if url.starts_with("tls") || url.starts_with("https") {
+            stream = stream.secure(&self.client_tls).expect("a session");
+        }
+        self.note(format_args!("guest {number} comes to {url}, {manner:?}, as stream {id}"));
+        self.guests.push(Guest {
+            stream: Some(stream),
+            id,
+            is_open: false,
+            talk,
+            manner,
+            unsaid: Vec::new(),
+            has_finished: false,
+            is_over: false,
+        });
+    }
+
+    /// Everybody but the server does something, or not.
+    fn act(&mut self) {
+        for index in 0..self.guests.len() {
+            let (calm, dice) = (self.calm, &mut self.dice);
+            let guest = &mut self.guests[index];
+            let most = match guest.manner {
+                _ if calm => usize::MAX,
+                Manner::Trickles => dice.below(3),
+                _ => dice.pick(&[1, 10, 3000, 100_000]),
+            };
+            let says = if calm || dice.one_in(2) { most } else { 0 };
+            let hears = if calm || (guest.manner != Manner::Deaf && dice.one_in(2)) { most } else { 0 };
+            if guest.manner == Manner::Resets && !calm && guest.stream.is_some() && dice.one_in(40) {
+                let id = guest.id;
+                self.kernel().reset(id);
+                self.guests[index].end();
+                self.note(format_args!("guest {index} resets"));
+                continue;
+            }
+            guest.act(says, hears);
+        }
+        self.send_mail();
+        self.read_mail();
+    }
+
+    fn send_mail(&mut self) {
+        for index in 0..self.mailers.len() {
+            let is_quiet = !self.calm && !self.dice.one_in(3);
+            if is_quiet || self.calm && self.turns.is_multiple_of(2) {
+                continue;
+            }
+            let position = self.dice.next() as u32;
+            let mailer = &mut self.mailers[index];
+            mailer.sent += 1;
+            let sent = mailer.sent as u32;
+            let (socket, bytes) = match (mailer.why, mailer.token) {
+                (Why::Relay, None) => (1, relay_message(RELAY_HELLO, 0, [sent, 0, 0])),
+                (Why::Relay, Some(token)) => {
+                    (1, relay_message(RELAY_UPDATE, token, [sent, position, mailer.seen]))
+                }
+                _ => (0, mailer.sent.to_be_bytes().to_vec()),
+            };
+            let from = mailer.from;
+            self.kernel().mail(socket, from, &bytes);
+        }
+    }
+
+    fn read_mail(&mut self) {
+        for socket in 0..MAILBOXES.len() {
+            loop {
+                let Some((bytes, to)) = self.kernel().collect(socket) else { break };
+                let mailer = self.mailers.iter_mut().find(|mailer| mailer.from == to);
+                if self.mail_is_over {
+                    continue;
+                }
+                let mailer = mailer.expect("an answer goes to whoever has asked");
+                mailer.answers += 1;
+                match bytes.get(3) {
+                    _ if socket == 0 => {
+                        let number = u64::from_be_bytes(bytes[..].try_into().expect("as it was sent"));
+                        assert!((1..=mailer.sent).contains(&number), "nobody has sent {number}");
+                    }
+                    Some(&RELAY_WELCOME) => {
+                        assert_eq!(bytes.len(), RELAY_BYTES);
+                        mailer.token =
+                            Some(u64::from(word_at(&bytes, 4)) << 32 | u64::from(word_at(&bytes, 8)));
+                    }
+                    Some(&RELAY_STATE) => (_, mailer.seen) = state_of(&bytes),
+                    // The token is old, or there are too many: it asks again.
+                    _ => mailer.token = None,
+                }
+            }
+        }
+    }
+
+    fn let_the_owner_act(&mut self) {
+        if self.plan.drains && !self.drained && self.dice.one_in(100) {
+            self.drained = true;
+            self.note(format_args!("drain"));
+            self.running.reactor().handler().set_leave_within(Duration::from_millis(500));
+            self.running.reactor().drain();
+        }
+        if self.plan.reloads && !self.drained && self.dice.one_in(30) {
+            self.reload();
+        }
+    }
+
+    /// The settings are read again, and are other ones; what people have come for stays.
+    fn reload(&mut self) {
+        let mut places = self.places();
+        for (place, which) in &mut places {
+            if self.dice.one_in(3) {
+                place.limits.messages_per_turn = self.dice.pick(&[1, 5, 2000]);
+                place.limits.connections_max = self.dice.pick(&[3, 100]);
+            }
+            if let Which::Chat { rules, .. } = which {
+                rules.rooms_max = self.dice.between(5, 20);
+            }
+            if let Which::Relay { rules, .. } = which {
+                rules.ticks_per_s = self.dice.pick(&[10, 30, 100]);
+            }
+            // Now and then somebody has another service from here on; those who are there keep theirs.
+            if let Which::Echo = which
+                && place.endpoint.to_string().ends_with("7008")
+                && self.dice.one_in(2)
+            {
+                *which = Which::Reply { answer: ANSWER.into() };
+            }
+        }
+        // A file that names nothing new can't fail.
+        let changes = self.running.prepare(places).expect("nothing new is bound").apply();
+        self.note(format_args!("reload: {changes:?}"));
+    }
+
+    fn let_time_pass(&mut self) {
+        let passes = match self.plan.jumps && self.dice.one_in(20) {
+            true => Duration::from_millis(self.dice.pick(&[500, 20_000, 86_400_000])),
+            false => Duration::from_micros(self.dice.pick(&[0, 10, 1000, 5000])),
+        };
+        self.time.fetch_add(passes.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Moment {
+        Moment::at(Duration::from_nanos(self.time.load(Ordering::Relaxed)))
+    }
+
+    /// One turn, and what must be true behind each.
+    fn turn(&mut self) {
+        self.turns += 1;
+        let events = self.kernel().events();
+        let now = self.now();
+        let turn = self.running.reactor().turn_with(now, &events);
+        self.running.forget_retired();
+        self.story.count(self.time.load(Ordering::Relaxed), events, &turn);
+        let open = self.kernel().open;
+        let reactor = self.running.reactor();
+        let is_idle = !reactor.has_work();
+        let board = reactor.board();
+        let counters = board.counters();
+        let closed: u64 = counters.closed.iter().sum();
+        assert_eq!(
+            counters.accepted + counters.connected - closed,
+            open as u64,
+            "descriptors are connections"
+        );
+        for reason in [CloseReason::Violation, CloseReason::InboxFull, CloseReason::Disallowed] {
+            assert_eq!(counters.closed[reason.row()], 0, "nobody has done wrong, and one ends so: {reason}");
+        }
+        if is_idle {
+            assert_eq!(board.connections(), open, "a closed connection waits for nobody");
+        }
+    }
+
+    /// No more faults: all guests say and hear everything, and finish. Within bounds, nobody is left.
+    fn calm_down(&mut self) {
+        self.note(format_args!("from here on all is well"));
+        self.calm = true;
+        self.kernel().calm_down();
+        if !self.drained {
+            let places = self.places().into_iter().map(|(mut place, which)| {
+                place.limits.connections_max = 100;
+                (place, which)
+            });
+            self.running.prepare(places.collect()).expect("nothing new is bound").apply();
+            let limits = Limits { connections_max: 100, ..self.plan.limits.clone() };
+            self.running.set_limits(limits);
+        }
+        let began = self.now();
+        let mut turns = 0;
+        let before: BTreeMap<SocketAddr, u64> =
+            self.mailers.iter().map(|mailer| (mailer.from, mailer.answers)).collect();
+        loop {
+            self.act();
+            let is_idle = !self.running.reactor().has_work() && !self.kernel().is_pending();
+            let everybody_is_gone = self.guests.iter().all(|guest| guest.stream.is_none());
+            if is_idle {
+                if self.running.reactor().board().connections() == 0 && everybody_is_gone {
+                    break;
+                }
+                let next = self.running.reactor().next_due();
+                assert!(next < Moment::NEVER, "the loop would sleep for ever: {}", self.left());
+                let wait = next.since(self.now());
+                self.time.fetch_add(wait.as_nanos() as u64, Ordering::Relaxed);
+            }
+            if !self.mailers.is_empty() {
+                self.time.fetch_add(20_000_000, Ordering::Relaxed); // the relay's ticks want time
+            }
+            self.turn();
+            turns += 1;
+            if turns > 100 && !self.mailers.is_empty() {
+                self.check_mail(&before);
+                self.mailers.clear();
+                self.mail_is_over = true; // as long as mail comes, the loop does not sleep
+            }
+            let passed = self.now().since(began);
+            assert!(turns < CALM_TURNS, "after {turns} turns {}", self.left());
+            let patience = CALM_TIME + self.plan.look * turns as u32 * 100;
+            assert!(passed < patience, "after {passed:?} {}", self.left());
+        }
+        self.annals.borrow().check();
+        for (index, guest) in self.guests.iter().enumerate() {
+            let was_aborted = self.kernel().aborted.contains(&guest.id);
+            let is_excused = guest.manner == Manner::Resets || self.plan.jumps || self.drained || was_aborted;
+            assert!(guest.talk.is_done() || is_excused, "guest {index} is owed: {}", guest.talk.shown());
+        }
+    }
+
+    /// Whoever has sent something in calm times has been answered.
+    fn check_mail(&self, before: &BTreeMap<SocketAddr, u64>) {
+        for mailer in self.mailers.iter().filter(|_| !self.drained) {
+            let answers = mailer.answers - before[&mailer.from];
+            assert!(answers > 0, "{} has had no answer: {mailer:?}", mailer.from);
+        }
+    }
+
+    /// Who is not gone, for a message.
+    fn left(&mut self) -> String {
+        let count = self.running.reactor().board().connections();
+        let mut kernel = self.kernel.lock().expect("nobody has panicked yet");
+        let left = self.guests.iter().enumerate().filter(|(_, guest)| guest.stream.is_some());
+        let left: Vec<String> = left
+            .map(|(index, guest)| {
+                format!(
+                    "guest {index}: {:?}, {}, over {}, finished {}, {} unsaid; {}",
+                    guest.manner,
+                    guest.talk.shown(),
+                    guest.is_over,
+                    guest.has_finished,
+                    guest.unsaid.len(),
+                    kernel.shown(guest.id)
+                )
+            })
+            .collect();
+        format!("{count} connections are left. {}", left.join("\n"))
+    }
+}
