@@ -81,19 +81,42 @@ pub(crate) enum Call {
     Send,
 }
 
+/// The call is made again, and nobody is the worse for it.
+const EINTR: i32 = 4;
+
 impl Call {
-    pub(crate) const ALL: [Call; 10] = [
-        Call::Accept,
-        Call::Register,
-        Call::Reregister,
-        Call::Deregister,
-        Call::Read,
-        Call::Write,
-        Call::Finish,
-        Call::Establish,
-        Call::Receive,
-        Call::Send,
-    ];
+    /// The errors that its manual page names, and that can come here: numbers of Linux.
+    pub(crate) fn errors(self) -> &'static [i32] {
+        const EPERM: i32 = 1;
+        const ENOENT: i32 = 2;
+        const EIO: i32 = 5;
+        const ENOMEM: i32 = 12;
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        const ENOSPC: i32 = 28;
+        const EPIPE: i32 = 32;
+        const EPROTO: i32 = 71;
+        const EMSGSIZE: i32 = 90;
+        const ENETUNREACH: i32 = 101;
+        const ECONNABORTED: i32 = 103;
+        const ECONNRESET: i32 = 104;
+        const ENOBUFS: i32 = 105;
+        const ENOTCONN: i32 = 107;
+        const ETIMEDOUT: i32 = 110;
+        const ECONNREFUSED: i32 = 111;
+        const EHOSTUNREACH: i32 = 113;
+        match self {
+            Call::Accept => &[EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM, EPROTO],
+            Call::Register | Call::Reregister => &[ENOMEM, ENOSPC],
+            Call::Deregister => &[ENOENT],
+            Call::Read => &[EINTR, ECONNRESET, ETIMEDOUT, EIO, ENOMEM],
+            Call::Write => &[EINTR, EPIPE, ECONNRESET, ENOBUFS, EIO],
+            Call::Finish => &[ENOTCONN, ENOBUFS],
+            Call::Establish => &[ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH],
+            Call::Receive => &[EINTR, ECONNREFUSED, ENOMEM],
+            Call::Send => &[EINTR, EPERM, EMSGSIZE, ENOBUFS, ENETUNREACH],
+        }
+    }
 }
 
 /// One call that fails: of this kind the one with this number, with this `errno`.
@@ -127,7 +150,7 @@ pub(crate) struct Kernel {
     /// How often each call was made, and which one is to fail.
     pub(crate) calls: BTreeMap<Call, u64>,
     pub(crate) torture: Option<Torture>,
-    /// The one that failed was about this stream; `usize::MAX`: about none.
+    /// The one that failed was about this stream, which may end for it; `usize::MAX`: about none.
     pub(crate) tortured: Option<usize>,
 }
 
@@ -217,7 +240,9 @@ impl Kernel {
         *count += 1;
         match self.torture {
             Some(torture) if torture.call == call && torture.number == *count => {
-                self.tortured = Some(stream.unwrap_or(usize::MAX));
+                if torture.errno != EINTR {
+                    self.tortured = Some(stream.unwrap_or(usize::MAX));
+                }
                 Err(io::Error::from_raw_os_error(torture.errno))
             }
             _ => Ok(()),

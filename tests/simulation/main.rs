@@ -20,9 +20,11 @@ mod talk;
 mod town;
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use kernel::{Call, Torture};
 use story::Story;
 use world::World;
 
@@ -69,6 +71,45 @@ fn every_promise_is_kept_in_a_thousand_worlds() {
 fn the_same_seed_is_the_same_world_byte_for_byte() {
     for seed in 0..20 {
         assert!(live(seed).0.whole() == live(seed).0.whole(), "seed {seed}");
+    }
+}
+
+/// Of each kind of call at most so many are made to fail, one at a time, spread over all of them.
+const CALLS_TRIED: u64 = 12;
+
+/// One call fails, with each error that it can have, and everybody else is served as if nothing had been. curl calls such
+/// tests torture.
+#[test]
+fn whichever_call_fails_nobody_else_is_the_worse_for_it() {
+    for seed in 0..2 {
+        torture(seed, World::tortured, World::run, |world| (&world.story, world.kernel().calls.clone()));
+        #[cfg(all(feature = "web", feature = "tls"))]
+        torture(seed, town::Town::tortured, town::Town::run, |town| {
+            (&town.story, town.kernel().calls.clone())
+        });
+    }
+}
+
+fn torture<W>(
+    seed: u64,
+    new: fn(u64, Option<Torture>) -> W,
+    run: fn(&mut W),
+    look: fn(&W) -> (&Story, BTreeMap<Call, u64>),
+) {
+    let mut calm = new(seed, None);
+    run(&mut calm);
+    for (call, count) in look(&calm).1 {
+        let step = count.div_ceil(CALLS_TRIED).max(1);
+        for number in (1..=count).step_by(step as usize) {
+            for errno in call.errors().iter().copied() {
+                let mut world = new(seed, Some(Torture { call, number, errno }));
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
+                    eprintln!("seed {seed}, where the {call:?} number {number} fails with errno {errno}");
+                    std::mem::forget(world);
+                    resume_unwind(panic);
+                }
+            }
+        }
     }
 }
 
