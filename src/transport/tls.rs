@@ -222,6 +222,7 @@ impl Session {
 
     /// Brings ciphertext from the stream into the session; plaintext goes to `into` as far as there is room.
     fn read_some(&mut self, io: &mut impl Read, into: &mut [u8], filled: &mut usize) -> io::Result<()> {
+        self.emptied = false; // what an earlier read found says nothing of this one, which may be interrupted
         if !self.pending.is_empty() {
             let pending = std::mem::take(&mut self.pending);
             self.take_in(&pending, into, filled);
@@ -237,10 +238,7 @@ impl Session {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Ok(count) if !matches!(self.first, First::Tls) => {
-                    self.take_first(&scratch[..count]);
-                    self.emptied = false;
-                }
+                Ok(count) if !matches!(self.first, First::Tls) => self.take_first(&scratch[..count]),
                 Ok(count) => {
                     self.take_in(&scratch[..count], into, filled);
                     // Where no plaintext came of it we would say would-block, and only a would-block proves that:
@@ -1197,6 +1195,37 @@ mod tests {
                 break;
             }
         }
+    }
+
+    /// Found by the simulation: what the read before had found was taken for what this one had, and the handshake waited for an
+    /// event that had come already.
+    #[test]
+    fn a_handshake_goes_on_behind_a_read_that_is_interrupted() {
+        struct Interrupted<'a>(&'a mut Wire, bool);
+        impl Read for Interrupted<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                match std::mem::replace(&mut self.1, false) {
+                    true => Err(io::ErrorKind::Interrupted.into()),
+                    false => self.0.read(into),
+                }
+            }
+        }
+        impl Write for Interrupted<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                self.0.flush()
+            }
+        }
+        let mut pair = pair();
+        let hello = pair.client_says();
+        pair.far.say(&hello);
+        assert!(!pair.is_through()); // it waits for the client's last flight
+        pair.client_hears();
+        let finish = pair.client_says();
+        pair.far.say(&finish);
+        assert!(pair.server.establish(&mut Interrupted(&mut pair.near, true)).is_ok());
     }
 
     #[test]
