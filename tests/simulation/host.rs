@@ -82,6 +82,8 @@ pub(crate) struct Host {
     pub(crate) log: Vec<u8>,
     /// How guests ended.
     pub(crate) ended: BTreeMap<u16, CloseReason>,
+    /// Who was closed for his silence in this turn.
+    pub(crate) silent: Vec<u16>,
     /// How those whom we have called ended.
     pub(crate) calls_ended: Vec<(Peer, CloseReason, usize)>,
     /// Messages of each that were served in this turn.
@@ -256,6 +258,9 @@ impl Handler for Host {
         self.present.remove(&peer);
         self.members.remove(&peer);
         if let Some((number, _)) = state.guest {
+            if reason == CloseReason::Idle {
+                self.silent.push(number);
+            }
             assert!(self.ended.insert(number, reason).is_none(), "guest {number} ends twice");
         }
     }

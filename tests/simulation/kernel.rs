@@ -43,6 +43,8 @@ pub(crate) struct Odds {
     pub(crate) network: usize,
     /// An ICMP message about an earlier datagram comes instead of the next one.
     pub(crate) bounce: usize,
+    /// No odds: so many descriptors there are, and then EMFILE. 0: as many as anybody wants.
+    pub(crate) descriptors: usize,
 }
 
 impl Odds {
@@ -62,6 +64,7 @@ impl Odds {
             bounce: often(),
             urgent: often(),
             finish_fails: dice.pick(&[0, 0, 0, 50]),
+            descriptors: dice.pick(&[0, 0, 0, 2, 6]),
         }
     }
 }
@@ -338,6 +341,11 @@ impl Kernel {
     /// How many listeners there were.
     pub(crate) fn listeners(&self) -> usize {
         self.doors.len()
+    }
+
+    /// How many bytes of this client the server has not read.
+    pub(crate) fn unread(&self, client: &Client) -> usize {
+        self.streams.get(&client.id).map_or(0, |stream| stream.to_server.len())
     }
 
     /// Whether the loop watches the client's stream.
@@ -758,9 +766,12 @@ impl Backlog {
         if kernel.doors[self.index].backlog.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        if kernel.odds.descriptors > 0 && kernel.open >= kernel.odds.descriptors {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         if kernel.happens(|odds| odds.accept_fails) {
-            const EMFILE: i32 = 24;
-            const ENFILE: i32 = 23;
             return Err(match kernel.dice.below(3) {
                 0 => io::Error::from_raw_os_error(EMFILE),
                 1 => io::Error::from_raw_os_error(ENFILE),

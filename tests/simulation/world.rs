@@ -511,6 +511,7 @@ impl World {
         self.story.count(self.time.load(Ordering::Relaxed), events, &turn);
         self.check_accounts();
         self.check_budgets();
+        self.check_silence();
         if !self.reactor.has_work() {
             let open = self.kernel().open;
             assert_eq!(self.reactor.board().connections(), open, "a closed connection waits for nobody");
@@ -564,9 +565,27 @@ impl World {
         }
     }
 
+    /// Whoever was closed for his silence has been silent for long enough, and what he had said has been read.
+    fn check_silence(&mut self) {
+        let now = self.now();
+        let silent = std::mem::take(&mut self.reactor.handler().silent);
+        let kernel = self.kernel.lock().expect("nobody has panicked yet");
+        for number in silent {
+            let client = &self.guests[number as usize].client;
+            let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(client)));
+            let due = moved_at.after(self.plan.limits.idle_after);
+            assert!(due <= now.after(self.longest), "guest {number} is closed early, as silent");
+            if kernel.odds.would_block == 0 {
+                assert_eq!(kernel.unread(client), 0, "guest {number} has spoken, and is closed as silent");
+            }
+        }
+    }
+
     /// The loop would sleep now: it must wake in time for the deadline of each connection.
     fn check_deadlines(&mut self) {
-        let (next, soon) = (self.reactor.next_due(), self.now().after(self.longest));
+        // A connection whose time is up is looked at once more, a turn later.
+        let soon = self.now().after(self.longest).after(Duration::from_micros(1));
+        let next = self.reactor.next_due();
         let Limits { idle_after, stall_after, read_bytes_per_s, .. } = self.plan.limits;
         if next <= soon || read_bytes_per_s.is_some() {
             return; // who is not listened to is not idle
