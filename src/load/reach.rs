@@ -89,6 +89,22 @@ fn may_hear(address: SocketAddr) -> bool {
     has_route && UdpSocket::bind(address).is_err()
 }
 
+/// Whether the machine of this address refuses datagrams to this port, because nobody listens there (ICMP port unreachable, RFC
+/// 1122 section 3.2.2.1). Sends one, without a byte in it. `false` also where no such message comes, as through most firewalls.
+pub fn refuses_datagrams(address: SocketAddr) -> bool {
+    /// An answer takes no longer on one machine, nor over most networks.
+    const WITHIN: Duration = Duration::from_millis(300);
+    let asked = || {
+        let any: SocketAddr = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }.parse().ok()?;
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.set_read_timeout(Some(WITHIN)).ok()?;
+        socket.connect(address).ok()?; // only a connected socket is told
+        socket.send(&[]).ok()?;
+        socket.recv(&mut [0]).err()
+    };
+    asked().is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +112,15 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_port_where_nobody_listens_refuses_datagrams() {
+        let socket = UdpSocket::bind("127.9.8.7:0").unwrap(); // where no other test listens
+        let address = socket.local_addr().unwrap();
+        assert!(!refuses_datagrams(address));
+        drop(socket);
+        assert!(refuses_datagrams(address));
     }
 
     #[test]

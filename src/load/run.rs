@@ -175,7 +175,12 @@ pub fn run(
     let asked_nothing = plan.rate.is_some() && report.offered == 0;
     if problem.is_none() && !was_interrupted && heard_nothing && !asked_nothing {
         let (sent, target) = (report.offered, &report.target);
+        let refuses = match plan.target {
+            Endpoint::Udp(address) => super::reach::refuses_datagrams(address),
+            _ => false,
+        };
         problem = Some(match report.failures.timed_out {
+            _ if refuses => format!("nobody listens at {target}: datagrams to that port are refused"),
             0 => format!("no reply came from {target} to {sent} messages"),
             _ => format!("no reply came from {target} within {:?}; does it answer?", plan.timeout),
         });
