@@ -228,9 +228,9 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
 
-    /// Compare every reply, byte by byte, with what was sent. Off: only count its bytes.
-    #[arg(long, value_enum, default_value = "on")]
-    verify: OnOff,
+    /// Compare every reply, byte by byte, with what was sent. Off: only count its bytes. [default: on, but over HTTP]
+    #[arg(long, value_enum)]
+    verify: Option<OnOff>,
 
     /// What the server answers, where it is no echo: this text, or any message. Over HTTP, any answer with a status from
     /// 200 to 299 is right by default; a text is its whole body, and echo means the body that was sent.
@@ -467,9 +467,14 @@ fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
         (Some(echo), _) if echo == "echo" && is_http(target) => Expected::Echo,
         (Some(text), _) if text.is_empty() => return Err("--expect '' would be met by nothing".into()),
         (Some(text), _) => Expected::Text(text.clone().into_bytes()),
-        (None, _) if is_http(target) => Expected::Anything,
-        (None, OnOff::Off) => Expected::AnyOfThatLength,
-        (None, OnOff::On) => Expected::Echo,
+        (None, Some(_)) if is_http(target) => {
+            return Err(
+                "--verify is about echoes: over HTTP, say with --expect which answers are right".into()
+            );
+        }
+        (None, None) if is_http(target) => Expected::Anything,
+        (None, Some(OnOff::Off)) => Expected::AnyOfThatLength,
+        (None, Some(OnOff::On) | None) => Expected::Echo,
     };
     if target.framing() == Framing::Lines {
         let ends = "a line can't hold a line end; the protocol adds its own";

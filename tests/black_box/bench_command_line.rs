@@ -371,6 +371,15 @@ fn a_line_that_is_too_short_is_a_wrong_reply() {
     }
 }
 
+/// Over HTTP nothing reads it: any answer that says success is right there, or what --expect says.
+#[cfg(feature = "web")]
+#[test]
+fn verification_of_an_answer_over_http_is_refused() {
+    let refused = run_with(&["bench", "http://127.0.0.1:1/", "--verify", "off"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--verify") && refused.stderr.contains("--expect"), "{}", refused.stderr);
+}
+
 /// Without verification what comes is counted, and not compared.
 #[test]
 fn verification_can_be_turned_off() {

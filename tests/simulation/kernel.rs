@@ -189,6 +189,8 @@ struct Stream {
     reset: bool,
     token: Option<Token>,
     edge: Readiness,
+    /// The server was denied room: it will be told when there is some.
+    wants_room: bool,
     /// Events that the handshake still takes; `None`: it has none.
     handshake: Option<u32>,
     /// Events that our connect still takes, and how it ends: `None`: well.
@@ -348,6 +350,11 @@ impl Kernel {
         self.streams.get(&client.id).map_or(0, |stream| stream.to_server.len())
     }
 
+    /// Whether the server has said its last byte to this client.
+    pub(crate) fn has_finished(&self, client: &Client) -> bool {
+        self.streams.get(&client.id).is_some_and(|stream| stream.server_finished)
+    }
+
     /// Whether the loop watches the client's stream.
     pub(crate) fn is_served(&self, client: &Client) -> bool {
         self.streams.get(&client.id).is_some_and(|stream| stream.token.is_some())
@@ -489,6 +496,9 @@ impl Client {
         let mut kernel = lock(&self.kernel);
         let (window, is_urgent) = (kernel.window, kernel.happens(|odds| odds.urgent));
         let stream = kernel.stream(self.id);
+        if stream.server_gone && !bytes.is_empty() && !stream.client_finished {
+            stream.to_client.clear(); // it is answered with a reset, which destroys what is on its way (RFC 1122, 4.2.2.13)
+        }
         if stream.reset || stream.server_gone || stream.client_finished || stream.connect.is_some() {
             return 0;
         }
@@ -510,7 +520,8 @@ impl Client {
         let stream = kernel.stream(self.id);
         let count = most.min(stream.to_client.len());
         let heard: Vec<u8> = stream.to_client.drain(..count).collect();
-        if !heard.is_empty() && !stream.server_gone {
+        // Room is an event for who has been denied it, and for nobody else.
+        if !heard.is_empty() && std::mem::take(&mut stream.wants_room) {
             stream.raise(Readiness::WRITABLE);
         }
         heard
@@ -661,16 +672,15 @@ impl Write for Pipe {
         }
         let mut count = bytes.len().min(window.saturating_sub(stream.to_client.len()));
         if count == 0 {
-            return Err(ErrorKind::WouldBlock.into()); // the client's next read raises the edge
+            stream.wants_room = true;
+            return Err(ErrorKind::WouldBlock.into());
         }
         if is_blocked {
             stream.raise(Readiness::WRITABLE);
             return Err(ErrorKind::WouldBlock.into());
         }
         if is_short {
-            // epoll reports room again, unless the window is full: then the client's read does.
             count = 1 + (most % count as u64) as usize;
-            stream.raise(Readiness::WRITABLE);
         }
         if !stream.client_gone {
             stream.to_client.extend(&bytes[..count]);
@@ -856,6 +866,9 @@ impl Drop for Pipe {
         let mut kernel = lock(&self.kernel);
         let stream = kernel.stream(self.id);
         (stream.server_gone, stream.token) = (true, None);
+        if !stream.to_server.is_empty() {
+            stream.to_client.clear(); // likewise: who closes without having read everything sends a reset
+        }
         kernel.open -= 1;
     }
 }

@@ -149,6 +149,11 @@ impl Plan {
             messages_per_turn: dice.pick(&[1, 3, 2000]),
             datagrams_per_turn: dice.pick(&[1, 4, 64]),
             timers_per_turn: dice.pick(&[1, 1024]),
+            serve_time_per_turn: dice.pick(&[
+                Duration::ZERO,
+                usual.serve_time_per_turn,
+                usual.serve_time_per_turn,
+            ]),
             inbox_bytes_max: dice.pick(&[2000, usual.inbox_bytes_max]),
             outbox_bytes_high: dice.pick(&[100, 5000, usual.outbox_bytes_high]),
             outbox_bytes_max: dice.pick(&[200_000, usual.outbox_bytes_max]),
@@ -361,8 +366,6 @@ impl World {
         if guest.gone {
             return;
         }
-        // At a stop it is the server that ends.
-        let has_all = guest.has_all() && (!self.drained || guest.client.is_at_the_end());
         let is_short = guest.manner == Manner::StopsShort && !calm && dice.one_in(30);
         let most = match guest.manner {
             _ if calm => usize::MAX,
@@ -377,6 +380,8 @@ impl World {
             let heard = guest.client.hear(most);
             guest.heard.extend(heard);
         }
+        // At a stop it is the server that ends.
+        let has_all = guest.has_all() && (!self.drained || guest.client.is_at_the_end());
         if guest.manner == Manner::Resets && !calm && dice.one_in(20) {
             guest.client.reset();
             guest.gone = true;
@@ -403,10 +408,13 @@ impl World {
     }
 
     fn let_mail_come(&mut self) {
-        if !self.plan.datagrams {
-            return;
-        }
-        let count = if self.calm { usize::from(self.mailed < 10_000) } else { self.dice.pick(&[0, 1, 1, 7]) };
+        let count = if !self.plan.datagrams {
+            0
+        } else if self.calm {
+            usize::from(self.mailed < 10_000)
+        } else {
+            self.dice.pick(&[0, 1, 1, 7])
+        };
         for _ in 0..count {
             let from = SocketAddr::from(([127, 0, 0, 1], 5000));
             let bytes = self.mailed.to_be_bytes();
@@ -422,7 +430,19 @@ impl World {
         }
     }
 
+    /// All of them go at once, as where a network breaks.
+    fn reset_all(&mut self) {
+        self.note(format_args!("all who are there reset"));
+        for guest in self.guests.iter_mut().filter(|guest| !guest.gone) {
+            guest.client.reset();
+            guest.gone = true;
+        }
+    }
+
     fn let_the_owner_act(&mut self) {
+        if self.plan.comes_together > 1 && self.dice.one_in(100) {
+            self.reset_all();
+        }
         if self.plan.drains && !self.drained && self.dice.one_in(100) {
             self.drained = true;
             self.note(format_args!("drain"));
@@ -586,7 +606,7 @@ impl World {
         // A connection whose time is up is looked at once more, a turn later.
         let soon = self.now().after(self.longest).after(Duration::from_micros(1));
         let next = self.reactor.next_due();
-        let Limits { idle_after, stall_after, read_bytes_per_s, .. } = self.plan.limits;
+        let Limits { idle_after, stall_after, linger_for, read_bytes_per_s, .. } = self.plan.limits;
         if next <= soon || read_bytes_per_s.is_some() {
             return; // who is not listened to is not idle
         }
@@ -594,8 +614,11 @@ impl World {
         for (index, guest) in self.guests.iter().enumerate().filter(|(_, guest)| !guest.gone) {
             let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(&guest.client)));
             if kernel.is_served(&guest.client) {
-                // A peer that takes much at once has up to `stall_after` more.
-                let due = moved_at.after(idle_after).after(stall_after).after(self.longest);
+                let due = match kernel.has_finished(&guest.client) {
+                    true => moved_at.after(linger_for).after(self.longest),
+                    // A peer that takes much at once has up to `stall_after` more.
+                    false => moved_at.after(idle_after).after(stall_after).after(self.longest),
+                };
                 assert!(
                     next <= due,
                     "guest {index} has been silent since {moved_at:?}, and the loop would sleep until {next:?}"
