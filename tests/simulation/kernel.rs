@@ -845,9 +845,13 @@ impl CustomStream for Pipe {
     }
 }
 
-/// Where the client of this stream is.
+/// Where the client of this stream is: each has an address of its own.
+pub(crate) fn ip_of(id: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, (id >> 8) as u8, id as u8)
+}
+
 fn address_of(id: usize) -> Address {
-    Address::Ip(SocketAddr::from((Ipv4Addr::new(10, 0, (id >> 8) as u8, id as u8), 1024 + id as u16)))
+    Address::Ip(SocketAddr::from((ip_of(id), 1024 + id as u16)))
 }
 
 impl CustomListener for Backlog {

@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use switchboard::Server;
-use switchboard::guard::{Guard, Rate};
+use switchboard::guard::{Guard, Rate, network};
 use switchboard::reactor::{Clock, CloseReason, Limits, Moment, Transport};
 use switchboard::server::place::{Bound, Place};
 use switchboard::server::running::Running;
@@ -162,6 +162,8 @@ struct Plan {
     mailers: usize,
     jumps: bool,
     reloads: bool,
+    /// With a reload, somebody may be on the list of those who are not let in.
+    bans: bool,
     drains: bool,
     limits: Limits,
     slow_readers: SlowReaders,
@@ -182,6 +184,7 @@ impl Plan {
             mailers: dice.pick(&[0, 0, 1, 5]),
             jumps: dice.one_in(5),
             reloads: dice.one_in(2),
+            bans: dice.one_in(3),
             drains: dice.one_in(4),
             slow_readers: dice.pick(&[SlowReaders::DropOldest, SlowReaders::DropNewest]),
             limits: Limits {
@@ -209,6 +212,8 @@ pub(crate) struct Town {
     mailers: Vec<Mailer>,
     mail_is_over: bool,
     annals: SharedAnnals,
+    /// Who was on that list at some time, by their streams.
+    banned: Vec<usize>,
     drained: bool,
     calm: bool,
     pub(crate) story: Story,
@@ -232,6 +237,7 @@ impl Town {
             guests: 8,
             mailers: 2,
             jumps: false,
+            bans: false,
             drains: false,
             limits: Limits { connections_max: 100, ..drawn.limits },
             ..drawn
@@ -268,6 +274,7 @@ impl Town {
             mailers: Vec::new(),
             mail_is_over: false,
             annals: Rc::default(),
+            banned: Vec::new(),
             drained: false,
             calm: false,
             story: Story::new(&plan),
@@ -480,6 +487,13 @@ impl Town {
     /// The settings are read again, and are other ones; what people have come for stays.
     fn reload(&mut self) {
         let mut places = self.places();
+        if self.plan.bans && !self.guests.is_empty() {
+            let id = self.guests[self.dice.below(self.guests.len())].id;
+            self.banned.push(id);
+            let address = network(&kernel::ip_of(id).to_string()).expect("it is an address");
+            places.iter_mut().for_each(|(place, _)| place.guard = Guard::new(Vec::new(), vec![address]));
+            self.note(format_args!("nobody is let in from {address}"));
+        }
         for (place, which) in &mut places {
             if self.dice.one_in(3) {
                 place.limits.messages_per_turn = self.dice.pick(&[1, 5, 2000]);
@@ -535,9 +549,11 @@ impl Town {
             open as u64,
             "descriptors are connections"
         );
-        for reason in [CloseReason::Violation, CloseReason::InboxFull, CloseReason::Disallowed] {
+        for reason in [CloseReason::Violation, CloseReason::InboxFull] {
             assert_eq!(counters.closed[reason.row()], 0, "nobody has done wrong, and one ends so: {reason}");
         }
+        let disallowed = counters.closed[CloseReason::Disallowed.row()] + counters.refused;
+        assert!(disallowed <= self.banned.len() as u64, "{disallowed} are not let in");
         if is_idle {
             assert_eq!(board.connections(), open, "a closed connection waits for nobody");
         }
@@ -594,7 +610,7 @@ impl Town {
             let was_aborted = self.kernel().aborted.contains(&guest.id);
             let was_tortured = self.kernel().tortured == Some(guest.id);
             let is_excused = guest.manner == Manner::Resets || self.plan.jumps || self.drained;
-            let is_excused = is_excused || was_aborted || was_tortured;
+            let is_excused = is_excused || was_aborted || was_tortured || self.banned.contains(&guest.id);
             assert!(guest.talk.is_done() || is_excused, "guest {index} is owed: {}", guest.talk.shown());
         }
     }

@@ -33,6 +33,8 @@ enum Manner {
     StopsShort,
     /// Says a few bytes at a time, and seldom.
     Trickles,
+    /// Is not heard of again from some moment on, as if its cable were cut: it does not even end.
+    Vanishes,
 }
 
 struct Guest {
@@ -120,6 +122,7 @@ struct Plan {
     comes_together: usize,
     /// Whether the clock jumps: then deadlines strike.
     jumps: bool,
+    some_vanish: bool,
     /// The program ends connections at times of its own.
     kicks: bool,
     drains: bool,
@@ -167,6 +170,7 @@ impl Plan {
             limits.stall_after = Duration::from_secs(2);
             limits.linger_for = Duration::from_millis(100);
         }
+        let some_vanish = dice.one_in(6);
         Plan {
             odds,
             window: dice.pick(&[10, 100, 1000, 65_536, 200_000]),
@@ -180,12 +184,14 @@ impl Plan {
             calls: dice.one_in(4),
             datagrams: dice.one_in(4),
             jumps,
-            kicks: dice.one_in(4),
+            some_vanish,
+            // (They are waited for until their time is over, which is too long for a clock that ticks.)
+            kicks: !some_vanish && dice.one_in(4),
             drains: dice.one_in(4),
             cuts: dice.one_in(8),
             limits,
             handshakes: dice.one_in(3),
-            ticks: dice.one_in(2),
+            ticks: !some_vanish && dice.one_in(2),
             refuses_one_in: dice.pick(&[0, 0, 3]),
         }
     }
@@ -230,6 +236,7 @@ impl World {
             guests: 6,
             comes_together: 6,
             jumps: false,
+            some_vanish: false,
             kicks: false,
             drains: false,
             cuts: false,
@@ -307,14 +314,17 @@ impl World {
             // Crowds come together in rooms.
             _ => self.dice.pick(&[Service::Room, Service::Room, Service::Echo, Service::Lines]),
         };
-        let manner = self.dice.pick(&[
-            Manner::Polite,
-            Manner::Polite,
-            Manner::Deaf,
-            Manner::Resets,
-            Manner::StopsShort,
-            Manner::Trickles,
-        ]);
+        let manner = match self.plan.some_vanish && self.dice.one_in(5) {
+            true => Manner::Vanishes,
+            false => self.dice.pick(&[
+                Manner::Polite,
+                Manner::Polite,
+                Manner::Deaf,
+                Manner::Resets,
+                Manner::StopsShort,
+                Manner::Trickles,
+            ]),
+        };
         let mut words = greeting(service, number).to_vec();
         // What one turn takes of it, at most: of much more, nobody would see the end.
         let unit = self.plan.window.min(self.plan.limits.read_bytes_per_turn);
@@ -382,7 +392,10 @@ impl World {
         }
         // At a stop it is the server that ends.
         let has_all = guest.has_all() && (!self.drained || guest.client.is_at_the_end());
-        if guest.manner == Manner::Resets && !calm && dice.one_in(20) {
+        if guest.manner == Manner::Vanishes && (calm || dice.one_in(20)) {
+            guest.gone = true;
+            self.note(format_args!("guest {index} vanishes"));
+        } else if guest.manner == Manner::Resets && !calm && dice.one_in(20) {
             guest.client.reset();
             guest.gone = true;
             self.note(format_args!("guest {index} resets"));
@@ -695,7 +708,7 @@ impl World {
             }
             let passed = self.now().since(began);
             assert!(turns < CALM_TURNS, "after {turns} turns {}", self.left());
-            let patience = CALM_TIME + self.pauses() + self.plan.look * turns as u32 * 100;
+            let patience = CALM_TIME + self.pauses() + self.silence() + self.plan.look * turns as u32 * 100;
             assert!(passed < patience, "after {passed:?} {}", self.left());
         }
         if turns > MAIL_TURNS && self.mailed > 0 {
@@ -733,6 +746,15 @@ impl World {
     fn pauses(&self) -> Duration {
         let bytes: usize = self.guests.iter().map(|guest| guest.words.len()).sum();
         Duration::from_secs(self.plan.limits.read_bytes_per_s.map_or(0, |rate| 1 + 2 * bytes as u64 / rate))
+    }
+
+    /// Whoever has vanished is waited for as long as the limits say.
+    fn silence(&self) -> Duration {
+        let Limits { idle_after, stall_after, linger_for, .. } = self.plan.limits;
+        match self.plan.some_vanish {
+            true => idle_after + 2 * stall_after + linger_for + Duration::from_secs(30),
+            false => Duration::ZERO,
+        }
     }
 
     /// Who is not gone, for a message.
