@@ -1,7 +1,7 @@
-//! What comes to services from outside the loop: the time of day, and chance.
+//! What services get from outside the loop: the time of day, and random numbers.
 //!
-//! Both are an argument, so that a simulated world can say what they are: there, the same seed is the same world, down to the
-//! secret of a member's seat.
+//! Both are arguments, so that a simulation can set them. Then the same seed gives the same run, including the secrets of
+//! members.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::reactor::Moment;
 
-/// Where services get the time of day and chance from.
+/// The source of the time of day and of random numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Ambient(Option<Told>);
 
@@ -22,18 +22,18 @@ struct Told {
 }
 
 impl Ambient {
-    /// The machine's clock, and secrets that nobody can guess.
+    /// The machine's clock, and secrets that clients cannot guess.
     pub fn machine() -> Ambient {
         Ambient(None)
     }
 
-    /// One for simulations: it was `start` when the loop's clock began, and chance is what follows from the seed. Not for
+    /// For simulations: it was `start` when the loop's clock began, and all random numbers follow from the seed. Not for real
     /// secrets.
     pub fn told(start: SystemTime, seed: u64) -> Ambient {
         Ambient(Some(Told { start, seed, drawn: Arc::default() }))
     }
 
-    /// A source of chance that has nothing to do with the others.
+    /// Returns a source of random numbers that is independent of all others.
     pub(super) fn chance(&self) -> Chance {
         match &self.0 {
             None => Chance(Source::Drawn(RandomState::new())),
@@ -43,7 +43,7 @@ impl Ambient {
         }
     }
 
-    /// What time of day it is, at this moment of the loop's clock.
+    /// Returns the time of day at this moment of the loop's clock.
     pub(super) fn time(&self, now: Moment) -> SystemTime {
         match &self.0 {
             None => SystemTime::now(),
@@ -56,7 +56,7 @@ impl Ambient {
     }
 }
 
-/// A keyed hash (SipHash): what comes out of it is known only to who has the key.
+/// A keyed hash (SipHash). Without the key its values cannot be predicted.
 #[derive(Debug, Clone)]
 pub(super) struct Chance(Source);
 

@@ -65,9 +65,9 @@ pub struct Exchange<S> {
     leave_next: Moment,
 }
 
-/// Whether a message may be served. The board is asked once for each ([`Board::serving`]): what was allowed and not used is
-/// gone. So where it has been asked before it was known which way the message goes, the answer is carried along. (When it
-/// was asked twice, a connection whose share of a turn was one message was served none, in this turn and in all others.)
+/// Permission to serve one message. [`Board::serving`] must be called once for each message, because each call uses up one
+/// message of the connection's share. `on_bytes` calls it before it looks at the protocol, and passes the permission on. (With
+/// a second call, a connection with a share of one message was never served.)
 #[cfg(feature = "web")]
 enum Permit {
     Given,
@@ -76,7 +76,7 @@ enum Permit {
 
 #[cfg(feature = "web")]
 impl Permit {
-    /// The peer's conversation, if one more of its messages may be served.
+    /// Returns the peer's conversation if one more of its messages may be served.
     fn take<'a>(
         &mut self,
         board: &'a mut Board<Stream, Conversation>,

@@ -1,7 +1,7 @@
 //! Streams of a kind that this crate does not know: virtual sockets, a pipe between two threads, a simulated network.
 //!
-//! Whatever can do what [`CustomStream`] and [`CustomListener`] ask is served as TCP is: by the same loop, with the same
-//! protocols and services, and with TLS or a PROXY header on it. Each call goes through a pointer, which TCP does not pay for.
+//! A type that implements [`CustomStream`] is served like a TCP socket: by the same loop, with the same protocols and services,
+//! and with TLS or a PROXY header on top if the listener asks for it. Each call goes through a pointer; calls of TCP do not.
 //!
 //! ```
 //! use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@
 //! use switchboard::transport::{Address, Listener};
 //! # use mio::{Interest, Registry, Token, event, net::{UnixListener, UnixStream}};
 //!
-//! /// A Unix socket whose bytes are all turned round.
+//! /// A Unix socket whose bytes are all inverted.
 //! struct Inverted(UnixStream);
 //! struct Inverting(UnixListener);
 //!
@@ -66,7 +66,7 @@
 //! while reactor.turn(None)?.bytes_out == 0 {}
 //! let mut heard = [0; 5];
 //! client.read_exact(&mut heard)?;
-//! assert_eq!(&heard, b"hello"); // it was turned round twice
+//! assert_eq!(&heard, b"hello"); // inverted twice
 //! # std::fs::remove_file(path)
 //! # }
 //! ```
@@ -108,9 +108,9 @@ pub trait CustomStream: Read + Write + event::Source + Send {
 
 /// What accepts such streams.
 pub trait CustomListener: event::Source + Send {
-    /// Takes the next waiting stream. Who comes from an [`Address::Ip`] is judged by the lists of addresses.
+    /// Accepts the next waiting stream. The guard checks an [`Address::Ip`] against its lists of addresses.
     ///
     /// # Errors
-    /// As accept(2): `WouldBlock` where nobody waits.
+    /// As accept(2): `WouldBlock` if no stream waits.
     fn accept(&mut self) -> io::Result<(Box<dyn CustomStream>, Address)>;
 }

@@ -17,7 +17,7 @@ pub(crate) enum Service {
     Lines,
     /// [`SOURCE_BYTES`] of them, as fast as they are taken.
     Source,
-    /// Each line to everybody in the room.
+    /// Sends each line to all members of the room.
     Room,
 }
 
@@ -37,20 +37,20 @@ impl Service {
 pub(crate) struct State {
     /// Which guest it is, and what for: known from its first message on.
     guest: Option<(u16, Service)>,
-    /// How many numbers it was told.
+    /// How many bytes of the source were sent to it.
     told: u32,
-    /// We have called it: how much of what we said has come back.
+    /// Set on an outgoing connection: how many bytes of our words have come back.
     echoed: Option<usize>,
 }
 
 impl State {
-    /// Of somebody whom we call.
+    /// Of an outgoing connection.
     pub(crate) fn called() -> State {
         State { echoed: Some(0), ..State::default() }
     }
 }
 
-/// What we say to whom we call, in bytes of [`source_byte`]; it is to come back.
+/// How many bytes, made by [`source_byte`], we send on an outgoing connection. The other end sends them back.
 pub(crate) const CALL_BYTES: usize = 2000;
 
 /// The byte of a source at this place.
@@ -75,16 +75,16 @@ const TICK: u128 = 1;
 
 #[derive(Default)]
 pub(crate) struct Host {
-    /// Those that are there, as the callbacks have it.
+    /// The open connections, by the callbacks.
     pub(crate) present: BTreeSet<Peer>,
     members: BTreeSet<Peer>,
-    /// What was said in the room, in the order in which everybody is told it.
+    /// All lines of the room, in the order in which every member receives them.
     pub(crate) log: Vec<u8>,
     /// How guests ended.
     pub(crate) ended: BTreeMap<u16, CloseReason>,
-    /// Who was closed for his silence in this turn.
+    /// The guests whose connections were closed as idle in this turn.
     pub(crate) silent: Vec<u16>,
-    /// How those whom we have called ended.
+    /// How outgoing connections ended, and how many bytes had come back.
     pub(crate) calls_ended: Vec<(Peer, CloseReason, usize)>,
     /// Messages of each that were served in this turn.
     pub(crate) served: BTreeMap<Peer, usize>,
@@ -93,13 +93,13 @@ pub(crate) struct Host {
     pub(crate) closed: u64,
     /// Whether there is a timer as long as somebody is there.
     ticks: bool,
-    /// Every so often one that is admitted is refused.
+    /// One connection in this many is refused; 0: none.
     refuses_one_in: u64,
     ticks_armed: bool,
-    /// Each tenth tick somebody has to go, and names of the gone are used.
+    /// Every tenth tick the program ends a connection, and it uses names of connections that have ended.
     kicks: bool,
     ticked: u64,
-    /// Whose connection ended last.
+    /// The connection that ended last.
     gone: Option<Peer>,
 }
 
@@ -125,8 +125,8 @@ impl Host {
         }
     }
 
-    /// Ends somebody, in one way or another, and goes on using the name; and that of a connection that is long gone. None of
-    /// that may do anything.
+    /// Ends a connection in one way or another and goes on using its name, and the name of a connection that ended long ago.
+    /// Such uses must have no effect.
     fn misuse_names(&mut self, board: &mut BoardOf<Self>) {
         let present = self.present.first().copied();
         match (self.ticked % 20, present) {

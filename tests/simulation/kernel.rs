@@ -1,8 +1,8 @@
 //! The kernel of the simulated world: streams and datagrams between clients and the loop, listeners, and a poll.
 //!
-//! It keeps what a kernel promises and nothing more. Bytes of a stream arrive in order, in any pieces; datagrams arrive
+//! It keeps the promises of a kernel, and no others. Bytes of a stream arrive in order, in any pieces; datagrams arrive
 //! whole, or not, or twice. Every change that a poll would report is reported: sooner or later, once or merged with others,
-//! in any order, and sometimes without cause. What it may refuse, it refuses at random: [`Odds`] say how often.
+//! in any order, and sometimes without cause. Calls that may fail, fail at random: [`Odds`] says how often.
 //!
 //! Invariant: an edge is pending while a registered stream has something that its last would-block denied.
 
@@ -19,7 +19,7 @@ use switchboard::transport::custom::{CustomListener, CustomStream};
 
 use crate::dice::Dice;
 
-/// How likely things go otherwise than a program hopes: in a thousand. Each world draws its own.
+/// How often each fault happens, per thousand chances. Each world draws its own.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Odds {
     pub(crate) short_read: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Odds {
     pub(crate) network: usize,
     /// An ICMP message about an earlier datagram comes instead of the next one.
     pub(crate) bounce: usize,
-    /// No odds: so many descriptors there are, and then EMFILE. 0: as many as anybody wants.
+    /// Not odds: the limit of descriptors, beyond which accept(2) fails with EMFILE. 0: no limit.
     pub(crate) descriptors: usize,
 }
 
@@ -84,7 +84,7 @@ pub(crate) enum Call {
     Send,
 }
 
-/// The call is made again, and nobody is the worse for it.
+/// The program must call again, and no guest may notice.
 const EINTR: i32 = 4;
 
 impl Call {
@@ -189,13 +189,13 @@ struct Stream {
     reset: bool,
     token: Option<Token>,
     edge: Readiness,
-    /// The server was denied room: it will be told when there is some.
+    /// A write of the server was denied for lack of room: the next room raises an event.
     wants_room: bool,
     /// Events that the handshake still takes; `None`: it has none.
     handshake: Option<u32>,
     /// Events that our connect still takes, and how it ends: `None`: well.
     connect: Option<(u32, Option<ErrorKind>)>,
-    /// Urgent data is so many bytes ahead. A read stops there, whatever is behind (tcp(7)).
+    /// The number of bytes before the urgent mark. A read stops there, even if more bytes follow (tcp(7)).
     mark: Option<usize>,
     read_this_turn: usize,
     /// When the server last got or gave a byte.
@@ -415,7 +415,7 @@ impl Kernel {
         }
     }
 
-    /// The next datagram from the socket with this index, and to whom.
+    /// Returns the next datagram that the socket with this index has sent, and its address.
     pub(crate) fn collect(&mut self, index: usize) -> Option<(Vec<u8>, SocketAddr)> {
         self.post[index].to_clients.pop_front()
     }
@@ -497,7 +497,7 @@ impl Client {
         let (window, is_urgent) = (kernel.window, kernel.happens(|odds| odds.urgent));
         let stream = kernel.stream(self.id);
         if stream.server_gone && !bytes.is_empty() && !stream.client_finished {
-            stream.to_client.clear(); // it is answered with a reset, which destroys what is on its way (RFC 1122, 4.2.2.13)
+            stream.to_client.clear(); // the answer is a reset, which destroys what is on its way (RFC 1122, 4.2.2.13)
         }
         if stream.reset || stream.server_gone || stream.client_finished || stream.connect.is_some() {
             return 0;
@@ -514,13 +514,13 @@ impl Client {
         count
     }
 
-    /// Reads at most so many bytes.
+    /// Reads at most `most` bytes.
     pub(crate) fn hear(&mut self, most: usize) -> Vec<u8> {
         let mut kernel = lock(&self.kernel);
         let stream = kernel.stream(self.id);
         let count = most.min(stream.to_client.len());
         let heard: Vec<u8> = stream.to_client.drain(..count).collect();
-        // Room is an event for who has been denied it, and for nobody else.
+        // As in Linux (SOCK_NOSPACE), room raises an event only after a write was denied.
         if !heard.is_empty() && std::mem::take(&mut stream.wants_room) {
             stream.raise(Readiness::WRITABLE);
         }
@@ -602,7 +602,7 @@ impl CustomStream for Client {
     }
 }
 
-/// Nobody polls it: in this world clients look whenever they like.
+/// No poll watches it: a client reads and writes when the world lets it act.
 impl event::Source for Client {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
@@ -755,7 +755,7 @@ impl Pipe {
     }
 }
 
-/// Whoever still waits at a listener that is gone is refused, as a kernel does.
+/// When a listener closes, the kernel refuses the connections that still wait in its backlog.
 impl Drop for Backlog {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -871,7 +871,7 @@ impl Drop for Pipe {
         let stream = kernel.stream(self.id);
         (stream.server_gone, stream.token) = (true, None);
         if !stream.to_server.is_empty() {
-            stream.to_client.clear(); // likewise: who closes without having read everything sends a reset
+            stream.to_client.clear(); // a close with unread bytes sends a reset as well
         }
         kernel.open -= 1;
     }

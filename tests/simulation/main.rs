@@ -1,8 +1,8 @@
 //! A simulation of the loop and of the server: its clients, its kernel and its clock are made up, and drawn from a seed.
 //!
-//! A test that somebody writes holds what somebody has thought of. Here nobody thinks: each seed is a world of its own,
-//! with other limits, other faults and another order of events, and after each turn of the loop everything that is always
-//! true is looked at. See README.md beside this.
+//! A hand-written test checks a case that its author thought of. A simulation needs no such idea: each seed is a world with
+//! other limits, other faults and another order of events, and after each turn of the loop all invariants are checked. See
+//! README.md in this folder.
 //!
 //! ```console
 //! $ SIMULATION_SEED=17 cargo test --test simulation
@@ -31,7 +31,7 @@ use world::World;
 /// What the plain test command looks at.
 const SEEDS: u64 = 1000;
 
-/// Runs a world; what happened in it, and in how many turns. Each fourth is a town.
+/// Runs the world of this seed. Returns its story and its number of turns. Every fourth seed is a town.
 fn live(seed: u64) -> (Story, u64) {
     #[cfg(all(feature = "web", feature = "tls"))]
     if seed % 4 == 3 {
@@ -42,7 +42,7 @@ fn live(seed: u64) -> (Story, u64) {
     (world.story, world.turns)
 }
 
-/// Where it goes wrong, it says how, and which line runs it again.
+/// Runs a world. If it fails, prints its story and the command that runs it again.
 fn told<W>(seed: u64, mut world: W, run: fn(&mut W), story: fn(&W) -> &Story) -> W {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
         let story = story(&world);
@@ -74,11 +74,11 @@ fn the_same_seed_is_the_same_world_byte_for_byte() {
     }
 }
 
-/// Of each kind of call at most so many are made to fail, one at a time, spread over all of them.
+/// How many calls of each kind are made to fail, one at a time, spread evenly over all calls of that kind.
 const CALLS_TRIED: u64 = 12;
 
-/// One call fails, with each error that it can have, and everybody else is served as if nothing had been. curl calls such
-/// tests torture.
+/// One call fails, with each error of its manual page, and all other guests are served as usual. curl calls such tests
+/// torture.
 #[test]
 fn whichever_call_fails_nobody_else_is_the_worse_for_it() {
     for seed in 0..2 {
@@ -113,7 +113,7 @@ fn torture<W>(
     }
 }
 
-/// From a seed that is another one each time.
+/// Begins at a different seed each time.
 #[test]
 #[ignore = "for as long as SIMULATION_FOR says"]
 fn worlds_for_as_long_as_is_asked() {

@@ -1,5 +1,5 @@
-//! What guests of a town say, and what they hear: echo, pipelined HTTP, fragmented WebSocket, chat and relay. Each holds what
-//! it hears against what it is owed, and panics where that differs.
+//! The protocols that guests of a town speak: echo, pipelined HTTP, fragmented WebSocket, chat and relay. Each guest compares
+//! what it receives with what it is owed, and panics at a difference.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,13 +11,13 @@ use crate::dice::Dice;
 
 /// One guest's side of a conversation.
 pub(crate) trait Talk {
-    /// What it says now, if anything.
+    /// Returns the bytes that it wants to send now, which may be none.
     fn words(&mut self) -> Vec<u8>;
-    /// It hears this.
+    /// Receives bytes.
     fn hear(&mut self, bytes: &[u8]);
-    /// It has all that it came for.
+    /// Whether it has received everything that it came for.
     fn is_done(&self) -> bool;
-    /// How far it is, for a message.
+    /// Returns its progress, for a message.
     fn shown(&self) -> String;
 }
 
@@ -54,7 +54,7 @@ impl Talk for Echo {
     }
 }
 
-/// A letter, to somebody who sends it back, or has another answer since the last reload.
+/// One byte, to a service that sends it back or, since a reload, answers with [`ANSWER`].
 pub(crate) struct Question {
     is_said: bool,
     heard: Vec<u8>,
@@ -87,7 +87,7 @@ impl Talk for Question {
     }
 }
 
-/// Requests, one behind the other without waiting; the answers come in the same order.
+/// Pipelined requests. The answers come in the same order.
 pub(crate) struct Http {
     requests: Vec<u8>,
     answers: VecDeque<Vec<u8>>,
@@ -95,7 +95,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Of a service that answers with what it was sent, and with its health.
+    /// Makes `count` requests: bodies to an echo, and health checks.
     pub(crate) fn new(dice: &mut Dice, count: usize) -> Http {
         let (mut requests, mut answers) = (Vec::new(), VecDeque::new());
         for number in 0..count {
@@ -301,28 +301,28 @@ fn server_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     Some((first & 0xf, bytes.get(head..head + length)?, head + length))
 }
 
-/// What is known of the rooms, from all that members were told.
+/// The history of the rooms, from the events that members received.
 #[derive(Default)]
 pub(crate) struct Annals {
-    /// What was said in a room under each number.
+    /// The author and text of each number of a room.
     said: BTreeMap<(String, u64), (String, String)>,
-    /// Of each stay of a member in a room: what he was told.
+    /// The events of each stay of a member in a room.
     stays: Vec<Stay>,
 }
 
 struct Stay {
     member: String,
     room: String,
-    /// What came behind this is told to him.
+    /// The number at which the stay began. The member receives all later events.
     begins: u64,
-    /// The numbers of what he was told, and how much was dropped before each.
+    /// The number of each event that the member received, and how many the server said were dropped before it.
     told: Vec<(u64, u64)>,
 }
 
 pub(crate) type SharedAnnals = Rc<RefCell<Annals>>;
 
 impl Annals {
-    /// Each member has been told everything that was said while he was there, but for what he was told is missing.
+    /// Checks that each member received everything that was said during its stay, except for announced gaps.
     pub(crate) fn check(&self) {
         for Stay { member, room, begins, told } in &self.stays {
             let mut last = *begins;
@@ -344,13 +344,13 @@ pub(crate) struct Chatter {
     name: String,
     socket: Socket,
     annals: SharedAnnals,
-    /// What it is going to ask and say.
+    /// What it still has to ask and say.
     script: VecDeque<Value>,
     room: Option<String>,
     /// Its stay in the annals.
     stay: usize,
     dropped: u64,
-    /// What it has said and not heard.
+    /// Its own texts that have not come back yet.
     owed: BTreeSet<String>,
 }
 

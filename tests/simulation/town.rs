@@ -29,11 +29,11 @@ use crate::talk::{
     RELAY_UPDATE, RELAY_WELCOME, SharedAnnals, Talk, relay_message, state_of, word_at,
 };
 
-/// After the faults have stopped, everything that is owed must have come within so many turns, and so much time.
+/// After the faults have stopped, everything owed must arrive within this many turns, and this time.
 const CALM_TURNS: usize = 20_000;
 const CALM_TIME: Duration = Duration::from_secs(20);
 
-/// Where people can go: the kernel's listeners, in this order.
+/// The listeners, in the kernel's order, and what guests do there.
 const DOORS: [(&str, Why); 8] = [
     ("tcp://10.9.0.1:7001", Why::Echo),
     ("tls://10.9.0.1:7002", Why::Echo),
@@ -48,7 +48,7 @@ const DOORS: [(&str, Why); 8] = [
 /// The sockets of datagrams.
 const MAILBOXES: [(&str, Why); 2] = [("udp://10.9.0.1:7001", Why::Echo), ("udp://10.9.0.1:7006", Why::Relay)];
 
-/// What one goes there for.
+/// What a guest does at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Echo,
@@ -61,7 +61,7 @@ enum Why {
 }
 
 struct Guest {
-    /// `None`: it has gone.
+    /// `None` once the guest has left.
     stream: Option<Stream>,
     id: usize,
     is_open: bool,
@@ -69,7 +69,7 @@ struct Guest {
     manner: Manner,
     unsaid: Vec<u8>,
     has_finished: bool,
-    /// The server has said its last byte.
+    /// The server's end of file has arrived.
     is_over: bool,
 }
 
@@ -86,7 +86,7 @@ enum Manner {
 }
 
 impl Guest {
-    /// Says at most so many bytes, and hears at most so many.
+    /// Sends at most `says` bytes, and receives about `hears`.
     fn act(&mut self, says: usize, hears: usize) {
         let Some(stream) = &mut self.stream else { return };
         if !self.is_open {
@@ -138,7 +138,7 @@ impl Guest {
     }
 }
 
-/// Somebody who sends datagrams.
+/// A client that sends datagrams.
 #[derive(Debug)]
 struct Mailer {
     why: Why,
@@ -162,7 +162,7 @@ struct Plan {
     mailers: usize,
     jumps: bool,
     reloads: bool,
-    /// With a reload, somebody may be on the list of those who are not let in.
+    /// A reload may ban the address of a guest.
     bans: bool,
     drains: bool,
     limits: Limits,
@@ -212,7 +212,7 @@ pub(crate) struct Town {
     mailers: Vec<Mailer>,
     mail_is_over: bool,
     annals: SharedAnnals,
-    /// Who was on that list at some time, by their streams.
+    /// The streams of all guests that were banned at some time.
     banned: Vec<usize>,
     drained: bool,
     calm: bool,
@@ -293,7 +293,7 @@ impl Town {
         town
     }
 
-    /// What a configuration file would say.
+    /// The settings, as from a configuration file.
     fn places(&mut self) -> Vec<(Place, Which)> {
         let often = Rate { per_s: 100_000, burst: 100_000 };
         let chat = chat::Rules {
@@ -397,7 +397,7 @@ impl Town {
         });
     }
 
-    /// Everybody but the server does something, or not.
+    /// Lets all clients act.
     fn act(&mut self) {
         for index in 0..self.guests.len() {
             let (calm, dice) = (self.calm, &mut self.dice);
@@ -484,7 +484,7 @@ impl Town {
         }
     }
 
-    /// The settings are read again, and are other ones; what people have come for stays.
+    /// Reloads with other settings. Each listener keeps the service that guests come for.
     fn reload(&mut self) {
         let mut places = self.places();
         if self.plan.bans && !self.guests.is_empty() {
@@ -505,7 +505,7 @@ impl Town {
             if let Which::Relay { rules, .. } = which {
                 rules.ticks_per_s = self.dice.pick(&[10, 30, 100]);
             }
-            // Now and then somebody has another service from here on; those who are there keep theirs.
+            // A listener may get another service. Its present connections keep theirs.
             if let Which::Echo = which
                 && place.endpoint.to_string().ends_with("7008")
                 && self.dice.one_in(2)
@@ -559,7 +559,7 @@ impl Town {
         }
     }
 
-    /// No more faults: all guests say and hear everything, and finish. Within bounds, nobody is left.
+    /// Without faults, all guests send and receive everything, and finish. Within the bounds, no connection may be left.
     fn calm_down(&mut self) {
         self.note(format_args!("from here on all is well"));
         self.calm = true;
@@ -615,7 +615,7 @@ impl Town {
         }
     }
 
-    /// Whoever has sent something in calm times has been answered.
+    /// Each client that has sent datagrams since the faults stopped has received an answer.
     fn check_mail(&self, before: &BTreeMap<SocketAddr, u64>) {
         for mailer in self.mailers.iter().filter(|_| !self.drained) {
             let answers = mailer.answers - before[&mailer.from];
@@ -623,7 +623,7 @@ impl Town {
         }
     }
 
-    /// Who is not gone, for a message.
+    /// Returns the guests that are left, for a message.
     fn left(&mut self) -> String {
         let count = self.running.reactor().board().connections();
         let mut kernel = self.kernel.lock().expect("nobody has panicked yet");

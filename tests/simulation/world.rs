@@ -13,7 +13,7 @@ use crate::host::{CALL_BYTES, GREETING_BYTES, Host, SOURCE_BYTES, Service, State
 use crate::kernel::{self, Client, Kernel, Odds, Shared, Torture};
 use crate::story::Story;
 
-/// After the faults have stopped, everything that is owed must have come within so many turns, and so much time.
+/// After the faults have stopped, everything owed must arrive within this many turns, and this time.
 const CALM_TURNS: usize = 20_000;
 const CALM_TIME: Duration = Duration::from_secs(5);
 
@@ -66,7 +66,7 @@ impl Guest {
             Service::Source => SOURCE_BYTES,
             Service::Room => 0,
         };
-        // Whoever finished at once would wake a server that has forgotten it.
+        // It does not finish before its answers are there: its FIN would wake a server that has forgotten it.
         self.said == self.words.len() && (self.heard.len() >= all || self.client.is_at_the_end())
     }
 
@@ -101,7 +101,7 @@ impl Guest {
     }
 }
 
-/// Somebody whom the program calls: all that he hears he says again.
+/// The other end of an outgoing connection. It sends back what it receives.
 struct Callee {
     client: Client,
     heard: Vec<u8>,
@@ -118,7 +118,7 @@ struct Plan {
     look: Duration,
     turns: usize,
     guests: usize,
-    /// So many come at once.
+    /// How many guests may arrive in one turn.
     comes_together: usize,
     /// Whether the clock jumps: then deadlines strike.
     jumps: bool,
@@ -143,7 +143,7 @@ impl Plan {
         let odds = Odds::draw(dice);
         let usual = Limits::default();
         let jumps = dice.one_in(3);
-        // A crowd now and then: only so many events make a turn late, and so many outboxes two slices.
+        // Only a crowd makes a turn late in its events, and fills more than one slice of writes.
         let is_crowd = dice.one_in(12);
         let mut limits = Limits {
             connections_max: if is_crowd { 1000 } else { dice.pick(&[2, 5, 100]) },
@@ -185,7 +185,7 @@ impl Plan {
             datagrams: dice.one_in(4),
             jumps,
             some_vanish,
-            // (They are waited for until their time is over, which is too long for a clock that ticks.)
+            // (The world waits for the timeouts of the vanished. With ticks that would take too many turns.)
             kicks: !some_vanish && dice.one_in(4),
             drains: dice.one_in(4),
             cuts: dice.one_in(8),
@@ -326,7 +326,7 @@ impl World {
             ]),
         };
         let mut words = greeting(service, number).to_vec();
-        // What one turn takes of it, at most: of much more, nobody would see the end.
+        // The most that one turn moves. Much longer words would take too many turns.
         let unit = self.plan.window.min(self.plan.limits.read_bytes_per_turn);
         let most = if self.plan.comes_together == 1 { 60 } else { 6 };
         match service {
@@ -363,7 +363,7 @@ impl World {
         });
     }
 
-    /// Everybody but the program does something, or not.
+    /// Lets all clients act.
     fn act(&mut self) {
         (0..self.guests.len()).for_each(|index| self.let_guest_act(index));
         self.let_callees_act();
@@ -443,7 +443,7 @@ impl World {
         }
     }
 
-    /// All of them go at once, as where a network breaks.
+    /// All guests reset in the same moment, as when a network fails.
     fn reset_all(&mut self) {
         self.note(format_args!("all who are there reset"));
         for guest in self.guests.iter_mut().filter(|guest| !guest.gone) {
@@ -495,7 +495,7 @@ impl World {
         }
     }
 
-    /// As a reload does: a listener comes, goes, or goes on with other limits. The first one stays.
+    /// As a reload does: opens a listener, closes one, or renews one with other limits. The first one stays.
     fn change_listeners(&mut self) {
         match (self.dice.below(3), self.doors.len()) {
             (0, 1..4) => {
@@ -586,8 +586,8 @@ impl World {
         let (read, accepted, received) = self.kernel().most_in_a_turn();
         assert!(received <= limits.datagrams_per_turn, "{received} datagrams in one turn");
         if !self.drained {
-            // At a stop each is read once more, whatever its budget, and who waits is let in. A poll that says two things of
-            // one socket apart (`splits`) gets it two budgets so far: to end that is for the loop's next shape.
+            // A drain reads each connection once more, and accepts all that wait. Two events of one socket in one turn
+            // (`splits`) give it two budgets so far.
             let budgets = if self.plan.splits { 2 } else { 1 };
             assert!(
                 read <= budgets * limits.read_bytes_per_turn,
@@ -598,7 +598,7 @@ impl World {
         }
     }
 
-    /// Whoever was closed for his silence has been silent for long enough, and what he had said has been read.
+    /// A guest that was closed as idle was silent for `idle_after`, and all its bytes were read.
     fn check_silence(&mut self) {
         let now = self.now();
         let silent = std::mem::take(&mut self.reactor.handler().silent);
@@ -614,14 +614,14 @@ impl World {
         }
     }
 
-    /// The loop would sleep now: it must wake in time for the deadline of each connection.
+    /// If the loop would sleep now, it must wake in time for the deadline of each connection.
     fn check_deadlines(&mut self) {
         // A connection whose time is up is looked at once more, a turn later.
         let soon = self.now().after(self.longest).after(Duration::from_micros(1));
         let next = self.reactor.next_due();
         let Limits { idle_after, stall_after, linger_for, read_bytes_per_s, .. } = self.plan.limits;
         if next <= soon || read_bytes_per_s.is_some() {
-            return; // who is not listened to is not idle
+            return; // a connection whose reading is paused is not idle
         }
         let kernel = self.kernel.lock().expect("nobody has panicked yet");
         for (index, guest) in self.guests.iter().enumerate().filter(|(_, guest)| !guest.gone) {
@@ -677,7 +677,7 @@ impl World {
         }
     }
 
-    /// No more faults: all guests say and read everything, and finish. Within bounds, nobody is left.
+    /// Without faults, all guests send and receive everything, and finish. Within the bounds, no connection may be left.
     fn calm_down(&mut self) {
         self.note(format_args!("from here on all is well"));
         self.calm = true;
@@ -722,7 +722,7 @@ impl World {
         self.check_calls();
     }
 
-    /// Whoever was called, and has come about, has said all.
+    /// Each outgoing connection that was established has sent everything back.
     fn check_calls(&mut self) {
         // That one may be among them: their names are the loop's, and not the kernel's.
         let is_tortured = self.kernel().tortured.is_some();
@@ -748,7 +748,7 @@ impl World {
         Duration::from_secs(self.plan.limits.read_bytes_per_s.map_or(0, |rate| 1 + 2 * bytes as u64 / rate))
     }
 
-    /// Whoever has vanished is waited for as long as the limits say.
+    /// How long the loop keeps the connections of guests that have vanished.
     fn silence(&self) -> Duration {
         let Limits { idle_after, stall_after, linger_for, .. } = self.plan.limits;
         match self.plan.some_vanish {
@@ -757,7 +757,7 @@ impl World {
         }
     }
 
-    /// Who is not gone, for a message.
+    /// Returns the guests that are left, for a message.
     fn left(&mut self) -> String {
         let count = self.reactor.board().connections();
         let ended = self.reactor.handler().ended.clone();
