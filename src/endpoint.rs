@@ -199,7 +199,11 @@ impl FromStr for Endpoints {
             let base = known.split('+').next().unwrap_or_default();
             if SCHEMES.contains(&base) {
                 let behind = &url[written.len() + 1..];
-                return bad(format!("two slashes are missing: write {known}://{}", non_empty(behind)));
+                let (missing, behind) = match behind.strip_prefix('/') {
+                    Some(behind) => ("a slash is", behind),
+                    None => ("two slashes are", behind),
+                };
+                return bad(format!("{missing} missing: write {known}://{}", non_empty(behind)));
             }
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);

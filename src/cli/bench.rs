@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::panel::Panel;
 use super::{Failure, units};
@@ -35,6 +35,7 @@ use crate::load::summary::{self, Style};
 use crate::load::witness::ServerSource;
 use crate::load::{files, page};
 use crate::protocol::Framing;
+use crate::server::terminal::hangup_is_ignored;
 use crate::transport::stream::unix_address;
 use crate::transport::tls::ClientTls;
 #[cfg(feature = "tls")]
@@ -286,6 +287,13 @@ pub(super) struct Options {
     html: Option<PathBuf>,
 }
 
+impl Options {
+    /// The files that are written, with the options that name them.
+    fn files(&self) -> [(&'static str, &Option<PathBuf>); 4] {
+        [("--json", &self.json), ("--csv", &self.csv), ("--hdr", &self.hdr), ("--html", &self.html)]
+    }
+}
+
 /// clap would take `Option<Duration>` for an option that may be left out.
 #[derive(Debug, Clone, Copy)]
 struct WarmUpTime(WarmUp);
@@ -364,7 +372,9 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     enough_descriptors(&plan)?;
 
     let (interrupted, by_signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    for signal in [SIGINT, SIGTERM] {
+    // A closed terminal stops the run as Ctrl-C does, so that a server of --spawn does not stay. nohup(1) goes on.
+    let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         // The second one ends the program at once.
         let told = Arc::clone(&interrupted);
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&interrupted))
@@ -385,7 +395,7 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     };
     let mut circumstances = Circumstances {
         server,
-        command: std::env::args().skip(1).map(without_user).collect(),
+        command: without_secrets(std::env::args().skip(1).map(without_user)),
         ceiling_per_s: None,
         probe: options.rounds.is_none() && !options.ab && plan.duration >= Duration::from_secs(1),
     };
@@ -406,7 +416,7 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
         return session.compare(&plan);
     }
     let (outcome, earlier) = match (session.options.slo.clone(), session.options.rounds) {
-        (Some(slo), _) if session.options.find_max => (session.search(&plan, &slo), None),
+        (Some(slo), _) if session.options.find_max => session.search(&plan, &slo),
         (_, Some(rounds)) => session.rounds(&plan, rounds),
         (_, None) => (session.once(&plan), None),
     };
@@ -445,7 +455,9 @@ fn fault(report: &Report, slo: Option<&Slo>) -> Option<Fault> {
         let (share, offered) = (figures::share(share), report.offered);
         return Some((
             1,
-            format!("{target}: {share} of {offered} messages failed: {kinds}; --slo allows them"),
+            format!(
+                "{target}: {share} of {offered} messages failed: {kinds} (an --slo for failures would allow them)"
+            ),
         ));
     }
     let silence_s = report.longest_silence_s();
@@ -464,7 +476,7 @@ fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
     };
     let expected = match (&options.expect, options.verify) {
         (Some(any), _) if any == "any" => Expected::Anything,
-        (Some(echo), _) if echo == "echo" && is_http(target) => Expected::Echo,
+        (Some(echo), _) if echo == "echo" => Expected::Echo,
         (Some(text), _) if text.is_empty() => return Err("--expect '' would be met by nothing".into()),
         (Some(text), _) => Expected::Text(text.clone().into_bytes()),
         (None, Some(_)) if is_http(target) => {
@@ -485,10 +497,27 @@ fn plan(options: &Options, url: &Url) -> Result<Plan, String> {
             return Err(format!("--expect: {ends}"));
         }
     }
+    if target.address().is_some_and(|address| address.port() == 0) {
+        return Err(format!("{target}: no server listens at port 0; write the port that it has printed"));
+    }
     let here = |source: &&IpAddr| std::net::UdpSocket::bind((**source, 0)).is_err();
     if let Some(foreign) = options.source.iter().find(here) {
         return Err(format!(
             "--source {foreign}: this machine has no such address; see `ip address` for its own"
+        ));
+    }
+    if options.churn && options.ramp.is_some() {
+        return Err(
+            "--ramp opens connections that stay, and --churn makes a new one for each message: give one"
+                .into(),
+        );
+    }
+    if options.idle > 0 && matches!(target, Endpoint::Udp(_)) {
+        return Err("--idle holds connections, and UDP has none".into());
+    }
+    if let Some((from, to)) = options.rate.filter(|(from, to)| options.find_max && from != to) {
+        return Err(format!(
+            "--rate {from}..{to}: a search begins at one rate; give --rate {from}, or leave it out"
         ));
     }
     if options.arrivals.is_some() && options.rate.is_none() && !options.find_max {
@@ -623,6 +652,22 @@ fn without_user(argument: String) -> String {
     }
 }
 
+/// The same for fields of requests that say who asks: the report keeps their names only.
+fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+    let hidden = |argument: String| {
+        let field = argument.strip_prefix("--header=").unwrap_or(&argument);
+        match field.split_once(':') {
+            Some((name, _)) if SECRET.iter().any(|it| name.trim().eq_ignore_ascii_case(it)) => {
+                let prefix = &argument[..argument.len() - field.len()];
+                format!("{prefix}{name}: ***")
+            }
+            _ => argument,
+        }
+    };
+    arguments.map(hidden).collect()
+}
+
 /// Whether it begins with a request.
 fn is_web(target: &Endpoint) -> bool {
     #[cfg(feature = "web")]
@@ -744,14 +789,17 @@ fn arrivals(options: &Options) -> Arrivals {
 /// A file that can't be written is found out before the run, not after it. What stands in it is kept
 /// until there is something new.
 fn check_files(options: &Options) -> Result<(), Failure> {
-    let files = [
-        ("--json", &options.json),
-        ("--csv", &options.csv),
-        ("--hdr", &options.hdr),
-        ("--html", &options.html),
-    ];
-    for (name, path) in files {
+    let files = options.files();
+    for (index, (name, path)) in files.into_iter().enumerate() {
         let Some(path) = path.as_deref() else { continue };
+        let same = |(_, other): &&(&str, &Option<PathBuf>)| {
+            let is = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            other.as_deref().is_some_and(|other| is(other) == is(path))
+        };
+        if let Some((other, _)) = files[..index].iter().find(same) {
+            let path = path.display();
+            return Err(Failure::Usage(format!("{other} and {name} both write {path}: name two files")));
+        }
         match path == Path::new("-") {
             true if name == "--json" => continue,
             true => {
@@ -830,7 +878,9 @@ impl Session {
     }
 
     /// Where one run of it fails, the curve of those before is kept.
-    fn search(&mut self, plan: &Plan, slo: &Slo) -> Outcome {
+    /// Searches for the highest rate. Returns also the first wrong replies of any step: they fail the search.
+    fn search(&mut self, plan: &Plan, slo: &Slo) -> (Outcome, Option<Fault>) {
+        let mut wrong = None;
         let arrivals = arrivals(&self.options);
         let first_rate = plan.rate.map_or(FIRST_RATE_PER_S, |rate| rate.to_per_s);
         let (mut last, mut has_answered, mut steps) = (Outcome::default(), false, 0);
@@ -846,6 +896,9 @@ impl Session {
                 last = self.once(&plan);
             }
             has_answered |= last.problem.is_none();
+            if wrong.is_none() && !last.report.partial {
+                wrong = fault(&last.report, Some(slo)).filter(|(code, _)| *code == 1);
+            }
             last.report.clone()
         });
         let mut report = report.unwrap_or(last.report);
@@ -853,7 +906,7 @@ impl Session {
             report.found = Some(found);
             report.curve = curve;
         }
-        Outcome { report, problem: last.problem }
+        (Outcome { report, problem: last.problem }, wrong)
     }
 
     /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.
@@ -897,7 +950,11 @@ impl Session {
         }
         match first_fault {
             Some((_, problem)) => Err(Failure::Runtime(problem)),
-            None if self.is_interrupted() => Ok(self.interrupted_code()),
+            None if self.is_interrupted() => {
+                let rounds = sides[0].rounds.len();
+                super::complain(&format!("interrupted after {rounds} of {count} rounds"));
+                Ok(self.interrupted_code())
+            }
             None => Ok(slower_code(&comparison)),
         }
     }
@@ -918,7 +975,7 @@ impl Session {
         let to_stdout = self.options.json.as_deref() == Some(Path::new("-"));
         let has_measured = report.measured_s > 0.0;
         let wants_summary =
-            !self.options.quiet || (self.options.json.is_none() && self.options.html.is_none());
+            !self.options.quiet || self.options.files().iter().all(|(_, path)| path.is_none());
         if !to_stdout && wants_summary && has_measured {
             print(&summary::render(&report, Style { colour: wants_colour(), width: width() }))?;
         }
@@ -970,10 +1027,19 @@ impl Session {
 
 /// `tcp://... answered wrongly: 1 corrupted, 2 lost`
 fn wrong_replies(report: &Report) -> String {
+    let (failures, target) = (&report.failures, &report.target);
+    let unanswered = failures.lost + failures.short;
+    if unanswered > 0 && failures.wrong() == unanswered {
+        let hint = match report.replies {
+            0 => ": see its lists of addresses, whether it expects a PROXY header, and its framing",
+            _ => "",
+        };
+        return format!("{target} ended connections with {unanswered} messages unanswered{hint}");
+    }
     // Those of the rows that say so; the others are about replies and connections that did not come.
-    let rows = report.failures.rows().into_iter().take(6).filter(|(_, count)| *count > 0);
+    let rows = failures.rows().into_iter().take(6).filter(|(_, count)| *count > 0);
     let kinds: Vec<String> = rows.map(|(name, count)| format!("{count} {name}")).collect();
-    format!("{} answered wrongly: {}", report.target, kinds.join(", "))
+    format!("{target} answered wrongly: {}", kinds.join(", "))
 }
 
 fn round(report: &Report) -> Round {

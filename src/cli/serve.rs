@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::config::CommandLine;
-use super::settings::{Settings, Wanted};
+use super::settings::{Settings, Wanted, show_self_signed};
 use super::{Failure, LogLevel, units};
 use crate::endpoint::{Endpoint, Endpoints};
 #[cfg(feature = "web")]
@@ -273,7 +273,7 @@ pub(super) struct Options {
     pub(super) backlog: u32,
 
     /// TCP: probe a silent peer after this long, to notice that its machine is gone.
-    #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = keepalive, allow_hyphen_values = true)]
     pub(super) keepalive: Option<Duration>,
 
     /// TCP and UDP: let other processes listen on the same port; the kernel spreads the load.
@@ -449,11 +449,27 @@ fn set_log(settings: &Settings, access_log: Option<File>) {
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Runtime(error.to_string());
     let descriptors = descriptors_most();
-    let limits = move |settings: &Settings, listeners: usize| {
+    let most = move |listeners: usize| {
         let more = listeners.saturating_sub(LISTENERS_RESERVED);
-        let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED + more).max(1);
-        Limits { connections_max: settings.limits.connections_max.min(most), ..settings.limits.clone() }
+        descriptors.saturating_sub(DESCRIPTORS_RESERVED + more)
     };
+    let limits = move |settings: &Settings, listeners: usize| {
+        let wanted = settings.limits.connections_max;
+        let connections_max = wanted.min(most(listeners).max(1));
+        if connections_max < wanted {
+            log::warn!(
+                "--connections-max {wanted}: this process may have {descriptors} descriptors, which is enough for \
+                 {connections_max} connections; raise the limit with ulimit -n"
+            );
+        }
+        Limits { connections_max, ..settings.limits.clone() }
+    };
+    if most(settings.listeners_at(Vec::new()).len()) == 0 {
+        return Err(Failure::Runtime(format!(
+            "this process may have {descriptors} descriptors, and needs some for itself before it can serve anybody: \
+             raise the limit with ulimit -n"
+        )));
+    }
     let mut inherited = Inherited::from_systemd().map_err(failed)?;
     let inheritance = match &settings.take_over {
         Some(path) => Some(succession::take_over(path, &mut inherited).map_err(failed)?),
@@ -467,9 +483,11 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     if let Some(inheritance) = inheritance {
         running.take_over(inheritance);
     }
+    let certificates = shown_in(&wanted);
     for (Wanted { place, which, .. }, bound) in bind(wanted, &mut inherited).map_err(failed)? {
         running.listen_for(place, which, bound).map_err(failed)?;
     }
+    show_self_signed(&certificates).map_err(Failure::Runtime)?;
     // An error of all the above stands alone.
     log::info!("at most {connections_max} are served at a time");
     if let Some(problem) = inherited.astray() {
@@ -497,6 +515,7 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             }
             let wanted = settings.listeners_at(running.asked().cloned().collect());
             let limits = limits(&settings, wanted.len());
+            let certificates = shown_in(&wanted);
             let wanted = wanted.into_iter().map(|it| (it.place, it.which)).collect();
             let changes = running.prepare(wanted).map_err(failed)?.apply();
             // From here on nothing can fail.
@@ -504,6 +523,9 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             running.set_limits(limits);
             running.set_drain_for(settings.drain_for);
             set_log(&settings, access_log);
+            if let Err(problem) = show_self_signed(&certificates) {
+                log::error!("{problem}");
+            }
             Ok(changes)
         });
         match outcome {
@@ -517,6 +539,11 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     };
     running.set_ends_with_terminal(!settings.from_file);
     running.run(read, reload).map_err(failed)
+}
+
+/// The files that `--self-signed-to` names.
+fn shown_in(wanted: &[Wanted]) -> Vec<PathBuf> {
+    wanted.iter().filter_map(|it| it.shown_in.clone()).collect()
 }
 
 /// A socket for each: one that was passed to us where there is one, else a new one.
@@ -540,6 +567,14 @@ fn bind(wanted: Vec<Wanted>, inherited: &mut Inherited) -> std::io::Result<Vec<(
         }
     }
     Ok(wanted.into_iter().zip(sockets.into_iter().flatten()).collect())
+}
+
+/// TCP_KEEPIDLE (tcp(7)) counts seconds, up to 32767 of them.
+fn keepalive(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        time if (1..=32_767).contains(&time.as_secs()) => Ok(time),
+        _ => Err("it must be from 1s to 32767s".into()),
+    }
 }
 
 /// Raises the soft limit of descriptors to the hard one; how many there may be.

@@ -57,6 +57,8 @@ pub(super) struct Wanted {
     pub(super) said: String,
     /// The number of its URL: the addresses of one name have the same.
     pub(super) url: usize,
+    /// Where its self-signed certificate is written, once it listens.
+    pub(super) shown_in: Option<PathBuf>,
 }
 
 /// The options of `serve`, alone.
@@ -350,7 +352,9 @@ fn wanted(options: &Options, endpoint: Endpoint, said: &str) -> Result<Wanted, F
             unix_mode: options.unix_mode,
         },
     };
-    Ok(Wanted { place, which, said: said.into(), url: 0 })
+    // The file says what the listener shows, so there must be one.
+    let shown_in = options.self_signed_to.clone().filter(|_| place.tls.is_some());
+    Ok(Wanted { place, which, said: said.into(), url: 0, shown_in })
 }
 
 fn is_http(endpoint: &Endpoint) -> bool {
@@ -424,6 +428,9 @@ fn networks(option: &str, path: &Path) -> Result<Vec<IpNet>, Failure> {
 fn certificate(options: &Options, endpoint: &Endpoint) -> Result<ServerTls, Failure> {
     let client_ca = options.client_ca.as_deref();
     match (&options.cert, &options.key, options.self_signed) {
+        (Some(_), _, false) if options.self_signed_to.is_some() => {
+            Err("--self-signed-to is for --self-signed: leave it out, or --cert and --key".into())
+        }
         (Some(cert), Some(key), false) => ServerTls::from_files(cert, key, client_ca),
         (None, None, true) => self_signed(options).and_then(|made| ServerTls::self_signed(made, client_ca)),
         (_, _, true) => Err("--self-signed makes a certificate: give no --cert and no --key with it".into()),
@@ -441,10 +448,29 @@ fn certificate(_options: &Options, _endpoint: &Endpoint) -> Result<ServerTls, Fa
     Err(Failure::Usage("tls:// needs the feature `tls`".into()))
 }
 
-/// The same one for all listeners and after every reload, as long as the process lives.
+#[cfg(feature = "tls")]
+static MADE: OnceLock<SelfSigned> = OnceLock::new();
+
+/// Writes the self-signed certificate into the files that `--self-signed-to` names. Called once the listeners are bound: a
+/// process that cannot start, and `check`, leave the file of a running server alone.
+///
+/// # Errors
+/// One line that names the file.
+pub(super) fn show_self_signed(paths: &[PathBuf]) -> Result<(), String> {
+    #[cfg(feature = "tls")]
+    if let Some(made) = MADE.get() {
+        for path in paths {
+            std::fs::write(path, made.pem())
+                .map_err(|error| format!("--self-signed-to {}: cannot write it: {error}", path.display()))?;
+        }
+    }
+    let _ = paths;
+    Ok(())
+}
+
+/// Returns the same certificate for all listeners and after every reload, as long as the process lives.
 #[cfg(feature = "tls")]
 fn self_signed(options: &Options) -> Result<&'static SelfSigned, String> {
-    static MADE: OnceLock<SelfSigned> = OnceLock::new();
     if let Some(made) = MADE.get() {
         return Ok(made);
     }
@@ -457,10 +483,6 @@ fn self_signed(options: &Options) -> Result<&'static SelfSigned, String> {
         }
     }
     let made = SelfSigned::new(names.clone())?;
-    if let Some(path) = &options.self_signed_to {
-        std::fs::write(path, made.pem())
-            .map_err(|error| format!("--self-signed-to {}: cannot write it: {error}", path.display()))?;
-    }
     let made = MADE.get_or_init(|| made);
     log::info!("self-signed for {}: SHA-256 {}", names.join(", "), made.fingerprint());
     Ok(made)

@@ -37,6 +37,9 @@ const DATAGRAMS_IN_FLIGHT_MAX: usize = 1 << 16;
 
 /// Wrong replies, without a right one, after which a run ends: in number, or as long after the first one.
 const WRONG_ENOUGH: u32 = 100;
+
+/// How much of a wrong answer is shown: an explanation fits.
+const FIRST_BYTES_SHOWN: usize = 100;
 const WRONG_FOR_NS: u64 = 500_000_000;
 
 /// Connections that are begun in a row before what has happened is looked at: the first one's time would otherwise hold
@@ -571,10 +574,9 @@ impl Handler for Caller {
         let mut together: Option<(Flight, u64)> = None;
         let was_ready = line.dialogue.is_ready();
         let unknown = !self.ever_right;
-        let first_len = inbox.bytes().len().min(24);
-        let first: [u8; 24] = match unknown {
-            true => std::array::from_fn(|at| inbox.bytes().get(at).copied().unwrap_or_default()),
-            false => [0; 24],
+        let first: Vec<u8> = match unknown {
+            true => inbox.bytes().iter().copied().take(FIRST_BYTES_SHOWN).collect(),
+            false => Vec::new(),
         };
         let (mut right, mut wrong) = (false, false);
         let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
@@ -599,7 +601,7 @@ impl Handler for Caller {
         if unknown {
             self.ever_right = right;
             if !right && (wrong || self.lines[index].dialogue.is_astray()) {
-                self.note_wrong(&first[..first_len], now_ns);
+                self.note_wrong(&first, now_ns);
             }
         }
         let line = &mut self.lines[index];

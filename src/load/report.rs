@@ -128,7 +128,11 @@ impl Report {
 
     /// The part of the messages that were due in the measured time, from 0 on, that failed in any way.
     pub fn failure_share(&self) -> f64 {
-        self.failures_in_window.total() as f64 / self.offered.max(1) as f64
+        let failures = &self.failures_in_window;
+        // A reset counts a connection. Its messages are among the lost.
+        let resets = failures.reset.saturating_sub(failures.lost + failures.short);
+        let failed = failures.total() - failures.reset + resets;
+        (failed as f64 / self.offered.max(1) as f64).min(1.0)
     }
 }
 

@@ -164,6 +164,8 @@ pub fn run(
         probe = director.probe(circumstances.probe);
     }
     director.finish();
+    // Also of the warm-up, which the report leaves out.
+    let heard = director.timeline.replies_since(0);
     director.report(&mut report, warm_up);
     report.generator.ceiling_per_s = ceiling(&report, circumstances.ceiling_per_s);
     report.verdict = verdict::judge(&report, probe);
@@ -180,6 +182,16 @@ pub fn run(
             _ => false,
         };
         problem = Some(match report.failures.timed_out {
+            _ if heard > 0 => {
+                let limit = match plan.target {
+                    Endpoint::Udp(_) => "--datagrams-per-ip, `off` for a test",
+                    _ => "--connections-max",
+                };
+                format!(
+                    "{target} answered {heard} messages and then nothing in the whole measured time: it may have a \
+                     limit (switchboard's is {limit})"
+                )
+            }
             _ if refuses => format!("nobody listens at {target}: datagrams to that port are refused"),
             0 => format!("no reply came from {target} to {sent} messages"),
             _ => format!("no reply came from {target} within {:?}; does it answer?", plan.timeout),
@@ -234,6 +246,9 @@ pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
     report.retried = account.retried;
 }
 
+/// A slice that has not come this long after its end is shown as silence.
+const SILENCE_SHOWN_AFTER_NS: u64 = 5 * SLICE_NS;
+
 struct Director<'a> {
     plan: &'a Plan,
     crew: Crew,
@@ -287,6 +302,11 @@ impl Director<'_> {
             witness.sample();
         }
         let now_ns = self.crew.now_ns();
+        if let Stage::Measuring = stage {
+            // Slices in which nothing happened are not reported. The progress line must show them.
+            let silent_to_ns = now_ns.saturating_sub(SILENCE_SHOWN_AFTER_NS).min(self.window.to_ns);
+            self.timeline.reach(Window { from_ns: self.window.from_ns, to_ns: silent_to_ns });
+        }
         (self.observe)(&Progress {
             stage,
             elapsed: Duration::from_nanos(now_ns.saturating_sub(since_ns)),
@@ -549,7 +569,7 @@ fn curve(report: &Report) -> Vec<LoadPoint> {
 fn figures(plan: &Plan) -> PlanFigures {
     let (min, max) = match plan.said {
         Said::Numbered { min, max } => (min, max),
-        Said::Template(_) => (0, 0),
+        Said::Template(ref template) => template.size(),
     };
     #[cfg(feature = "web")]
     let (method, has_body) = match &plan.asked {

@@ -69,6 +69,21 @@ enum Part {
     Random(usize),
 }
 
+impl Template {
+    /// The fewest and the most bytes of a payload. A number has one digit at least, and ten in practice at most.
+    pub fn size(&self) -> (usize, usize) {
+        let bytes = |digits: usize| {
+            let of_part = |part: &Part| match part {
+                Part::Text(text) => text.len(),
+                Part::Sequence | Part::Connection => digits,
+                Part::Random(count) => *count,
+            };
+            self.0.iter().map(of_part).sum()
+        };
+        (bytes(1), bytes(10))
+    }
+}
+
 impl std::str::FromStr for Template {
     type Err = String;
 

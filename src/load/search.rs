@@ -56,14 +56,14 @@ impl Slo {
     /// beyond it the largest decide, which errs on the strict side.
     pub fn broken_by(&self, report: &Report) -> Option<String> {
         let Some(response) = &report.latency.response else { return Some("no reply came".into()) };
-        if response.count < REPLIES_MIN {
-            return Some(format!("{} replies are too few to say, {REPLIES_MIN} are needed", response.count));
-        }
         // An objective for failures says how many messages need no reply.
         let allows_failures = self.objectives.iter().any(|it| matches!(it.figure, Figure::Failures(_)));
         if report.achieved_per_s < ACHIEVED_MIN * report.offered_per_s && !allows_failures {
             let part = 100.0 * report.achieved_per_s / report.offered_per_s;
             return Some(format!("only {part:.1} % of the offered rate was achieved"));
+        }
+        if response.count < REPLIES_MIN {
+            return Some(format!("{} replies are too few to say, {REPLIES_MIN} are needed", response.count));
         }
         // Both say the same; whichever counted more is believed.
         let infinite = response.infinite.max(report.failures_in_window.unanswered());

@@ -35,6 +35,10 @@ const WAITS_ALIKE: f64 = 3.0;
 const PROBE_WAITS_MAX: f64 = 0.3;
 /// An open loop sends on time if 99 % are sent within this: what a timer and a scheduler need ...
 const LAG_SMALL_NS: f64 = 1e6;
+/// Below this part of a CPU, another thread of ours would not help.
+const HALF_BUSY: f64 = 0.5;
+/// A silence of this length is worth a verdict of its own, where it is a quarter of the run.
+const SILENCE_LONG_S: f64 = 0.5;
 /// ... or within this part of the response time's p99, in which it is then no great mistake.
 const LAG_SMALL_PART: f64 = 0.1;
 /// A message can also be late because all that may be in flight was, in front of a server that stalled.
@@ -216,8 +220,10 @@ impl Run<'_> {
         }
         let p99 = |it: &Option<Latency>| Some(it.as_ref()?.percentile(99.0)?.ns);
         let lag = p99(&self.report.latency.send_lag)?;
-        // A response time that is infinite says nothing of how much lag would be little.
-        let response_ns = p99(&self.report.latency.response).flatten().unwrap_or(0) as f64;
+        // What lag is little depends on the response times. Where the slowest responses never came, the slowest percentile
+        // that did come is the measure.
+        let finite = |percent: f64| self.report.latency.response.as_ref()?.percentile(percent)?.ns;
+        let response_ns = [99.0, 90.0, 50.0].into_iter().find_map(finite).unwrap_or(0) as f64;
         let late = lag.is_none_or(|ns| ns as f64 > LAG_SMALL_NS.max(LAG_SMALL_PART * response_ns));
         let idle =
             self.is_measured() && self.cpu < IDLE_BUSY && self.busy < IDLE_BUSY && self.wait < IDLE_WAITS;
@@ -333,6 +339,11 @@ fn generator(run: &Run<'_>) -> Option<Verdict> {
     let remedy = match run.report.machine.cpus > threads {
         _ if starved => {
             "Other programs want our CPU: stop them, give us one with --pin CPU, or use another machine."
+                .to_owned()
+        }
+        true if run.cpu.max(run.busy) < HALF_BUSY => {
+            "Our CPU was mostly idle, so more threads would not help: see what delays the generator (other programs, \
+             power saving), or pin it with --pin CPU."
                 .to_owned()
         }
         true => format!("Use more of our {} CPUs with --threads {}.", run.report.machine.cpus, threads + 1),
@@ -560,6 +571,16 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     if whole <= 0.0 {
         return None;
     }
+    if half <= 0.0 {
+        return Some(Verdict {
+            limit: Limit::Unknown,
+            because: "The server had stopped answering by the end of the run: there is no rate to compare."
+                .to_owned(),
+            remedy:
+                "See why it stopped: a limit, a lost reply on each connection, or a process that is stopped."
+                    .to_owned(),
+        });
+    }
     let stays = half / whole;
     let what = format!(
         "with half the connections silent the rate was {} of the whole ({} of {})",
@@ -595,6 +616,14 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
 }
 
 fn nothing_stood_out(run: &Run<'_>) -> Verdict {
+    let (silence_s, measured_s) = (run.report.longest_silence_s(), run.report.measured_s);
+    if silence_s >= SILENCE_LONG_S && silence_s > measured_s / 4.0 {
+        return Verdict {
+            limit: Limit::Unknown,
+            because: format!("The server answered nothing for {silence_s:.1} of {measured_s:.1} s."),
+            remedy: "See what stopped it: a limit, a pause, or a lost reply on each connection.".to_owned(),
+        };
+    }
     let (because, remedy) = match (&run.server, run.is_measured()) {
         (_, false) => (
             "Our own CPU was not measured, so we can't rule ourselves out.".to_owned(),
@@ -1200,7 +1229,8 @@ mod tests {
             (6_501.0, 10_000.0, Limit::Unknown),
             (6_500.0, 10_000.0, Limit::Concurrency),
             (5_000.0, 10_000.0, Limit::Concurrency),
-            (0.0, 10_000.0, Limit::Concurrency),
+            // It answers nothing any more: that says nothing of concurrency.
+            (0.0, 10_000.0, Limit::Unknown),
             (0.0, 0.0, Limit::Unknown),
             (10.0, 0.0, Limit::Unknown),
             (f64::NAN, f64::NAN, Limit::Unknown),

@@ -31,7 +31,7 @@ mod summary;
 #[cfg(feature = "cli")]
 mod supervisor;
 #[cfg(feature = "cli")]
-mod terminal;
+pub(crate) mod terminal;
 
 use std::io;
 use std::time::Duration;

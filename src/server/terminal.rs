@@ -10,14 +10,18 @@ pub(super) struct Terminal {
     was_there: bool,
 }
 
+/// Whether this process ignores SIGHUP, as nohup(1) has it. Call it before SIGHUP gets a handler: that hides it.
+pub(crate) fn hangup_is_ignored() -> bool {
+    // A bit for each signal; SIGHUP is the first.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0) & 1 != 0
+}
+
 impl Terminal {
     /// Call it before SIGHUP gets a handler: that hides whether it was ignored.
     pub(super) fn at_start() -> Terminal {
-        // A bit for each signal; SIGHUP is the first.
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-        Terminal { was_there: Terminal::is_there() && ignored & 1 == 0 }
+        Terminal { was_there: Terminal::is_there() && !hangup_is_ignored() }
     }
 
     /// Whether it was there and was closed since.

@@ -180,6 +180,25 @@ fn a_wrong_reply_in_the_warm_up_is_not_forgiven() {
     assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
 }
 
+/// Also in a search, whichever step it was in.
+#[test]
+fn a_search_with_a_wrong_reply_fails() {
+    let server = Crooked::tcp(Habit::FlipsAByte { when: When::Every(50), at: SIZE - 1 });
+    let search = "--find-max --slo p99<=1s --rate 200 --warmup off --duration 600ms";
+    let outcome = Bench::of(server.url(), search).run();
+    assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
+    assert!(outcome.ended.stderr.contains("corrupted"), "{}", outcome.ended.stderr);
+}
+
+/// The window is silent, but the server did answer before.
+#[test]
+fn a_server_that_answers_in_the_warm_up_alone_is_not_said_to_answer_nothing() {
+    let server = Crooked::tcp(Habit::StandsStill { from: 100, lasting: Duration::from_secs(600) });
+    let outcome = Bench::of(server.url(), "--warmup 300ms --duration 300ms --timeout 500ms").run();
+    assert_eq!(outcome.ended.code, Some(1), "{:#?}", outcome.ended);
+    assert!(outcome.ended.stderr.contains("and then nothing"), "{}", outcome.ended.stderr);
+}
+
 #[test]
 fn a_connection_that_ends_within_a_reply_is_short() {
     let server = Crooked::tcp(Habit::EndsWithin(ONCE));

@@ -108,6 +108,34 @@ fn a_service_that_knows_no_http_is_asked_over_it() {
     assert_eq!(client.get("/").status, 204);
 }
 
+/// Neither `check` nor a start that fails may replace the certificate that a running server shows.
+#[cfg(feature = "tls")]
+#[test]
+fn a_certificate_is_written_by_a_server_that_listens_and_by_no_other() {
+    let directory = Directory::new();
+    let path = directory.path("certificate.pem");
+    std::fs::write(&path, "that of a running server").expect("it can be written");
+    let name = path.to_str().expect("it is text");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}", taken.local_addr().expect("it is bound"));
+    for (command, code) in [("check", 0), ("serve", 1)] {
+        let words = [
+            command,
+            "reply",
+            "--message",
+            "hi",
+            "--listen",
+            &url,
+            "--self-signed",
+            "--self-signed-to",
+            name,
+        ];
+        let ended = bench::run_with(&words);
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "that of a running server");
+    }
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn over_tls_it_is_the_same() {
