@@ -106,6 +106,24 @@ impl<S: Assign> Running<S> {
     }
 }
 
+/// Logs which options of a socket have changed without effect: they hold for sockets that are bound from now on.
+fn warn_of_the_socket(open: &Open, wanted: &Place) {
+    let (now, wanted) = (&open.place.options, &wanted.options);
+    let changed: Vec<&str> = [
+        ("unix-mode", now.unix_mode != wanted.unix_mode),
+        ("backlog", now.backlog != wanted.backlog),
+        ("keepalive", now.keepalive != wanted.keepalive),
+        ("reuse-port", now.reuse_port != wanted.reuse_port),
+    ]
+    .into_iter()
+    .filter_map(|(name, has_changed)| has_changed.then_some(name))
+    .collect();
+    if !changed.is_empty() {
+        let names = changed.join(" and ");
+        log::warn!("{}: a new {names} holds after a restart; the socket stays as it is", open.endpoint);
+    }
+}
+
 /// Whether a socket at [::] takes IPv4 as well is decided when it is bound.
 fn check_stack(there: &Place, wanted: &Place) -> io::Result<()> {
     let only_v6 = wanted.options.only_v6;
@@ -126,21 +144,25 @@ impl<S: Assign> Prepared<'_, S> {
         let steps = mem::take(&mut self.steps);
         let running = &mut *self.running;
         let mut before = mem::take(&mut running.places);
-        let mut take = |at| Some(before.remove(before.iter().position(|open| open.at == at)?));
+        let take =
+            |before: &mut Vec<Open>, at| Some(before.remove(before.iter().position(|open| open.at == at)?));
         let (mut kept, mut opened) = (0, 0);
         for Step { way, place, which } in steps {
             let (old, watched) = match way {
                 Way::Adjust(at) => {
+                    if let Some(open) = before.iter().find(|open| open.at == at) {
+                        warn_of_the_socket(open, &place);
+                    }
                     running.adjust(at, &place);
                     running.service().assign(at, &which, None);
-                    if let Some(open) = take(at) {
+                    if let Some(open) = take(&mut before, at) {
                         running.places.push(Open { place, which: Some(which), ..open });
                         kept += 1;
                     }
                     continue;
                 }
-                Way::Renew(at) => (take(at), None),
-                Way::Replace(at, watched) => (take(at), Some(watched)),
+                Way::Renew(at) => (take(&mut before, at), None),
+                Way::Replace(at, watched) => (take(&mut before, at), Some(watched)),
                 Way::Open(watched) => (None, Some(watched)),
             };
             if let Some(old) = &old {

@@ -75,7 +75,7 @@ impl fmt::Display for Address {
 }
 
 /// What a listening socket can be told. Not all of it means something to every kind of socket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenOptions {
     /// Connections that the kernel holds until we accept them; it caps this at `somaxconn`. Without the
     /// feature `socket-options`, mio's default is used.

@@ -77,6 +77,20 @@ fn series(metrics: &str) -> BTreeSet<String> {
     unique
 }
 
+/// The file says 600 now, and its reader would believe that it is so.
+#[test]
+fn what_a_reload_cannot_change_of_a_socket_is_logged() {
+    let directory = Directory::new();
+    let url = format!("unix:{}", directory.path("socket").display());
+    let settings = Settings::of(&listener(&url, "echo", "unix-mode = \"666\""));
+    let server = settings.serve(1);
+    reload(&server);
+    assert_eq!(times(&server, "after a restart"), 0, "{:#?}", server.log());
+    settings.write(&listener(&url, "echo", "unix-mode = \"600\""));
+    reload(&server);
+    assert_eq!(times(&server, "a new unix-mode holds after a restart"), 1, "{:#?}", server.log());
+}
+
 #[test]
 fn another_rate_creates_no_second_lobby_and_holds_for_members_who_are_there() {
     let chat = |rate: &str| {
