@@ -30,16 +30,18 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
 fn describe(wanted: &Wanted) -> String {
     let Wanted { place, which, said, .. } = wanted;
     let limits = place.limits();
-    let mut text = format!(
-        "{} {} ({said}): at most {} connections, idle {}, stalled {}, messages of {} bytes, outboxes of {} bytes",
-        place.endpoint,
-        which.name(),
-        limits.connections_max,
-        shown(limits.idle_after),
-        shown(limits.stall_after),
-        place.message_bytes_max,
-        limits.outbox_bytes_max,
-    );
+    let mut text = format!("{} {} ({said}): ", place.endpoint, which.name());
+    text += &match place.endpoint {
+        Endpoint::Udp(_) => "datagrams".into(),
+        _ => format!(
+            "at most {} connections, idle {}, stalled {}, messages of {} bytes, outboxes of {} bytes",
+            limits.connections_max,
+            shown(limits.idle_after),
+            shown(limits.stall_after),
+            place.message_bytes_max,
+            limits.outbox_bytes_max,
+        ),
+    };
     let (rules, (allowed, denied, proxies)) = (place.guard.rules(), place.guard.networks());
     let number = |count: usize| (count > 0).then_some(count);
     let more = [

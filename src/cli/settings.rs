@@ -125,6 +125,7 @@ impl Settings {
         }
         part_the_families(&mut listeners);
         listeners.iter().for_each(warn_of_ipv4);
+        listeners.iter().for_each(warn_of_short_datagrams);
         for (index, one) in listeners.iter().enumerate() {
             if let Some(other) = listeners[..index].iter().find(|other| overlap(one, other)) {
                 return Err(Failure::Usage(format!(
@@ -268,6 +269,20 @@ fn warn_of_ipv4(listener: &Wanted) {
         log::warn!(
             "{}: {endpoint} takes IPv4 as well, and deny ::/0 lets that pass: deny 0.0.0.0/0, too",
             listener.said
+        );
+    }
+}
+
+/// Over UDP the answer of `reply` is dropped if it is longer than what was asked.
+fn warn_of_short_datagrams(listener: &Wanted) {
+    if let (Endpoint::Udp(_), Which::Reply { answer }, false) =
+        (&listener.place.endpoint, &listener.which, listener.place.amplify)
+    {
+        log::warn!(
+            "{}: {} answers only datagrams of at least {} bytes, the length of its message; --amplify answers all",
+            listener.said,
+            listener.place.endpoint,
+            answer.len()
         );
     }
 }

@@ -45,7 +45,9 @@ pub fn render(report: &Report, style: Style) -> String {
 fn opening(screen: &mut Screen, report: &Report) {
     if report.partial {
         let because = report.partial_because.as_deref().map(figures::clean);
-        let text = format!("{}. What was measured until then:", because.as_deref().unwrap_or("cut short"));
+        let because = because.as_deref().unwrap_or("cut short");
+        let end = if because.ends_with('?') { "" } else { "." };
+        let text = format!("{because}{end} What was measured until then:");
         screen.line("PARTIAL", &text, Ink::Bad);
     }
     let target = if report.target.is_empty() { NOTHING.into() } else { figures::clean(&report.target) };
