@@ -163,9 +163,10 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// Where it listens, with the real ports, in the order of the calls.
+    /// Where it listens, in the order of the calls; with the real ports, if the system returns them.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.places.iter().map(|(endpoint, bound, _)| bound.endpoint(endpoint)).collect()
+        let real = |asked: &Endpoint, bound: &Bound| bound.endpoint(asked).unwrap_or_else(|_| asked.clone());
+        self.places.iter().map(|(asked, bound, _)| real(asked, bound)).collect()
     }
 
     /// The server, ready to be turned.
@@ -174,7 +175,8 @@ impl<S: Service> Server<S> {
     /// Where the system has no descriptor left for the poll.
     pub fn start(self) -> io::Result<Running<S>> {
         #[cfg_attr(not(feature = "web"), expect(unused_mut))]
-        let mut reactor = Reactor::with_clock(Exchange::new(self.service), self.limits.clone(), self.clock)?;
+        let mut reactor = Reactor::with_clock(Exchange::new(self.service), self.limits.clone(), self.clock)
+            .map_err(|error| explained("cannot create the poll of the event loop", error))?;
         #[cfg(feature = "web")]
         reactor.handler().count_unlogged_by(summary::unlogged);
         let mut running = Running::new(reactor, self.drain_for, self.announce);
@@ -229,4 +231,9 @@ impl<S: Service> Server<S> {
     ) -> io::Result<()> {
         self.start()?.run(read, apply)
     }
+}
+
+/// An error of the system, behind what it is about.
+fn explained(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::explained;
 use super::running::Running;
 use crate::service::Service;
 
@@ -35,8 +36,10 @@ impl Outside {
     pub(super) fn watch<S: Service>(running: &mut Running<S>) -> io::Result<Outside> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
         let terminal = super::terminal::Terminal::at_start(); // before SIGHUP is ours
-        let mut signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
-        running.reactor().watch_signals(&mut signals)?;
+        let unwatched = |error| explained("cannot watch signals", error);
+        let signals = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]);
+        let mut signals = signals.map_err(unwatched)?;
+        running.reactor().watch_signals(&mut signals).map_err(unwatched)?;
         let (supervisor, reserve) = (super::supervisor::Supervisor::new(), super::reserve::Reserve::new());
         Ok(Outside { signals, supervisor, succession: None, reserve, terminal })
     }
@@ -47,7 +50,8 @@ impl Outside {
             self.succession = inheritance.complete()?;
             running.own_files();
             if let Some(source) = self.succession.as_mut().and_then(|it| it.source()) {
-                running.reactor().watch_signals(source)?;
+                let unwatched = |error| explained("cannot watch the socket of --take-over", error);
+                running.reactor().watch_signals(source).map_err(unwatched)?;
             }
         }
         crate::logging::leave_the_loop_alone();
@@ -64,7 +68,7 @@ impl Outside {
         let succession = self.succession.as_ref().and_then(|it| it.patience());
         let patience = [self.supervisor.patience(), succession];
         let timeout = timeout.into_iter().chain(patience.into_iter().flatten()).min();
-        let turn = running.reactor().turn(timeout)?;
+        let turn = running.reactor().turn(timeout).map_err(|error| explained("the poll failed", error))?;
         self.supervisor.turned();
         self.reserve.turned();
         let mut told = self.serve_heir(running, turn.signalled).then_some(Told::HandedOver);
@@ -162,7 +166,8 @@ impl Outside {
         running: &mut Running<S>,
         timeout: Option<Duration>,
     ) -> io::Result<Option<Told>> {
-        running.reactor().turn(timeout).map(|_| None)
+        let turn = running.reactor().turn(timeout).map_err(|error| explained("the poll failed", error));
+        turn.map(|_| None)
     }
 
     pub(super) fn is_handing_over(&self) -> bool {

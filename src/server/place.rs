@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::explained;
 use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;
@@ -122,7 +123,7 @@ fn bind_at_one_port(endpoints: &[Endpoint], options: &ListenOptions) -> io::Resu
             endpoint = endpoint.at(address);
         }
         let socket = Bound::bind(&endpoint, options)?;
-        port = socket.endpoint(&endpoint).address().map_or(port, |address| address.port());
+        port = socket.endpoint(&endpoint)?.address().map_or(port, |address| address.port());
         bound.push(socket);
     }
     Ok(bound)
@@ -156,14 +157,20 @@ impl Bound {
     }
 
     /// What was asked for, with the real port where 0 was.
-    pub fn endpoint(&self, asked: &Endpoint) -> Endpoint {
+    ///
+    /// # Errors
+    /// Those of getsockname(2), where port 0 was asked for: without the real port, no client finds the socket.
+    pub fn endpoint(&self, asked: &Endpoint) -> io::Result<Endpoint> {
         let address = match self {
-            Bound::Stream(listener) => listener.local_address(),
-            Bound::Datagram(socket) => socket.local_address().ok(),
+            Bound::Stream(listener) => listener.bound_address(),
+            Bound::Datagram(socket) => socket.local_address().map(Some),
         };
         match address {
-            Some(address) => asked.clone().at(address),
-            None => asked.clone(),
+            Ok(Some(address)) => Ok(asked.clone().at(address)),
+            Err(error) if asked.address().is_some_and(|address| address.port() == 0) => {
+                Err(explained(&format!("cannot listen on {asked}: its port is unknown"), error))
+            }
+            Ok(None) | Err(_) => Ok(asked.clone()),
         }
     }
 }
@@ -213,16 +220,14 @@ mod tests {
             }
             let endpoints: Vec<Endpoint> = urls.iter().map(|url| url.parse().expect("it is right")).collect();
             let bound = bind_all(&endpoints, &ListenOptions::default()).expect("free ports");
-            let at =
-                |(bound, asked): (&Bound, &Endpoint)| bound.endpoint(asked).address().expect("an address");
+            let at = |(bound, asked): (&Bound, &Endpoint)| {
+                bound.endpoint(asked).expect("a port").address().expect("an address")
+            };
             let there: Vec<_> = bound.iter().zip(&endpoints).map(at).collect();
             for (there, asked) in there.iter().zip(&endpoints) {
                 assert_eq!(Some(there.ip()), asked.address().map(|it| it.ip()));
                 assert_ne!(there.port(), 0);
-                assert_eq!(
-                    there.port(),
-                    bound[0].endpoint(&endpoints[0]).address().expect("an address").port()
-                );
+                assert_eq!(there.port(), at((&bound[0], &endpoints[0])).port());
             }
         }
     }

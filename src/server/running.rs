@@ -19,6 +19,7 @@ use crate::service::exchange::Exchange;
 use crate::service::{At, Service};
 use crate::transport::{Address, Listener, Stream};
 
+use super::explained;
 use super::outside::{Outside, Told};
 use super::place::{Bound, Place};
 use super::reading::Reading;
@@ -104,7 +105,7 @@ impl<S: Service> Running<S> {
     /// Listens in one more place; says so at once where the others have been announced already.
     ///
     /// # Errors
-    /// `InvalidInput` for TLS without a certificate; where the poll refuses the socket.
+    /// `InvalidInput` for TLS without a certificate; those of getsockname(2); where the poll refuses the socket.
     pub fn listen(&mut self, place: Place, bound: Bound) -> io::Result<At> {
         let watched = self.watch(&place, bound)?;
         let at = watched.at;
@@ -118,13 +119,14 @@ impl<S: Service> Running<S> {
     pub(super) fn watch(&mut self, place: &Place, bound: Bound) -> io::Result<Watched> {
         place.check()?;
         self.forget_retired(); // their indexes may be used again
-        let endpoint = bound.endpoint(&place.endpoint);
+        let endpoint = bound.endpoint(&place.endpoint)?;
         let at = match bound {
             Bound::Stream(listener) => {
-                At::Listener(self.reactor.listen_within(speaking(listener, place), place.limits())?)
+                self.reactor.listen_within(speaking(listener, place), place.limits()).map(At::Listener)
             }
-            Bound::Datagram(socket) => At::Socket(self.reactor.listen_datagrams(socket)?),
+            Bound::Datagram(socket) => self.reactor.listen_datagrams(socket).map(At::Socket),
         };
+        let at = at.map_err(|error| explained(&format!("cannot listen on {}", place.endpoint), error))?;
         Ok(Watched { at, endpoint })
     }
 

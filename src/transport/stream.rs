@@ -518,12 +518,20 @@ impl Listener {
         }
     }
 
-    /// The TCP address that it is bound to.
+    /// The TCP address that it is bound to, if it is of that kind and the system returns it.
     pub fn local_address(&self) -> Option<SocketAddr> {
+        self.bound_address().ok().flatten()
+    }
+
+    /// The TCP address that it is bound to; `None` for listeners of other kinds.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn bound_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Tls(listener, _) => listener.local_address(),
-            Listener::Unix(..) | Listener::Custom(_) => None,
+            Listener::Tcp(listener) => listener.local_addr().map(Some),
+            Listener::Tls(listener, _) => listener.bound_address(),
+            Listener::Unix(..) | Listener::Custom(_) => Ok(None),
         }
     }
 
