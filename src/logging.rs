@@ -12,6 +12,7 @@
 //!
 //! Invariant: [`log::Log::log`] never waits for a reader; after that call, not even for a disk.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -42,6 +43,11 @@ static ACCESS_DROPPED: AtomicU64 = AtomicU64::new(0);
 static ACCESS: AtomicBool = AtomicBool::new(false);
 static LOOPING: AtomicBool = AtomicBool::new(false);
 static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+thread_local! {
+    /// This thread writes a record.
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What is logged: records of a level and above, and other levels for some targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +136,7 @@ pub fn start(levels: impl Into<Levels>) -> Result<(), String> {
     let levels = RwLock::new(levels.into());
     let logger = Logger { writer: new_writer(), queue: OnceLock::new(), levels };
     log::set_logger(LOGGER.get_or_init(|| logger)).map_err(|error| error.to_string())?;
+    keep_quiet_about_standard_error();
     set_max_level();
     Ok(())
 }
@@ -159,22 +166,21 @@ pub fn open_access_log(path: &Path) -> io::Result<File> {
 }
 
 /// Has what is logged with the target `access` be written to this file from now on, and nothing but its text, whatever the
-/// level; `None` ends that, and closes the file that was there. A queue that is full costs this record like any other:
-/// then the file that was there goes on.
-pub fn set_access_log(file: Option<File>) {
-    let Some(logger) = LOGGER.get() else { return };
+/// level; `None` ends that, and closes the file that was there.
+///
+/// # Errors
+/// Where the queue is full, or no thread can be started: then the file that was there goes on.
+pub fn set_access_log(file: Option<File>) -> Result<(), String> {
+    let Some(logger) = LOGGER.get() else { return Ok(()) };
     let wanted = file.is_some();
     if !wanted && !ACCESS.load(Ordering::Relaxed) {
-        return; // there was none
+        return Ok(()); // there was none
     }
-    let queue = logger.queue.get_or_init(start_writing);
-    if queue.try_send(Entry::AccessTo(file)).is_err() {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-        log::error!("the log is full: the access log stays where it is");
-        return;
-    }
+    let queue = logger.queue().map_err(|error| format!("no thread can be started for the log: {error}"))?;
+    queue.try_send(Entry::AccessTo(file)).map_err(|_| "the log is full")?;
     ACCESS.store(wanted, Ordering::Relaxed);
     set_max_level();
+    Ok(())
 }
 
 /// Writes the last line of a program that ends, if standard error takes it within half a second.
@@ -242,14 +248,17 @@ impl Log for Logger {
         let is_access = record.target() == ACCESS_TARGET && ACCESS.load(Ordering::Relaxed);
         // Behind a record that waits, later ones wait, too.
         let is_direct = !is_access && !LOOPING.load(Ordering::Relaxed) && self.queue.get().is_none();
+        let (level, target, text) = (record.level(), record.target(), record.args().to_string());
         if is_direct && takes_bytes_now(io::stderr()) {
-            return write(&self.writer, record);
+            return write(&self.writer, level, target, &text);
         }
-        let queue = self.queue.get_or_init(start_writing);
-        let text = record.args().to_string();
+        let Ok(queue) = self.queue() else {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         let entry = match is_access {
             true => Entry::Access(text + "\n"),
-            false => Entry::Record { level: record.level(), target: record.target().to_owned(), text },
+            false => Entry::Record { level, target: target.to_owned(), text },
         };
         if queue.try_send(entry).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
@@ -266,12 +275,21 @@ fn new_writer() -> SimpleLogger {
     SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps()
 }
 
-/// Starts the thread. Where there is none to be had its end of the queue is gone with it, and every
-/// record counts as dropped.
-fn start_writing() -> SyncSender<Entry> {
-    let (sender, receiver) = sync_channel(RECORDS_MAX);
-    let _ = thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver));
-    sender
+impl Logger {
+    /// The queue of the thread that writes. The first call starts the thread. Where that fails, the next record tries it
+    /// again: a limit of threads that is reached for a moment must not cost the whole log.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    fn queue(&self) -> io::Result<&SyncSender<Entry>> {
+        if let Some(queue) = self.queue.get() {
+            return Ok(queue);
+        }
+        let (sender, receiver) = sync_channel(RECORDS_MAX);
+        thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver))?;
+        // Where two threads come here at once, one queue is dropped, and its thread ends.
+        Ok(self.queue.get_or_init(|| sender))
+    }
 }
 
 fn write_all(entries: &Receiver<Entry>) {
@@ -280,14 +298,10 @@ fn write_all(entries: &Receiver<Entry>) {
     // The program ends this thread by ending; the queue lives as long as it does.
     for entry in entries {
         match entry {
-            Entry::Record { level, target, text } => write(
-                &writer,
-                &Record::builder().level(level).target(&target).args(format_args!("{text}")).build(),
-            ),
+            Entry::Record { level, target, text } => write(&writer, level, &target, &text),
             Entry::Access(line) => {
                 if let Some((level, text)) = access.append(&line) {
-                    let text = format_args!("{text}");
-                    write(&writer, &Record::builder().level(level).target(module_path!()).args(text).build());
+                    write(&writer, level, module_path!(), &text);
                 }
             }
             Entry::AccessTo(file) => access = AccessLog { file, ..AccessLog::default() },
@@ -349,11 +363,27 @@ fn write_whole(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Er
     Ok(())
 }
 
-/// `eprintln!` panics when standard error is closed; that costs a record, and not the log or the server.
-fn write(writer: &SimpleLogger, record: &Record<'_>) {
-    if panic::catch_unwind(AssertUnwindSafe(|| writer.log(record))).is_err() {
+/// `eprintln!`, which `simple_logger` calls, panics when standard error can't be written. That costs a record, and not the
+/// log or the server. See [`keep_quiet_about_standard_error`].
+fn write(writer: &SimpleLogger, level: log::Level, target: &str, text: &str) {
+    WRITING.set(true);
+    let print =
+        || writer.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
+    if panic::catch_unwind(AssertUnwindSafe(print)).is_err() {
         DROPPED.fetch_add(1, Ordering::Relaxed);
     }
+    WRITING.set(false);
+}
+
+/// Does not report a panic that [`write`] catches. Standard error may work again at once (a disk that was full, a pipe that
+/// another program has made non-blocking), and would then show a panic that does not matter.
+fn keep_quiet_about_standard_error() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !WRITING.get() {
+            report(panic);
+        }
+    }));
 }
 
 #[cfg(test)]

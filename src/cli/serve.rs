@@ -414,7 +414,8 @@ pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
     // What is to be logged is known when all has been read; what is worth a word until then is said.
     crate::logging::start(Levels::DEFAULT).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
-    set_log(&settings, access_log(&settings)?);
+    set_log(&settings, access_log(&settings)?)
+        .map_err(|problem| Failure::Runtime(format!("--access-log: {problem}")))?;
     // One service for all is compiled into the loop; with a file, there may be others after a reload.
     match settings.listeners[0].which.clone() {
         _ if settings.from_file => serve(Directory::default(), settings, line),
@@ -441,9 +442,12 @@ fn access_log(settings: &Settings) -> Result<Option<File>, Failure> {
 }
 
 /// What is logged, and where.
-fn set_log(settings: &Settings, access_log: Option<File>) {
+///
+/// # Errors
+/// Where the access log can't be changed.
+fn set_log(settings: &Settings, access_log: Option<File>) -> Result<(), String> {
     crate::logging::set_levels(settings.log_levels.clone());
-    crate::logging::set_access_log(access_log);
+    crate::logging::set_access_log(access_log)
 }
 
 fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result<(), Failure> {
@@ -518,11 +522,13 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             let certificates = shown_in(&wanted);
             let wanted = wanted.into_iter().map(|it| (it.place, it.which)).collect();
             let changes = running.prepare(wanted).map_err(failed)?.apply();
-            // From here on nothing can fail.
+            // From here on nothing can fail but the log.
             named_listeners = settings.names_listeners();
             running.set_limits(limits);
             running.set_drain_for(settings.drain_for);
-            set_log(&settings, access_log);
+            if let Err(problem) = set_log(&settings, access_log) {
+                log::error!("the access log stays where it is: {problem}");
+            }
             if let Err(problem) = show_self_signed(&certificates) {
                 log::error!("{problem}");
             }
