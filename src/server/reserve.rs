@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 
 /// What a reload may need at a time: a file, the sockets of a name resolver, new listeners, an access log.
 pub(crate) const RESERVED: usize = 12;
@@ -62,7 +62,8 @@ impl Reserve {
     /// Whether hardly more are free than these: connections that are accepted now would take them. (Descriptors are given
     /// out from the lowest number, so the next number says how many are taken.)
     pub(super) fn is_scarce(&self) -> bool {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        // (rustix's getrlimit panics where a sandbox forbids the call.)
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
         match io::stdin().as_fd().try_clone_to_owned() {
             Ok(next) => next.as_raw_fd() as u64 + 4 * RESERVED as u64 > limit,
             Err(_) => true,
