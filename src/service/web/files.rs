@@ -21,6 +21,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::protocol::http::Request;
 
@@ -114,8 +115,8 @@ impl Root {
             }
             Ok(()) => {}
             Err(error) => {
-                // Out of descriptors, the directory that is open is as good as any.
-                if error.raw_os_error().is_some_and(is_full) && self.opened.is_some() {
+                // These errors don't say where the name leads: the directory that is open is as good as any.
+                if self.opened.is_some() && (is_full(&error) || is_of_disk(&error)) {
                     return;
                 }
                 self.opened = None;
@@ -136,12 +137,12 @@ impl Root {
                     return Ok(self.best(&index, file, metadata, accepted));
                 }
                 Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    return Err(status(&error));
+                    return Err(status(&index, &error));
                 }
                 _ => {}
             }
         }
-        let (file, metadata) = self.open(path).map_err(|error| status(&error))?;
+        let (file, metadata) = self.open(path).map_err(|error| status(path, &error))?;
         match () {
             () if metadata.is_file() && !is_of_directory => Ok(self.best(path, file, metadata, accepted)),
             () if metadata.is_dir() => Ok(Found::Directory { directory: file, metadata }),
@@ -197,9 +198,9 @@ impl Opened {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..TRIES {
             match rustix::fs::openat2(&self.directory, path, FLAGS, Mode::empty(), resolve) {
-                Err(rustix::io::Errno::AGAIN) => {}
+                Err(Errno::AGAIN) => {}
                 // Before Linux 5.6, and where a filter of system calls is older than that.
-                Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return self.open_compared(path),
+                Err(Errno::NOSYS | Errno::PERM) => return self.open_compared(path),
                 outcome => return Ok(outcome?),
             }
         }
@@ -222,19 +223,29 @@ impl Opened {
     }
 }
 
-/// That a link leads out of the root is not told to clients: such a path is not found.
-fn status(error: &io::Error) -> u16 {
+/// The status of the answer, when this path can't be opened. Clients do not learn that a link leads out of the root: such a
+/// path is not found. A file on a disk that fails is not "not found": clients and proxies would forget it.
+fn status(path: &[u8], error: &io::Error) -> u16 {
     match error.kind() {
         ErrorKind::PermissionDenied => 403,
         ErrorKind::WouldBlock => 503,
-        _ if error.raw_os_error().is_some_and(is_full) => 503,
+        _ if is_full(error) => 503,
+        _ if is_of_disk(error) => {
+            log::warn!("{:?} could not be opened: {error}", String::from_utf8_lossy(path));
+            500
+        }
         _ => 404,
     }
 }
 
-/// Out of descriptors: ENFILE, EMFILE.
-fn is_full(errno: i32) -> bool {
-    matches!(rustix::io::Errno::from_raw_os_error(errno), rustix::io::Errno::NFILE | rustix::io::Errno::MFILE)
+/// Out of descriptors or memory.
+fn is_full(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NFILE | Errno::MFILE | Errno::NOMEM))
+}
+
+/// The disk, or the machine that it is in, does not answer as it should.
+fn is_of_disk(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::STALE | Errno::TIMEDOUT | Errno::NOTCONN))
 }
 
 /// Whether this item of an Accept-Encoding names `coding`, with another weight than none.
