@@ -42,5 +42,6 @@ mod sites;
 mod supervised;
 mod take_over;
 mod tls;
+mod torture;
 mod web;
 mod websocket;

@@ -54,6 +54,8 @@ pub(crate) const MIB: usize = 1024 * 1024;
 /// A switchboard that is running and listens.
 pub(crate) struct Server {
     child: Child,
+    /// The process that serves: the child, or a child of that.
+    id: u32,
     said: Arc<Lines>,
     log: Option<Arc<Lines>>,
     urls: Vec<String>,
@@ -84,7 +86,14 @@ impl Server {
     pub(crate) fn start_with_output(command: &mut Command, output: Stdio) -> Server {
         command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
         let child = command.spawn().expect("the program can be started");
-        Server { child, said: Lines::read(io::empty()), log: None, urls: Vec::new(), ended: false }
+        Server {
+            id: child.id(),
+            child,
+            said: Lines::read(io::empty()),
+            log: None,
+            urls: Vec::new(),
+            ended: false,
+        }
     }
 
     /// The same, with the standard input that it has.
@@ -98,6 +107,19 @@ impl Server {
     }
 
     fn start_piped(command: &mut Command, listeners: usize) -> Server {
+        let started = Server::start_or_end(command, listeners, false);
+        started.unwrap_or_else(|End { said, log, .. }| {
+            panic!("{listeners} ready lines were expected, not {said:?}; the log: {log:#?}")
+        })
+    }
+
+    /// Runs a command that becomes a switchboard with this number of listeners, and reads its standard error. Returns its end
+    /// where it ends before it listens everywhere.
+    pub(crate) fn try_start(command: &mut Command, listeners: usize) -> Result<Server, End> {
+        Server::start_or_end(command.stdin(Stdio::null()).stderr(Stdio::piped()), listeners, true)
+    }
+
+    fn start_or_end(command: &mut Command, listeners: usize, reads_log: bool) -> Result<Server, End> {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program can be started");
         #[cfg(target_os = "linux")]
         if let Some(stderr) = &child.stderr {
@@ -105,21 +127,26 @@ impl Server {
         }
         let said = Lines::read(child.stdout.take().expect("stdout is piped"));
         // From here on the child is in the guard: a panic below does not leak it.
-        let mut server = Server { child, said, log: None, urls: Vec::new(), ended: false };
+        let mut server = Server { id: child.id(), child, said, log: None, urls: Vec::new(), ended: false };
+        if reads_log {
+            server.read_log();
+        }
         let ready = until("the ready lines", || {
             let (lines, ended) = server.said.so_far();
             (lines.len() >= listeners || ended).then_some(lines)
         });
+        if ready.len() != listeners {
+            server.read_log();
+            if ready.len() > listeners {
+                let _ = server.child.kill();
+            }
+            return Err(server.wait());
+        }
         for line in &ready {
             let url = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("what is {line:?}?"));
             server.urls.push(url.to_owned());
         }
-        if server.urls.len() != listeners {
-            server.read_log();
-            let _ = server.child.kill();
-            panic!("{listeners} ready lines were expected, not {ready:?}; the log: {:#?}", server.log());
-        }
-        server
+        Ok(server)
     }
 
     /// An echo server on a free TCP port.
@@ -277,7 +304,7 @@ impl Server {
     /// The numbers of its open descriptors, in order.
     #[cfg(target_os = "linux")]
     pub(crate) fn descriptors(&self) -> Vec<u32> {
-        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it is our child");
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.id)).expect("it is our child");
         let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
         let mut numbers: Vec<u32> = entries.filter_map(name).collect();
         numbers.sort_unstable();
@@ -298,19 +325,32 @@ impl Server {
     #[cfg(target_os = "linux")]
     pub(crate) fn limit_descriptors(&self, limit: usize) {
         let status = Command::new("prlimit")
-            .args([&format!("--pid={}", self.child.id()), &format!("--nofile={limit}:")])
+            .args([&format!("--pid={}", self.id), &format!("--nofile={limit}:")])
             .status()
             .expect("prlimit (util-linux) is installed");
         assert!(status.success());
     }
 
+    /// The command runs the server as its only child, as strace does: signals are for that one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_run_by_its_command(&mut self) {
+        let parent = self.child.id().to_string();
+        let is_child = |id: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(1)) == Some(&parent)
+        };
+        let entries = fs::read_dir("/proc").expect("it is mounted");
+        let mut ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        self.id = ids.find(is_child).expect("it runs");
+    }
+
     /// The number of its process.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
+        Pid::from_raw(self.id as i32)
     }
 
     fn state(&self) -> char {
@@ -319,7 +359,7 @@ impl Server {
     }
 
     fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it is our child")
+        fs::read_to_string(format!("/proc/{}/{file}", self.id)).expect("it is our child")
     }
 
     fn log_until<T>(&self, what: &str, probe: impl Fn(&[String]) -> Option<T>) -> T {
@@ -331,6 +371,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let ended = self.child.try_wait();
+        if let Ok(None) = ended {
+            let _ = kill(self.pid(), Signal::SIGKILL); // it may be a child of the child
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(log) = &self.log {
@@ -567,6 +610,21 @@ impl Client {
             Ok(_) => heard,
             Err(error) => panic!("{error} instead of the end, after {:?}", shown(&heard)),
         }
+    }
+
+    /// Says it, reads until this text has come, says no more, and reads to the end.
+    pub(crate) fn try_conversation(mut self, said: &str, until: &str) -> io::Result<()> {
+        self.socket.write_all(said.as_bytes())?;
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains(until) {
+            let mut block = [0; 4096];
+            match self.socket.read(&mut block)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => heard.extend_from_slice(&block[..count]),
+            }
+        }
+        self.socket.shutdown(Shutdown::Write)?;
+        self.socket.read_to_end(&mut heard).map(drop)
     }
 
     /// The server's end of file, with nothing before it.
