@@ -32,7 +32,17 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "src/server",
         &["endpoint", "guard", "logging", "protocol", "reactor", "service", "transport"],
-        &["listenfd", "log", "mio", "rustix", "sd_notify", "signal_hook", "signal_hook_mio", "socket2"],
+        &[
+            "listenfd",
+            "log",
+            "mio",
+            "nix",
+            "rustix",
+            "sd_notify",
+            "signal_hook",
+            "signal_hook_mio",
+            "socket2",
+        ],
     ),
     (
         "src/load",
