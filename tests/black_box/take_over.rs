@@ -14,8 +14,16 @@ fn serve(path: &Path, arguments: &[&str], listeners: usize) -> Server {
     let mut server = Server::start_command(&mut command, listeners);
     server.read_log();
     // It waits for its own heir a moment after it has said that it listens.
-    until("the path", || path.exists().then_some(()));
+    until("it to wait for an heir", || is_listening(path).then_some(()));
     server
+}
+
+/// Whether a socket listens at this path. (The path is there a moment earlier: bind(2) makes it, and listen(2) follows.)
+fn is_listening(path: &Path) -> bool {
+    const ACCEPTS: &str = "00010000";
+    let sockets = std::fs::read_to_string("/proc/net/unix").expect("a Linux");
+    let path = path.to_str().expect("it is text");
+    sockets.lines().any(|line| line.ends_with(path) && line.split_whitespace().nth(3) == Some(ACCEPTS))
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn two_heirs_at_once_each_get_an_answer_and_one_of_them_the_sockets() {
     let directory = Directory::new();
     let path = directory.path("heir.sock");
     let first = serve(&path, &["--listen", TCP], 1);
-    until("it to wait for an heir", || path.exists().then_some(()));
+    until("it to wait for an heir", || is_listening(&path).then_some(()));
     first.pause();
     let mut heirs: Vec<UnixStream> =
         (0..3).map(|_| UnixStream::connect(&path).expect("there is room in the backlog")).collect();
