@@ -371,6 +371,8 @@ impl World {
     }
 
     fn let_guest_act(&mut self, index: usize) {
+        // Crowds stay together.
+        let patience = if self.plan.comes_together == 1 { 10 } else { 1000 };
         let (calm, dice) = (self.calm, &mut self.dice);
         let guest = &mut self.guests[index];
         if guest.gone {
@@ -402,7 +404,7 @@ impl World {
             guest.client.reset();
             guest.gone = true;
             self.note(format_args!("guest {index} resets"));
-        } else if is_short || (has_all && (calm || dice.one_in(10))) {
+        } else if is_short || (has_all && (calm || dice.one_in(patience))) {
             guest.client.finish();
             guest.words.truncate(guest.said);
         }
