@@ -2,7 +2,7 @@
 //! what it receives with what it is owed, and panics at a difference.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -350,8 +350,11 @@ pub(crate) struct Chatter {
     /// Its stay in the annals.
     stay: usize,
     dropped: u64,
-    /// Its own texts that have not come back yet.
-    owed: BTreeSet<String>,
+    /// Its own texts that have not come back yet, each with the number of joins asked before it. (A member that leaves
+    /// loses what still waits for it.)
+    owed: BTreeMap<String, usize>,
+    joins_asked: usize,
+    joins_answered: usize,
 }
 
 impl Chatter {
@@ -382,7 +385,9 @@ impl Chatter {
             room: None,
             stay: 0,
             dropped: 0,
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
+            joins_asked: 0,
+            joins_answered: 0,
         }
     }
 
@@ -391,6 +396,8 @@ impl Chatter {
         match event["type"].as_str().expect("an event has a type") {
             "joined" => {
                 assert_eq!(text_of("nick"), self.name);
+                self.joins_answered += 1;
+                self.owed.retain(|_, joins| *joins >= self.joins_answered);
                 let begins = event["seq"].as_u64().expect("a number");
                 let stay =
                     Stay { member: self.name.clone(), room: text_of("room"), begins, told: Vec::new() };
@@ -401,6 +408,7 @@ impl Chatter {
             }
             "left" => {
                 assert_eq!(Some(text_of("room")), self.room.take(), "it has left another room");
+                self.owed.retain(|_, joins| *joins > self.joins_answered);
             }
             "gap" => self.dropped += event["missed"].as_u64().expect("a number"),
             "error" => panic!("{} has done nothing wrong: {event}", self.name),
@@ -427,8 +435,9 @@ impl Talk for Chatter {
     fn words(&mut self) -> Vec<u8> {
         if self.socket.is_open && !self.socket.says_close {
             if let Some(ask) = self.script.pop_front() {
+                self.joins_asked += usize::from(ask["type"] == "join");
                 if ask["type"] == "say" {
-                    self.owed.insert(ask["text"].as_str().expect("a text").to_owned());
+                    self.owed.insert(ask["text"].as_str().expect("a text").to_owned(), self.joins_asked);
                 }
                 self.socket.say(TEXT, ask.to_string().as_bytes());
             } else if self.owed.is_empty() || self.dropped > 0 {

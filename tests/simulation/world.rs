@@ -753,13 +753,12 @@ impl World {
         Duration::from_secs(self.plan.limits.read_bytes_per_s.map_or(0, |rate| 1 + 2 * bytes as u64 / rate))
     }
 
-    /// How long the loop keeps the connections of guests that have vanished.
+    /// How long the loop keeps the connections of guests that have vanished. At the limit of connections one waits for the end
+    /// of another.
     fn silence(&self) -> Duration {
         let Limits { idle_after, stall_after, linger_for, .. } = self.plan.limits;
-        match self.plan.some_vanish {
-            true => idle_after + 2 * stall_after + linger_for + Duration::from_secs(30),
-            false => Duration::ZERO,
-        }
+        let vanished = self.guests.iter().filter(|guest| guest.manner == Manner::Vanishes).count() as u32;
+        vanished * (idle_after + 2 * stall_after + linger_for + Duration::from_secs(30))
     }
 
     /// Returns the guests that are left, for a message.
