@@ -176,6 +176,7 @@ const MAY_WAIT: &[(&str, &[&str])] = &[
     ("to_socket_addrs", &[]),
     ("fs::read_to_string", &["src/cli/config.rs", "src/cli/settings.rs", "src/server/terminal.rs"]),
     ("File::open", &[]),
+    ("fs::write", &["src/cli/settings.rs"]),
     ("OpenOptions::new", &["src/logging.rs"]),
 ];
 

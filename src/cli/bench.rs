@@ -229,7 +229,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
 
-    /// Compare every reply, byte by byte, with what was sent. Off: only count its bytes. [default: on, but over HTTP]
+    /// Compare every reply, byte by byte, with what was sent. Off: only count its bytes. Not over HTTP, see --expect. [default: on]
     #[arg(long, value_enum)]
     verify: Option<OnOff>,
 
@@ -1034,7 +1034,7 @@ fn wrong_replies(report: &Report) -> String {
             0 => ": see its lists of addresses, whether it expects a PROXY header, and its framing",
             _ => "",
         };
-        return format!("{target} ended connections with {unanswered} messages unanswered{hint}");
+        return format!("{target} left {unanswered} messages unanswered{hint}");
     }
     // Those of the rows that say so; the others are about replies and connections that did not come.
     let rows = failures.rows().into_iter().take(6).filter(|(_, count)| *count > 0);

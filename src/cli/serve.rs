@@ -507,6 +507,8 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
     let read = move || {
         let settings = Settings::read(&line)?;
         let access_log = access_log(&settings)?;
+        // Here and not in `reload`, which runs on the loop's thread: opening a path may block.
+        show_self_signed(&shown_in(&settings.listeners)).map_err(Failure::Runtime)?;
         Ok((settings, access_log))
     };
     let reload = |running: &mut Running<_>, read: Result<(Settings, Option<File>), Failure>| {
@@ -519,7 +521,6 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             }
             let wanted = settings.listeners_at(running.asked().cloned().collect());
             let limits = limits(&settings, wanted.len());
-            let certificates = shown_in(&wanted);
             let wanted = wanted.into_iter().map(|it| (it.place, it.which)).collect();
             let changes = running.prepare(wanted).map_err(failed)?.apply();
             // From here on nothing can fail but the log.
@@ -528,9 +529,6 @@ fn serve(service: impl Assign, settings: Settings, line: &CommandLine) -> Result
             running.set_drain_for(settings.drain_for);
             if let Err(problem) = set_log(&settings, access_log) {
                 log::error!("the access log stays where it is: {problem}");
-            }
-            if let Err(problem) = show_self_signed(&certificates) {
-                log::error!("{problem}");
             }
             Ok(changes)
         });

@@ -467,14 +467,15 @@ fn certificate(_options: &Options, _endpoint: &Endpoint) -> Result<ServerTls, Fa
 static MADE: OnceLock<SelfSigned> = OnceLock::new();
 
 /// Writes the self-signed certificate into the files that `--self-signed-to` names. Called once the listeners are bound: a
-/// process that cannot start, and `check`, leave the file of a running server alone.
+/// process that cannot start, and `check`, leave the file of a running server alone. May block: not for the loop's thread.
 ///
 /// # Errors
 /// One line that names the file.
 pub(super) fn show_self_signed(paths: &[PathBuf]) -> Result<(), String> {
     #[cfg(feature = "tls")]
     if let Some(made) = MADE.get() {
-        for path in paths {
+        let is_there = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes == made.pem().as_bytes());
+        for path in paths.iter().filter(|path| !is_there(path)) {
             std::fs::write(path, made.pem())
                 .map_err(|error| format!("--self-signed-to {}: cannot write it: {error}", path.display()))?;
         }

@@ -89,8 +89,8 @@ fn may_hear(address: SocketAddr) -> bool {
     has_route && UdpSocket::bind(address).is_err()
 }
 
-/// Whether the machine of this address refuses datagrams to this port, because nobody listens there (ICMP port unreachable, RFC
-/// 1122 section 3.2.2.1). Sends one, without a byte in it. `false` also where no such message comes, as through most firewalls.
+/// Returns whether the machine at this address reports that no socket listens at this port (ICMP port unreachable, RFC 1122
+/// section 3.2.2.1). Sends one empty datagram. Most firewalls drop such reports: then it returns `false`.
 pub fn refuses_datagrams(address: SocketAddr) -> bool {
     /// An answer takes no longer on one machine, nor over most networks.
     const WITHIN: Duration = Duration::from_millis(300);

@@ -192,7 +192,9 @@ pub fn run(
                      limit (switchboard's is {limit})"
                 )
             }
-            _ if refuses => format!("nobody listens at {target}: datagrams to that port are refused"),
+            _ if refuses => {
+                format!("no server listens at {target}: its machine refuses datagrams to that port")
+            }
             0 => format!("no reply came from {target} to {sent} messages"),
             _ => format!("no reply came from {target} within {:?}; does it answer?", plan.timeout),
         });

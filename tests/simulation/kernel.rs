@@ -318,7 +318,7 @@ impl Kernel {
         events
     }
 
-    /// In a backlog that somebody listens to.
+    /// Returns whether a connection waits in the backlog of an open listener.
     pub(crate) fn somebody_waits(&self) -> bool {
         self.doors.iter().any(|door| door.token.is_some() && !door.backlog.is_empty())
     }
@@ -451,7 +451,7 @@ pub(crate) struct Client {
 }
 
 fn lock(kernel: &Shared) -> MutexGuard<'_, Kernel> {
-    kernel.lock().expect("nobody has panicked yet")
+    kernel.lock().expect("no panic has poisoned it")
 }
 
 /// A listener; clients [`connect`] to its index: they are counted from 0.
@@ -478,7 +478,7 @@ pub(crate) fn connect(kernel: &Shared, door: usize, has_handshake: bool) -> Clie
     Client { id, kernel: Arc::clone(kernel) }
 }
 
-/// The server connects to somebody. That ends well, after some events, or does not.
+/// Begins an outgoing connection of the server. After some events it is established, or fails.
 pub(crate) fn dial(kernel: &Shared) -> (Pipe, Client) {
     let mut inside = lock(kernel);
     let events = inside.dice.below(3) as u32;

@@ -1,4 +1,4 @@
-//! What happened in a world. It is put into words only where somebody wants to read it: that takes longer than the world.
+//! The record of what happened in a world. It is formatted only for printing, because formatting takes longer than the world.
 
 use std::fmt;
 

@@ -139,7 +139,7 @@ impl Talk for Http {
             }
             assert_eq!(status, 200, "{}", String::from_utf8_lossy(&self.heard));
             let Some(body) = self.heard.get(head..head + length) else { return };
-            let owed = self.answers.pop_front().expect("an answer that nobody has asked for");
+            let owed = self.answers.pop_front().expect("an answer without a request");
             assert_eq!(body, owed, "an answer to something else");
             self.heard.drain(..head + length);
         }

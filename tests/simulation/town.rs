@@ -338,7 +338,7 @@ impl Town {
     }
 
     pub(crate) fn kernel(&self) -> MutexGuard<'_, Kernel> {
-        self.kernel.lock().expect("nobody has panicked yet")
+        self.kernel.lock().expect("no panic has poisoned it")
     }
 
     fn note(&mut self, what: std::fmt::Arguments<'_>) {
@@ -452,7 +452,7 @@ impl Town {
                 if self.mail_is_over {
                     continue;
                 }
-                let mailer = mailer.expect("an answer goes to whoever has asked");
+                let mailer = mailer.expect("an answer goes to the client that asked");
                 mailer.answers += 1;
                 match bytes.get(3) {
                     _ if socket == 0 => {
@@ -626,7 +626,7 @@ impl Town {
     /// Returns the guests that are left, for a message.
     fn left(&mut self) -> String {
         let count = self.running.reactor().board().connections();
-        let mut kernel = self.kernel.lock().expect("nobody has panicked yet");
+        let mut kernel = self.kernel.lock().expect("no panic has poisoned it");
         let left = self.guests.iter().enumerate().filter(|(_, guest)| guest.stream.is_some());
         let left: Vec<String> = left
             .map(|(index, guest)| {

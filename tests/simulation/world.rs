@@ -297,7 +297,7 @@ impl World {
     }
 
     pub(crate) fn kernel(&self) -> std::sync::MutexGuard<'_, Kernel> {
-        self.kernel.lock().expect("nobody has panicked yet")
+        self.kernel.lock().expect("no panic has poisoned it")
     }
 
     fn note(&mut self, what: std::fmt::Arguments<'_>) {
@@ -441,7 +441,7 @@ impl World {
         }
         loop {
             let Some((bytes, to)) = self.kernel().collect(0) else { break };
-            assert_eq!(to.port(), 5000, "an answer goes to whoever has asked");
+            assert_eq!(to.port(), 5000, "an answer goes to the client that asked");
             let number = u64::from_be_bytes(bytes.try_into().expect("it is as long as what was asked"));
             assert!(number < self.mailed, "nobody has asked this");
             self.collected += 1;
@@ -607,7 +607,7 @@ impl World {
     fn check_silence(&mut self) {
         let now = self.now();
         let silent = std::mem::take(&mut self.reactor.handler().silent);
-        let kernel = self.kernel.lock().expect("nobody has panicked yet");
+        let kernel = self.kernel.lock().expect("no panic has poisoned it");
         for number in silent {
             let client = &self.guests[number as usize].client;
             let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(client)));
@@ -628,7 +628,7 @@ impl World {
         if next <= soon || read_bytes_per_s.is_some() {
             return; // a connection whose reading is paused is not idle
         }
-        let kernel = self.kernel.lock().expect("nobody has panicked yet");
+        let kernel = self.kernel.lock().expect("no panic has poisoned it");
         for (index, guest) in self.guests.iter().enumerate().filter(|(_, guest)| !guest.gone) {
             let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(&guest.client)));
             if kernel.is_served(&guest.client) {

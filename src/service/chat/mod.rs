@@ -379,7 +379,7 @@ impl Chat {
         board.finish(old);
     }
 
-    /// A number that nobody can guess.
+    /// Returns a number that clients cannot guess.
     fn draw_secret(&mut self) -> u128 {
         self.admitted += 1;
         let [high, low] =
