@@ -81,7 +81,8 @@ Examples:
 
 Exit code: 0 fine; 1 wrong replies in any round, more than 1 % failures where no --slo allows them, or a run that
 failed; 2 a wrong command line; 3 with --strict, if the generator was the limit; 4 the --slo was not met; 5 with --ab,
-if the second server is slower; 130 or 143 after Ctrl-C or SIGTERM: what was measured until then is shown.";
+if the second server is slower; 129, 130 or 143 after a closed terminal, Ctrl-C or SIGTERM: what was measured until
+then is shown.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnOff {
