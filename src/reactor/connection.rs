@@ -153,8 +153,8 @@ pub(super) struct Connection<T, S> {
     /// Bytes to read in one turn: as much as it uses up, between [`APPETITE_MIN`] and a block. What is read and not served
     /// takes memory until it is, so a peer of whom nothing is known yet is not read a whole block from.
     appetite: u32,
-    /// Its deadline has come, and it is served once more before it is closed for its silence: what it did may not have
-    /// been reported yet.
+    /// Its deadline has come. It stands in the queue, to be served once more before it is closed for its silence: what it
+    /// did may not have been reported yet.
     pub(super) on_last_look: bool,
     /// It stands in the list of outboxes to flush.
     pub(super) touched: bool,
@@ -374,12 +374,9 @@ impl<T: Transport, S> Connection<T, S> {
         self.can_fill()
     }
 
-    /// Whether it may still be closed for what it did not do: everything that had arrived by its deadline has been read,
-    /// and what its peer had made room for has been written. (A connection that is over but for the peer's end of file
-    /// waits for nothing else.)
-    pub(super) fn has_had_last_look(&self) -> bool {
-        let lingers = self.writing == Half::Finished && self.reading == Half::Finished;
-        lingers || (self.on_last_look && !self.queued)
+    /// Both sides are done with it but for the peer's end of file: nothing that could still arrive would change that.
+    pub(super) fn lingers(&self) -> bool {
+        self.writing == Half::Finished && self.reading == Half::Finished
     }
 
     /// It has been served: reads less the next time where its share of the turn did not suffice for what was there, and
@@ -649,7 +646,7 @@ impl<T: Transport, S> Connection<T, S> {
         if self.stage == Stage::Opening {
             // Absolute: bytes don't extend it, or a byte every second would hold the slot for good.
             (self.took_at.after(limits.handshake_within), CloseReason::HandshakeTimeout)
-        } else if self.writing == Half::Finished && self.reading == Half::Finished {
+        } else if self.lingers() {
             // Absolute as well, from when our FIN went out.
             let reason = match self.reason {
                 CloseReason::Finished => CloseReason::Lingered,

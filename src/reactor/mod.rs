@@ -78,9 +78,6 @@ const TIMERS_EVERY: usize = 4;
 /// thousands of peers can go at once.
 const CLOCK_EVERY_CLOSED: usize = 64;
 
-/// A connection that is looked at again in the next turn, whatever time that begins.
-const A_TURN_LATER: Duration = Duration::from_nanos(1);
-
 /// A slice of a batch of outboxes ends after this many writes, or after this time, whichever comes first: half a
 /// millisecond is what 64 to 128 short writes take. At most two slices are written in a turn.
 const SLICE_WRITES: usize = 64;
@@ -442,6 +439,9 @@ impl<H: Handler> Reactor<H> {
             let source = Source::from_token(*token);
             self.unqueue(source);
             self.serve(source, Readiness::default());
+            if let Source::Connection(peer) = source {
+                end_last_look(&mut self.handler, &mut self.board, peer);
+            }
             served += 1;
         }
         queue.drain(..served);
@@ -954,28 +954,44 @@ fn establish<H: Handler>(
 fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let now = board.now;
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
-    let (at, reason) = connection.deadline();
-    if at > now {
-        connection.on_last_look = false;
+    if connection.deadline().0 > now {
         if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
             board.queue.push(Source::Connection(peer).token());
         }
         return board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
+    if connection.lingers() {
+        return end_overdue(handler, board, peer);
+    }
     // After a gap in time (a process that was stopped, a machine that was paused, a long turn) the events of what came
     // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
-    // tried after its deadline, have shown that it is silent.
-    if !connection.has_had_last_look() {
-        if !mem::replace(&mut connection.on_last_look, true) {
-            connection.latch(Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL));
-            if !mem::replace(&mut connection.queued, true) {
-                board.queue.push(Source::Connection(peer).token());
-            }
-        }
-        return board.deadlines.arm(peer.slot, now.after(A_TURN_LATER));
+    // tried after its deadline, have shown that it is silent: see `end_last_look`.
+    connection.on_last_look = true;
+    connection.latch(Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL));
+    if !mem::replace(&mut connection.queued, true) {
+        board.queue.push(Source::Connection(peer).token());
+    }
+}
+
+/// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
+/// the read and the write: a turn later more could have arrived.
+fn end_last_look<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    if !connection.on_last_look || connection.queued {
+        return;
     }
     connection.on_last_look = false;
-    match reason {
+    if connection.deadline().0 > board.now {
+        return board.deadlines.arm(peer.slot, connection.next_look_at(board.now));
+    }
+    end_overdue(handler, board, peer);
+}
+
+/// The deadline has passed, and nothing came: ends the connection or its message, unless the handler wants it to stay.
+fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+    let now = board.now;
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    match connection.deadline().1 {
         CloseReason::MessageTimeout if connection.reading == Half::Open => {
             connection.inbox.clear();
             connection.inbox.recycle(&mut board.spares);
@@ -983,7 +999,7 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
         }
         CloseReason::Idle => {
             if !handler.on_idle(board, peer) {
-                return board.close_because(peer, reason);
+                return board.close_because(peer, CloseReason::Idle);
             }
             // It has as long again: from now, and not from when the question is delivered, which changes nothing.
             if let Some(connection) = board.get_mut(peer) {

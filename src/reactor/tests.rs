@@ -161,7 +161,7 @@ impl Bench {
     fn turn_after(&mut self, time: Duration) -> Turn {
         self.now = self.now.after(time);
         let turn = self.turn();
-        self.now = self.now.after(A_TURN_LATER);
+        self.now = self.now.after(Duration::from_nanos(1));
         self.turn();
         turn
     }
@@ -236,7 +236,8 @@ impl Bench {
             assert!(connection.outbox.storage_bytes() <= most && connection.inbox.storage_bytes() <= most);
             // Time.
             assert!(
-                board.deadlines.armed(peer.slot) <= connection.look_at().max(board.now.after(A_TURN_LATER)),
+                (connection.on_last_look && connection.queued)
+                    || board.deadlines.armed(peer.slot) <= connection.look_at(),
                 "{peer}: its deadline would be missed"
             );
         }
@@ -958,6 +959,26 @@ fn an_idle_connection_is_closed_and_one_that_talks_is_not() {
     }
     assert_eq!(bench.reason(idler), Some(CloseReason::Idle));
     assert!(bench.reactor.board().is_open(talker));
+}
+
+#[test]
+fn a_connection_is_closed_for_its_silence_directly_after_the_read_that_found_nothing() {
+    let idle_after = Duration::from_secs(10);
+    let mut bench = Bench::new(Limits { idle_after, timers_per_turn: 1, ..Limits::default() });
+    let [first, second, third] = [bench.line(), bench.line(), bench.line()];
+    bench.turn_after(idle_after); // all are due, and one deadline is handled in a turn
+    assert_eq!(bench.reason(first.0), Some(CloseReason::Idle));
+    for (_, far) in [&second, &third] {
+        far.say(b"1234567");
+        far.take_edge(); // its event is late
+    }
+    for _ in 0..9 {
+        bench.turn();
+    }
+    for (peer, far) in [&second, &third] {
+        assert!(bench.reactor.board().is_open(*peer));
+        assert_eq!(far.hear(), b"1234567");
+    }
 }
 
 #[test]
