@@ -325,12 +325,18 @@ impl Director<'_> {
         let began_ns = self.crew.now_ns();
         self.crew.connect();
         if !self.plan.churn {
-            let patience = self.plan.ramp.saturating_add(self.plan.timeout);
-            let until_ns = began_ns.saturating_add(nanoseconds(patience));
+            // As long as connections come about, slowly perhaps, the run waits for the others.
+            let patience = self.plan.timeout;
+            let mut until_ns = began_ns.saturating_add(nanoseconds(self.plan.ramp.saturating_add(patience)));
             let wanted = self.plan.connections + self.plan.idle;
+            let mut most_open = 0;
             while self.goes_on() && self.crew.open() < wanted && self.crew.now_ns() < until_ns {
                 // In short steps: a connection takes a tenth of a millisecond, not of a second.
                 self.tick(Stage::Connecting, began_ns, until_ns.min(self.crew.now_ns() + 5_000_000));
+                if self.crew.open() > most_open {
+                    most_open = self.crew.open();
+                    until_ns = until_ns.max(self.crew.now_ns().saturating_add(nanoseconds(patience)));
+                }
             }
             let open = self.crew.open();
             if self.goes_on() && open < wanted {
@@ -338,7 +344,7 @@ impl Director<'_> {
                 self.problem = Some(match open {
                     0 => format!("no connection to {target} came about within {patience:?}"),
                     _ => format!(
-                        "only {open} of {wanted} connections to {target} came about within {patience:?}: the \
+                        "only {open} of {wanted} connections to {target} came about, and no more within {patience:?}: the \
                          server may have a limit (switchboard's is --connections-max), or too few descriptors \
                          (ulimit -n)"
                     ),

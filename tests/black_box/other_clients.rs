@@ -67,7 +67,8 @@ for url in sys.argv[1:]:
 fn pythons_websockets_is_served() {
     // The distribution's own, too, where another one comes first: its packages are for that one.
     let has_it = |python: &&str| {
-        let asked = Command::new(python).args(["-c", "import websockets"]).output();
+        // An empty folder of that name can be imported as well.
+        let asked = Command::new(python).args(["-c", "from websockets import connect"]).output();
         asked.is_ok_and(|output| output.status.success())
     };
     let Some(python) = ["python3", "/usr/bin/python3"].into_iter().find(has_it) else {
