@@ -251,6 +251,34 @@ pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
 /// A slice that has not come this long after its end is shown as silence.
 const SILENCE_SHOWN_AFTER_NS: u64 = 5 * SLICE_NS;
 
+/// How long to wait for connections: for all of the ramp, and until none has come about for the timeout. A slow machine may
+/// take long for thousands.
+struct Patience {
+    timeout_ns: u64,
+    until_ns: u64,
+    most_open: usize,
+}
+
+impl Patience {
+    fn new(began_ns: u64, ramp: Duration, timeout: Duration) -> Patience {
+        let timeout_ns = nanoseconds(timeout);
+        let until_ns = began_ns.saturating_add(nanoseconds(ramp)).saturating_add(timeout_ns);
+        Patience { timeout_ns, until_ns, most_open: 0 }
+    }
+
+    /// At this time as many connections are open.
+    fn see(&mut self, open: usize, now_ns: u64) {
+        if open > self.most_open {
+            self.most_open = open;
+            self.until_ns = self.until_ns.max(now_ns.saturating_add(self.timeout_ns));
+        }
+    }
+
+    fn is_over(&self, now_ns: u64) -> bool {
+        now_ns >= self.until_ns
+    }
+}
+
 struct Director<'a> {
     plan: &'a Plan,
     crew: Crew,
@@ -325,19 +353,15 @@ impl Director<'_> {
         let began_ns = self.crew.now_ns();
         self.crew.connect();
         if !self.plan.churn {
-            // As long as connections come about, slowly perhaps, the run waits for the others.
-            let patience = self.plan.timeout;
-            let mut until_ns = began_ns.saturating_add(nanoseconds(self.plan.ramp.saturating_add(patience)));
+            let mut patience = Patience::new(began_ns, self.plan.ramp, self.plan.timeout);
             let wanted = self.plan.connections + self.plan.idle;
-            let mut most_open = 0;
-            while self.goes_on() && self.crew.open() < wanted && self.crew.now_ns() < until_ns {
+            while self.goes_on() && self.crew.open() < wanted && !patience.is_over(self.crew.now_ns()) {
                 // In short steps: a connection takes a tenth of a millisecond, not of a second.
+                let until_ns = patience.until_ns;
                 self.tick(Stage::Connecting, began_ns, until_ns.min(self.crew.now_ns() + 5_000_000));
-                if self.crew.open() > most_open {
-                    most_open = self.crew.open();
-                    until_ns = until_ns.max(self.crew.now_ns().saturating_add(nanoseconds(patience)));
-                }
+                patience.see(self.crew.open(), self.crew.now_ns());
             }
+            let patience = self.plan.timeout;
             let open = self.crew.open();
             if self.goes_on() && open < wanted {
                 let target = &self.plan.target;
@@ -607,4 +631,22 @@ fn figures(plan: &Plan) -> PlanFigures {
 
 pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_waited_for_as_long_as_more_of_them_come_about() {
+        let (ramp, timeout) = (Duration::from_nanos(20), Duration::from_nanos(5));
+        let mut patience = Patience::new(100, ramp, timeout);
+        patience.see(1, 101);
+        assert!(!patience.is_over(124), "the ramp is not over");
+        patience.see(2, 124);
+        assert!(!patience.is_over(128), "one has just come about");
+        patience.see(1, 126); // one has gone, and comes again
+        patience.see(2, 128);
+        assert!(patience.is_over(129), "there are no more than there were");
+    }
 }

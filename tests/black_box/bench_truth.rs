@@ -6,10 +6,9 @@
 //! go are ignored by the plain command: `cargo test --release --test black_box bench_truth:: -- --ignored`.
 #![cfg(all(feature = "cli", feature = "load"))]
 
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{fs, io, thread};
 
 use crate::support::bench::{self, Bench, Killed, alone, percentile};
 use crate::support::crooked::{Crooked, Habit, SIZE, When};
@@ -489,33 +488,6 @@ fn replies_that_come_after_the_end_do_not_say_that_the_server_kept_up() {
     let server = Crooked::tcp(Habit::OneAfterTheOther(ms(2)));
     let outcome = Bench::of(server.url(), "--rate 1000 --connections 64 --duration 300ms").run();
     assert_ne!(limit_of(outcome.report()), Limit::Rate);
-}
-
-/// All 300 TLS connections together take longer to open than `--timeout`. No single one does, except on a busy machine, where
-/// it is tried again.
-#[test]
-fn connections_that_open_slowly_are_waited_for_as_long_as_more_of_them_do() {
-    let server = Server::start(&["serve", "echo", "--listen", "tls://127.0.0.1:0", "--self-signed"]);
-    let (upstream, doors) = (server.address(0), TcpListener::bind("127.0.0.1:0").expect("a port"));
-    let url = format!("tls://{}", doors.local_addr().expect("bound"));
-    thread::spawn(move || {
-        loop {
-            let (near, _) = doors.accept().expect("a connection");
-            thread::sleep(ms(10));
-            let Ok(far) = TcpStream::connect(upstream) else { return }; // the test is over
-            let clone = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
-            for (mut from, mut to) in [(clone(&near), clone(&far)), (far, near)] {
-                thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Write);
-                });
-            }
-        }
-    });
-    let options = "--connections 300 --timeout 2s --duration 200ms --insecure";
-    let outcome = Bench::of(&url, options).run();
-    let stderr = &outcome.ended.stderr;
-    assert!(!stderr.contains("came about"), "it gave up: {stderr}");
 }
 
 /// Each message takes 20 ms, however many there are, and four at a time are allowed.
