@@ -233,9 +233,13 @@ impl Header {
             };
             let mut at = before;
             while at < taken {
-                match retried(|| read(&mut self.bytes[at..taken]))? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    count => at += count,
+                match retried(|| read(&mut self.bytes[at..taken])) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => at += count,
+                    Err(error) => {
+                        self.bytes.truncate(at); // the rest was only peeked at
+                        return Err(error);
+                    }
                 }
             }
             self.bytes.truncate(taken);
@@ -448,6 +452,29 @@ mod tests {
                 let (outcome, left) = read_in_pieces(&bytes, vec![cut]);
                 assert_eq!((outcome.expect("a header"), &left[..]), (whom, &b"hello"[..]));
             }
+        }
+    }
+
+    #[test]
+    fn a_read_that_would_block_after_its_peek_repeats_nothing_of_the_header() {
+        for (header, whom) in right() {
+            let bytes = [&header[..], b"hello"].concat();
+            let pieces = std::cell::RefCell::new(Pieces([bytes].into()));
+            let (mut parsed, mut reads) = (Header::default(), 0);
+            let outcome = loop {
+                let read = |into: &mut [u8]| {
+                    reads += 1;
+                    match reads % 2 {
+                        0 => pieces.borrow_mut().read(&mut into[..1]),
+                        _ => Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                };
+                match parsed.read(|into| pieces.borrow().peek(into), read) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    outcome => break outcome,
+                }
+            };
+            assert_eq!((outcome.expect("a header"), &pieces.borrow().0[0][..]), (whom, &b"hello"[..]));
         }
     }
 

@@ -619,6 +619,13 @@ impl event::Source for Client {
 
 impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.receive(into, true)
+    }
+}
+
+impl Pipe {
+    /// As recv(2). If it takes nothing out, the next one returns the same bytes (MSG_PEEK).
+    fn receive(&self, into: &mut [u8], takes: bool) -> io::Result<usize> {
         let mut kernel = lock(&self.kernel);
         kernel.call(Call::Read, Some(self.id))?;
         if kernel.stream(self.id).reset {
@@ -642,17 +649,18 @@ impl Read for Pipe {
         if is_short {
             count = 1 + (most % count as u64) as usize;
         }
-        if let Some(mark) = stream.mark {
-            if mark > 0 {
-                count = count.min(mark);
-            }
-            stream.mark = mark.checked_sub(count).filter(|mark| *mark > 0);
+        if let Some(mark) = stream.mark.filter(|mark| *mark > 0) {
+            count = count.min(mark);
         }
-        for (place, byte) in into.iter_mut().zip(stream.to_server.drain(..count)) {
-            *place = byte;
+        for (place, byte) in into.iter_mut().zip(&stream.to_server) {
+            *place = *byte;
         }
-        stream.read_this_turn += count;
-        stream.moved_at = now;
+        if takes {
+            stream.to_server.drain(..count);
+            stream.mark = stream.mark.and_then(|mark| mark.checked_sub(count)).filter(|mark| *mark > 0);
+            stream.read_this_turn += count;
+            stream.moved_at = now;
+        }
         Ok(count)
     }
 }
@@ -834,6 +842,10 @@ impl Transport for Pipe {
 impl CustomStream for Pipe {
     fn finish(&mut self) -> io::Result<()> {
         self.shut_down()
+    }
+
+    fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.receive(into, false)
     }
 
     fn peer_address(&self) -> Option<Address> {

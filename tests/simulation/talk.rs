@@ -23,6 +23,8 @@ pub(crate) trait Talk {
 
 /// Bytes, that come back.
 pub(crate) struct Echo {
+    /// What is sent before them, and does not come back.
+    header: Vec<u8>,
     words: Vec<u8>,
     is_said: bool,
     heard: usize,
@@ -30,13 +32,20 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn new(words: Vec<u8>) -> Echo {
-        Echo { words, is_said: false, heard: 0 }
+        Echo::behind(Vec::new(), words)
+    }
+
+    pub(crate) fn behind(header: Vec<u8>, words: Vec<u8>) -> Echo {
+        Echo { header, words, is_said: false, heard: 0 }
     }
 }
 
 impl Talk for Echo {
     fn words(&mut self) -> Vec<u8> {
-        if std::mem::replace(&mut self.is_said, true) { Vec::new() } else { self.words.clone() }
+        match std::mem::replace(&mut self.is_said, true) {
+            true => Vec::new(),
+            false => [&self.header[..], &self.words].concat(),
+        }
     }
 
     fn hear(&mut self, bytes: &[u8]) {

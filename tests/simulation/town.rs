@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use switchboard::Server;
-use switchboard::guard::{Guard, Rate, network};
+use switchboard::guard::{Guard, Rate, Rules, network};
 use switchboard::reactor::{Clock, CloseReason, Limits, Moment, Transport};
 use switchboard::server::place::{Bound, Place};
 use switchboard::server::running::Running;
@@ -34,7 +34,7 @@ const CALM_TURNS: usize = 20_000;
 const CALM_TIME: Duration = Duration::from_secs(20);
 
 /// The listeners, in the kernel's order, and what guests do there.
-const DOORS: [(&str, Why); 8] = [
+const DOORS: [(&str, Why); 9] = [
     ("tcp://10.9.0.1:7001", Why::Echo),
     ("tls://10.9.0.1:7002", Why::Echo),
     ("http://10.9.0.1:7003", Why::Http),
@@ -43,6 +43,7 @@ const DOORS: [(&str, Why); 8] = [
     ("ws://10.9.0.1:7006", Why::Relay),
     ("https://10.9.0.1:7007", Why::Http),
     ("tcp://10.9.0.1:7008", Why::Question),
+    ("tcp://10.9.0.1:7009", Why::Proxied),
 ];
 
 /// The sockets of datagrams.
@@ -58,13 +59,21 @@ enum Why {
     Relay,
     /// Whatever is served there.
     Question,
+    /// An echo behind a proxy. Each connection begins with the proxy's header, which names the client.
+    Proxied,
 }
+
+/// The clients behind the proxy: few, so that the limits of one address matter.
+const PROXIED: [[u8; 4]; 2] = [[203, 0, 113, 7], [203, 0, 113, 8]];
 
 struct Guest {
     /// `None` once the guest has left.
     stream: Option<Stream>,
     id: usize,
+    why: Why,
     is_open: bool,
+    /// Bytes that it has received.
+    heard: usize,
     talk: Box<dyn Talk>,
     manner: Manner,
     unsaid: Vec<u8>,
@@ -100,7 +109,10 @@ impl Guest {
         while !self.is_over && !heard.is_empty() {
             match stream.read(&mut heard) {
                 Ok(0) => self.is_over = true,
-                Ok(count) => self.talk.hear(&heard[..count]),
+                Ok(count) => {
+                    self.heard += count;
+                    self.talk.hear(&heard[..count]);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return self.end(),
             }
@@ -166,6 +178,8 @@ struct Plan {
     bans: bool,
     drains: bool,
     limits: Limits,
+    /// What one client behind the proxy may do.
+    rules: Rules,
     slow_readers: SlowReaders,
 }
 
@@ -187,6 +201,11 @@ impl Plan {
             bans: dice.one_in(3),
             drains: dice.one_in(4),
             slow_readers: dice.pick(&[SlowReaders::DropOldest, SlowReaders::DropNewest]),
+            rules: Rules {
+                connections_max: dice.pick(&[None, Some(1), Some(2)]),
+                accepts: dice.pick(&[None, None, Some(Rate { per_s: 1, burst: 2 })]),
+                datagrams: None,
+            },
             limits: Limits {
                 connections_max: dice.pick(&[3, 100]),
                 accepts_per_turn: dice.pick(&[1, 64]),
@@ -197,6 +216,20 @@ impl Plan {
                 ..usual
             },
         }
+    }
+}
+
+/// What a proxy says of a client, in either version of the PROXY protocol. It may also say that it has come for itself, or
+/// for a client that it cannot name.
+fn proxy_header(dice: &mut Dice, from: [u8; 4]) -> Vec<u8> {
+    const MAGIC: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    const TO: [u8; 4] = [203, 0, 113, 1];
+    let text = |address: [u8; 4]| std::net::Ipv4Addr::from(address).to_string();
+    match dice.below(5) {
+        0 => [MAGIC, &[0x20, 0, 0, 0]].concat(), // LOCAL
+        1 => b"PROXY UNKNOWN\r\n".to_vec(),
+        2 | 3 => format!("PROXY TCP4 {} {} 5000 80\r\n", text(from), text(TO)).into_bytes(),
+        _ => [MAGIC, &[0x21, 0x11, 0, 12], &from, &TO, &[19, 136], &[0, 80]].concat(),
     }
 }
 
@@ -240,6 +273,7 @@ impl Town {
             bans: false,
             drains: false,
             limits: Limits { connections_max: 100, ..drawn.limits },
+            rules: Rules::default(),
             ..drawn
         };
         let town = Town::with(seed, dice, plan);
@@ -305,7 +339,7 @@ impl Town {
         let all = DOORS.into_iter().chain(MAILBOXES);
         let all = all.map(|(url, why)| {
             let which = match why {
-                Why::Echo | Why::Http | Why::Question => Which::Echo,
+                Why::Echo | Why::Http | Why::Question | Why::Proxied => Which::Echo,
                 Why::Chat | Why::Lines => Which::Chat { name: String::new(), rules: chat },
                 Why::Relay => Which::Relay { name: String::new(), rules: relay::Rules::default() },
             };
@@ -313,7 +347,7 @@ impl Town {
                 endpoint: url.parse().expect("it is one"),
                 limits: self.plan.limits.clone(),
                 message_bytes_max: 64 * 1024,
-                guard: Guard::default(),
+                guard: self.guard(why, None),
                 amplify: false,
                 metrics: true,
                 sites: Default::default(),
@@ -323,6 +357,16 @@ impl Town {
             (place, which)
         });
         all.collect()
+    }
+
+    /// Who is let in, and what one address may do there.
+    fn guard(&self, why: Why, banned: Option<&str>) -> Guard {
+        let network = |text: &str| network(text).expect("it is one");
+        let guard = Guard::new(Vec::new(), banned.map(network).into_iter().collect());
+        match why {
+            Why::Proxied => guard.with_proxies(vec![network("10.0.0.0/8")]).with_rules(self.plan.rules),
+            _ => guard,
+        }
     }
 
     /// The wild part of its life, and then the calm one, in which everything that is owed must come.
@@ -359,7 +403,7 @@ impl Town {
         }
         let number = self.guests.len();
         let door = self.dice.below(DOORS.len());
-        let (url, why) = DOORS[door];
+        let (_, why) = DOORS[door];
         let manner =
             self.dice.pick(&[Manner::Polite, Manner::Polite, Manner::Deaf, Manner::Resets, Manner::Trickles]);
         let own = Dice::new(self.dice.next(), 2);
@@ -377,7 +421,19 @@ impl Town {
             Why::Lines => Box::new(Liner::new(number, &mut self.dice)),
             Why::Relay => Box::new(Player::new(own)),
             Why::Question => Box::new(Question::new()),
+            Why::Proxied => {
+                let from = self.dice.pick(&PROXIED);
+                let header = proxy_header(&mut self.dice, from);
+                let count = self.dice.pick(&[1, 500]);
+                Box::new(Echo::behind(header, self.dice.bytes(count)))
+            }
         };
+        self.come(door, manner, talk);
+    }
+
+    /// A guest connects.
+    fn come(&mut self, door: usize, manner: Manner, talk: Box<dyn Talk>) {
+        let (number, (url, why)) = (self.guests.len(), DOORS[door]);
         let client = kernel::connect(&self.kernel, door, false);
         let id = client.id;
         let mut stream = Stream::Custom(Box::new(client));
@@ -388,7 +444,9 @@ impl Town {
         self.guests.push(Guest {
             stream: Some(stream),
             id,
+            why,
             is_open: false,
+            heard: 0,
             talk,
             manner,
             unsaid: Vec::new(),
@@ -490,8 +548,11 @@ impl Town {
         if self.plan.bans && !self.guests.is_empty() {
             let id = self.guests[self.dice.below(self.guests.len())].id;
             self.banned.push(id);
-            let address = network(&kernel::ip_of(id).to_string()).expect("it is an address");
-            places.iter_mut().for_each(|(place, _)| place.guard = Guard::new(Vec::new(), vec![address]));
+            let address = kernel::ip_of(id).to_string();
+            let whys = DOORS.iter().chain(&MAILBOXES).map(|(_, why)| *why);
+            for ((place, _), why) in places.iter_mut().zip(whys) {
+                place.guard = self.guard(why, Some(&address));
+            }
             self.note(format_args!("nobody is let in from {address}"));
         }
         for (place, which) in &mut places {
@@ -574,7 +635,7 @@ impl Town {
             self.running.set_limits(limits);
         }
         let began = self.now();
-        let mut turns = 0;
+        let (mut turns, mut late) = (0, None);
         let before: BTreeMap<SocketAddr, u64> =
             self.mailers.iter().map(|mailer| (mailer.from, mailer.answers)).collect();
         loop {
@@ -583,6 +644,11 @@ impl Town {
             let everybody_is_gone = self.guests.iter().all(|guest| guest.stream.is_none());
             if is_idle {
                 if self.running.reactor().board().connections() == 0 && everybody_is_gone {
+                    if late.is_none() {
+                        late = Some(self.guests.len());
+                        self.let_the_last_come();
+                        continue;
+                    }
                     break;
                 }
                 let next = self.running.reactor().next_due();
@@ -611,7 +677,25 @@ impl Town {
             let was_tortured = self.kernel().tortured == Some(guest.id);
             let is_excused = guest.manner == Manner::Resets || self.plan.jumps || self.drained;
             let is_excused = is_excused || was_aborted || was_tortured || self.banned.contains(&guest.id);
+            // Beyond the limits of its address it is not let in, and not half.
+            let has_limits = guest.why == Why::Proxied && self.plan.rules != Rules::default();
+            let is_excused = is_excused || has_limits && guest.heard == 0 && Some(index) < late;
             assert!(guest.talk.is_done() || is_excused, "guest {index} is owed: {}", guest.talk.shown());
+        }
+    }
+
+    /// When all guests have left, each address has all its places again.
+    fn let_the_last_come(&mut self) {
+        let Rules { connections_max: Some(count), accepts: None, .. } = self.plan.rules else { return };
+        if self.drained {
+            return;
+        }
+        let door = DOORS.iter().position(|(_, why)| *why == Why::Proxied).expect("there is one");
+        for from in PROXIED {
+            for _ in 0..count {
+                let header = proxy_header(&mut self.dice, from);
+                self.come(door, Manner::Polite, Box::new(Echo::behind(header, b"last".to_vec())));
+            }
         }
     }
 
