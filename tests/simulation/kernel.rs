@@ -323,6 +323,21 @@ impl Kernel {
         self.doors.iter().any(|door| door.token.is_some() && !door.backlog.is_empty())
     }
 
+    /// Whether the server has no reason to wait before it writes to this stream: its last write was not denied, and no event is
+    /// on its way.
+    pub(crate) fn takes_more(&self, id: usize) -> bool {
+        let stream = &self.streams[&id];
+        stream.token.is_some() && !stream.wants_room && stream.edge == Readiness::default()
+    }
+
+    /// Whether the server has no reason to wait before it reads from this stream: there are bytes, or their end, and no event
+    /// is on its way.
+    pub(crate) fn has_more(&self, id: usize) -> bool {
+        let stream = &self.streams[&id];
+        let is_readable = !stream.to_server.is_empty() || stream.client_finished || stream.reset;
+        stream.token.is_some() && is_readable && stream.edge == Readiness::default()
+    }
+
     /// Whether an event is still to be reported.
     pub(crate) fn is_pending(&self) -> bool {
         let of_stream = |stream: &Stream| stream.token.is_some() && stream.edge != Readiness::default();
@@ -440,7 +455,7 @@ pub(crate) struct Mailbox {
 
 /// The server's end of a stream.
 pub(crate) struct Pipe {
-    id: usize,
+    pub(crate) id: usize,
     kernel: Shared,
 }
 

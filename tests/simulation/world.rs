@@ -554,6 +554,7 @@ impl World {
             let open = self.kernel().open;
             assert_eq!(self.reactor.board().connections(), open, "a closed connection waits for nobody");
             self.check_deadlines();
+            self.check_nothing_is_left();
         }
         for index in 0..self.guests.len() {
             let log = std::mem::take(&mut self.reactor.handler().log);
@@ -641,6 +642,24 @@ impl World {
                     next <= due,
                     "guest {index} has been silent since {moved_at:?}, and the loop would sleep until {next:?}"
                 );
+            }
+        }
+    }
+
+    /// If the loop would sleep now, everything is written that can be, and no bytes wait to be read that may be.
+    fn check_nothing_is_left(&mut self) {
+        let is_metered = self.plan.limits.read_bytes_per_s.is_some();
+        let kernel = self.kernel.lock().expect("no panic has poisoned it");
+        let (host, board) = self.reactor.both();
+        for peer in host.present.iter().copied().filter(|peer| board.is_open(*peer)) {
+            let id = board.transport(peer).expect("it is open").id;
+            let unwritten = board.outbox_bytes(peer);
+            assert!(
+                unwritten == 0 || !kernel.takes_more(id),
+                "{unwritten} bytes for {peer} wait for nothing"
+            );
+            if unwritten == 0 && !is_metered {
+                assert!(!kernel.has_more(id), "bytes from {peer} wait for nothing");
             }
         }
     }
