@@ -954,10 +954,11 @@ fn establish<H: Handler>(
 fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let now = board.now;
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    // First: what came during a pause that is over was not late.
+    if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
+        board.queue.push(Source::Connection(peer).token());
+    }
     if connection.deadline().0 > now {
-        if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
-            board.queue.push(Source::Connection(peer).token());
-        }
         return board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
     if connection.lingers() {

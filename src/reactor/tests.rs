@@ -1541,6 +1541,18 @@ fn a_metered_peer_is_not_idle_while_it_is_not_listened_to() {
 }
 
 #[test]
+fn a_metered_peer_is_not_closed_as_idle_for_what_came_during_its_pause() {
+    let idle_after = Duration::from_secs(20);
+    let mut bench = Bench::new(Limits { read_bytes_per_s: Some(7), idle_after, ..Limits::default() });
+    let (peer, alice) = bench.line();
+    alice.say(&[1; 7 * 3]); // more than may be read now
+    bench.turn();
+    assert_eq!(alice.hear().len(), 7);
+    bench.turn_after(Duration::from_secs(86_400)); // the process was stopped for a day
+    assert_eq!((alice.hear().len(), bench.reason(peer)), (7, None));
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_metered_peers_pace() {
     let mut bench = metered(7);
     let (peer, alice) = bench.line();

@@ -200,6 +200,8 @@ struct Stream {
     read_this_turn: usize,
     /// When the server last got or gave a byte.
     moved_at: u64,
+    /// When the server last tried to give one.
+    tried_at: u64,
 }
 
 impl Stream {
@@ -438,6 +440,11 @@ impl Kernel {
     /// When the server last got something from this client or gave it something: a byte, a step of the handshake, its end.
     pub(crate) fn last_moved(&self, client: &Client) -> u64 {
         self.streams.get(&client.id).map_or(0, |stream| stream.moved_at)
+    }
+
+    /// The same, and when it last tried to give one.
+    pub(crate) fn last_tried(&self, client: &Client) -> u64 {
+        self.streams.get(&client.id).map_or(0, |stream| stream.moved_at.max(stream.tried_at))
     }
 }
 
@@ -690,6 +697,7 @@ impl Write for Pipe {
         let (window, most, now) = (kernel.window, kernel.dice.next(), kernel.time.load(Ordering::Relaxed));
         let stream = kernel.stream(self.id);
         assert!(!stream.server_finished, "a write behind our own end of file");
+        stream.tried_at = now;
         if stream.reset {
             return Err(ErrorKind::BrokenPipe.into());
         }

@@ -176,10 +176,13 @@ impl Plan {
             window: dice.pick(&[10, 100, 1000, 65_536, 200_000]),
             promises: dice.one_in(2),
             splits: dice.one_in(4),
-            look: Duration::from_nanos(dice.pick(&[0, 100, 50_000, 1_000_000])),
+            look: Duration::from_nanos(dice.pick(match is_crowd {
+                true => &[100, 50_000, 50_000, 1_000_000], // a crowd's turns are long
+                false => &[0, 100, 50_000, 1_000_000],
+            })),
             turns: dice.between(20, 300),
             guests: if is_crowd { dice.between(80, 250) } else { dice.between(1, 12) },
-            comes_together: if is_crowd { 40 } else { 1 },
+            comes_together: if is_crowd { dice.pick(&[40, 400]) } else { 1 },
             owner_acts: dice.one_in(2),
             calls: dice.one_in(4),
             datagrams: dice.one_in(4),
@@ -191,7 +194,7 @@ impl Plan {
             cuts: dice.one_in(8),
             limits,
             handshakes: dice.one_in(3),
-            ticks: !some_vanish && dice.one_in(2),
+            ticks: !some_vanish && (is_crowd || dice.one_in(2)),
             refuses_one_in: dice.pick(&[0, 0, 3]),
         }
     }
@@ -312,7 +315,8 @@ impl World {
         let service = match self.plan.comes_together {
             1 => self.dice.pick(&Service::ALL),
             // Crowds come together in rooms.
-            _ => self.dice.pick(&[Service::Room, Service::Room, Service::Echo, Service::Lines]),
+            _ if self.dice.one_in(10) => self.dice.pick(&Service::ALL),
+            _ => Service::Room,
         };
         let manner = match self.plan.some_vanish && self.dice.one_in(5) {
             true => Manner::Vanishes,
@@ -331,7 +335,9 @@ impl World {
         let most = if self.plan.comes_together == 1 { 60 } else { 6 };
         match service {
             Service::Echo => {
-                let count = self.dice.pick(&[0, 1, 500, 100_000]).min(200 * unit);
+                // (The echoes of a crowd are short, for the same reason.)
+                let longest = if self.plan.comes_together == 1 { 200 * unit } else { 500 };
+                let count = self.dice.pick(&[0, 1, 500, 100_000]).min(longest);
                 words.extend(self.dice.bytes(count));
             }
             Service::Lines | Service::Room => {
@@ -631,7 +637,7 @@ impl World {
         }
         let kernel = self.kernel.lock().expect("no panic has poisoned it");
         for (index, guest) in self.guests.iter().enumerate().filter(|(_, guest)| !guest.gone) {
-            let moved_at = Moment::at(Duration::from_nanos(kernel.last_moved(&guest.client)));
+            let moved_at = Moment::at(Duration::from_nanos(kernel.last_tried(&guest.client)));
             if kernel.is_served(&guest.client) {
                 let due = match kernel.has_finished(&guest.client) {
                     true => moved_at.after(linger_for).after(self.longest),
