@@ -277,6 +277,7 @@ fn a_process_of_another_user_takes_nothing_over_and_hands_nothing_over() {
     let mut command = switchboard();
     command.args(["serve", "--listen", TCP, "--take-over"]).arg(&path).uid(NOBODY);
     let trap = Server::start_command(&mut command, 1);
+    until("it to wait for an heir", || is_listening(&path).then_some(()));
     let output =
         switchboard().args(["serve", "--listen", TCP, "--take-over"]).arg(&path).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
