@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Plants faults in the event loop, one at a time, and prints which seed of the simulation finds each.
+
+    python3 tests/simulation/plant.py            all of them, as the table in README.md
+    python3 tests/simulation/plant.py latch      those with this word in their names
+
+It works on a copy of the committed tree in `target/plant`. A fault is a replacement of source text. If the text is no longer
+there, the script says so and exits with 1: then the fault has to be written for the new code. It also exits with 1 if a fault is
+not found.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+LOOP = "src/reactor/mod.rs"
+CONNECTION = "src/reactor/connection.rs"
+BOARD = "src/reactor/board.rs"
+LISTENER = "src/reactor/listener.rs"
+
+# What it is; the file; the text that stands there once, and what stands there instead.
+FAULTS = [
+    ("A close leaves the connection's name: it is freed twice (the crash that one client could cause)", CONNECTION,
+     "        self.stage = Stage::Closed;\n        self.peer = None;\n", "        self.stage = Stage::Closed;\n"),
+    ("An unchecked generation: a stranger is told what was meant for somebody who is gone", BOARD,
+     ".filter(|connection| connection.peer == Some(peer))\n}\n\n#[cfg(any(", ".filter(|connection| connection.peer.is_some())\n}\n\n#[cfg(any("),
+    ("The read latch is cleared when the budget is spent", CONNECTION,
+     "        (budget - left, Ok(()))\n", "        self.latches.clear(Readiness::READABLE);\n        (budget - left, Ok(()))\n"),
+    ("The write latch is cleared after each write", CONNECTION,
+     "                    self.outbox.consume(count);\n                    // A byte",
+     "                    self.outbox.consume(count);\n                    self.latches.clear(Readiness::WRITABLE);\n                    // A byte"),
+    ("The event of a queued connection is not latched", LOOP,
+     "        connection.latch(readiness);\n        if connection.queued {\n            return;\n        }\n",
+     "        if connection.queued {\n            return;\n        }\n        connection.latch(readiness);\n"),
+    ("A late event is not latched", LOOP,
+     "        connection.latch(readiness);\n        if !mem::replace(&mut connection.queued, true) {\n            self.board",
+     "        let _ = readiness;\n        if !mem::replace(&mut connection.queued, true) {\n            self.board"),
+    ("The read budget is forgotten", CONNECTION,
+     "            .read_bytes_per_turn\n            .min(self.appetite as usize)\n", "            .inbox_bytes_max\n"),
+    ("A spent share of the turn is not remembered", LOOP,
+     "connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();",
+     "connection.unserved = mem::take(&mut board.share.is_spent) && false;"),
+    ("`on_drain` is not called", LOOP, "    handler.on_drain(board, peer);\n", "    let _ = &handler;\n"),
+    ("What is left of the queue is dropped", LOOP, "        if !queue.is_empty() {\n            queue.append", "        if false {\n            queue.append"),
+    ("What is left of the backlog of messages is dropped", LOOP,
+     "        backlog.append(&mut self.board.backlog);\n        self.board.backlog = backlog;\n", "        drop(backlog);\n"),
+    ("A source stays marked as queued", LOOP, "                    connection.queued = false;\n", "                    let _ = connection;\n"),
+    ("The accept edge is lost at the limit of connections", LISTENER,
+     "            if full || listener.connections >= listener.limits.connections_max {\n",
+     "            if full || listener.connections >= listener.limits.connections_max {\n                listener.readable = false;\n"),
+    ("Accepting stops after its budget", LISTENER, "        listener.queued = true;\n        board.queue.push(token);\n    }\n}\n", "    }\n}\n"),
+    ("A renewed listener forgets who waits", LISTENER, "        listener.readable = true;\n", "        listener.readable = false;\n"),
+    ("A rest after EMFILE never ends", LOOP, "Hold::Starved(until) if until <= now)", "Hold::Starved(until) if until < Moment::default())"),
+    ("A free place wakes no listener", LOOP, "        self.named = peers;\n        self.resume_listeners();\n", "        self.named = peers;\n"),
+    ("The count of handshakes is not taken back", LOOP, "                listener.handshakes -= usize::from(!connection.established);\n", ""),
+    ("The count of connections is not taken back", LOOP, "                listener.connections -= 1;\n", ""),
+    ("Bytes that the handshake read on are not served", LOOP, "                connection.latch(Readiness::READABLE);\n            }\n            connection.heard_at", "            }\n            connection.heard_at"),
+    ("A handshake over the budget is forgotten", LOOP,
+     "                    connection.queued = true;\n                    return board.queue.push(Source::Connection(peer).token());\n", "                    return;\n"),
+    ("The beginning of a message is dropped", LOOP, "    connection.inbox.take_from(inbox, spares);\n", "    inbox.clear();\n"),
+    ("Bytes that were written stay in the outbox", CONNECTION,
+     "                    self.outbox.consume(count);\n                    // A byte", "                    // A byte"),
+    ("The end of file goes out before the outbox is empty", CONNECTION,
+     "self.latches.has(Readiness::WRITABLE) && self.outbox.is_empty() && self.writing", "self.latches.has(Readiness::WRITABLE) && self.writing"),
+    ("The end of file is not told to the handler", CONNECTION,
+     "                    self.latches.clear(Readiness::READABLE);\n                    if self.reading == Half::Open {\n                        self.reading = Half::Finishing;\n                    }\n                    break;\n                }\n                Ok(count) => {",
+     "                    self.latches.clear(Readiness::READABLE);\n                    break;\n                }\n                Ok(count) => {"),
+    ("A finish waits for the next event", BOARD,
+     "        if !connection.touched {\n            connection.touched = true;\n            self.touched.push(peer);\n        }\n    }\n\n    /// Ends the connection now",
+     "    }\n\n    /// Ends the connection now"),
+    ("A connection ends before its peer does", CONNECTION,
+     "        self.writing == Half::Finished && self.peer_finished\n", "        self.writing == Half::Finished\n"),
+    ("A connection that is over does not end", LOOP, "    if connection.is_over() {\n", "    if false {\n"),
+    ("An end is counted twice", LOOP, "            board.counters.closed[connection.reason.row()] += 1;\n", "            board.counters.closed[connection.reason.row()] += 2;\n"),
+    ("Closed connections are lost where a turn has too many", LOOP,
+     "        board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn\n", "        peers.clear();\n"),
+    ("The short cut is taken with a filled outbox", CONNECTION,
+     "            && self.outbox.is_empty()\n            && self.transport.is_direct()", "            && self.transport.is_direct()"),
+    ("The short cut is taken with a filled inbox", CONNECTION,
+     "            && self.inbox.is_empty()\n            && self.outbox.is_empty()\n            && self", "            && self.outbox.is_empty()\n            && self"),
+    ("The short cut ignores what is left to do", LOOP, "            if !connection.is_done() {\n", "            if false {\n"),
+    ("The rest of a slice of writes is not written", LOOP, "            false => self.unwritten.push_back(fresh),", "            false => drop(fresh),"),
+    ("What older slices have left is not written", LOOP,
+     "            if !older.is_empty() {\n                self.unwritten.push_back(older);\n            }\n", "            drop(older);\n"),
+    ("What a timer in the middle of a turn has left is not written", LOOP,
+     "        if !touched.is_empty() {\n            self.unwritten.push_back(touched);\n        }\n", "        drop(touched);\n"),
+    ("A pause in reading never ends", LOOP, "    if connection.resume(now) && ", "    if false && connection.resume(now) && "),
+    ("The deadline of a closed connection ends the search for others", LOOP, "            else {\n                continue;\n            };\n", "            else {\n                break;\n            };\n"),
+    ("A connection is closed for its silence without a last look", LOOP, "    if connection.lingers() {\n", "    if true {\n"),
+    ("Nothing is decided after the last look", LOOP,
+     "                end_last_look(&mut self.handler, &mut self.board, peer);\n", "                let _ = peer;\n"),
+    ("A deadline that was looked at too early is forgotten", LOOP,
+     "    if connection.deadline().0 > now {\n        return board.deadlines.arm(peer.slot, connection.next_look_at(now));\n",
+     "    if connection.deadline().0 > now {\n        return;\n"),
+    ("A drain passes over connections", LOOP, "connection.peer.filter(|_| !connection.queued) {", "connection.peer.filter(|_| connection.queued) {"),
+    ("A cut leaves closed connections", LOOP, "        while !self.board.closed.is_empty() {\n", "        if !self.board.closed.is_empty() {\n"),
+    ("The place of an address is not given back", "src/guard/mod.rs", "        self.crowd.release(ticket, now);\n", "        let _ = (ticket, now);\n"),
+]
+
+
+def run(command, directory):
+    return subprocess.run(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def first_seed(tree):
+    """Returns the first seed that fails, with what failed, or the reason why there is none."""
+    done = run("timeout 600 cargo test --locked --test simulation every_promise".split(), tree)
+    seed = re.search(r"^SIMULATION_SEED=(\d+)", done.stdout, re.MULTILINE)
+    panic = re.search(r"panicked at [^\n]*\n([^\n]*)", done.stdout)
+    if seed and panic:
+        return seed[1], panic[1].replace("|", "\\|")[:100]
+    if done.returncode == 124:
+        return "?", "a turn that never ends"
+    if "error[" in done.stdout or "could not compile" in done.stdout:
+        return None, "it does not compile: " + done.stdout[-600:]
+    return None, "NOT FOUND"
+
+
+def main():
+    root = Path(__file__).resolve().parents[2]
+    tree = root / "target" / "plant"
+    if not tree.exists():
+        run(["git", "clone", "-q", str(root), str(tree)], root)
+    for command in ("git fetch -q", "git reset -q --hard origin/HEAD"):
+        run(command.split(), tree)
+    is_fine = True
+    print("| Fault | Seed | Found by |\n|---|---|---|", flush=True)
+    for name, file, text, instead in FAULTS:
+        if not all(word.lower() in name.lower() for word in sys.argv[1:]):
+            continue
+        path = tree / file
+        source = path.read_text()
+        if source.count(text) != 1:
+            is_fine = False
+            print(f"| {name} | | its text is there {source.count(text)} times |", flush=True)
+            continue
+        path.write_text(source.replace(text, instead))
+        seed, found_by = first_seed(tree)
+        path.write_text(source)
+        is_fine = is_fine and seed is not None
+        print(f"| {name} | {seed or ''} | {found_by} |", flush=True)
+    sys.exit(0 if is_fine else 1)
+
+
+if __name__ == "__main__":
+    main()
