@@ -17,7 +17,8 @@ fn server(service: &str, at: &str, options: &[&str]) -> Server {
 /// One datagram comes to `first`, and its sender is `second`. Returns how many datagrams each of them receives in all.
 fn forge(first: (&str, &[&str]), second: (&str, &[&str]), bytes: &[u8]) -> [u64; 2] {
     let a = server(first.0, UDP, first.1);
-    let forger = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    // Not a port that the kernel hands out: another program could get it before the server does.
+    let forger = UdpSocket::bind(("127.0.0.1", free_port())).expect("a free port");
     let there = forger.local_addr().expect("it is bound");
     a.pause();
     forger.send_to(bytes, a.address(0)).expect("it is sent");
