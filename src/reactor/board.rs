@@ -8,6 +8,7 @@
 //! Invariant: whoever can make progress without a new event from the kernel stands in `queue`,
 //! `touched` or `closed`, and the reactor does not sleep while one of them holds anything.
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -23,6 +24,7 @@ use super::connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use super::datagram::{Route, Sockets};
 use super::descriptors::{Descriptor, Descriptors};
 use super::handler::{CloseReason, Limits, Transport};
+use super::listener::Listener;
 use super::tally::{Column, Counts};
 use super::timers::{Clock, Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
@@ -34,10 +36,10 @@ pub struct Board<T: Transport, S> {
     connections_peak: usize,
     pub(super) datagrams: Sockets<T::Datagrams>,
     /// Sources to serve in the next pass, each once.
-    pub(super) queue: Vec<Token>,
+    pub(super) queue: VecDeque<Token>,
     /// The same for connections that have had their share of this turn, and wait for their next one behind all others: so
     /// a new connection, or one with little to say, does not wait for a round of flooders.
-    pub(super) backlog: Vec<Token>,
+    pub(super) backlog: VecDeque<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
     pub(super) touched: Vec<Peer>,
     /// Connections that are marked closed, to be freed at the end of the turn.
@@ -63,8 +65,6 @@ pub struct Board<T: Transport, S> {
     pub(super) share: Share,
     /// The time is the clock's, and not one that the caller of the turn names.
     pub(super) has_clock: bool,
-    /// The limits and the state of affairs let everyday connections go the short way.
-    pub(super) short_cut: bool,
     registry: Registry,
     last_generation: NonZeroU32,
     /// What [`Moment`]s count from.
@@ -128,13 +128,13 @@ impl Counters {
 
 impl<T: Transport, S> Board<T, S> {
     pub(super) fn new(registry: Registry, limits: Limits, clock: Clock) -> Self {
-        let limits = Arc::new(limits.checked());
+        let limits = Limits::checked(limits);
         Board {
             connections: Slab::new(),
             connections_peak: 0,
             datagrams: Sockets::default(),
-            queue: Vec::new(),
-            backlog: Vec::new(),
+            queue: VecDeque::new(),
+            backlog: VecDeque::new(),
             touched: Vec::new(),
             closed: Vec::new(),
             deadlines: Deadlines::new(),
@@ -144,7 +144,6 @@ impl<T: Transport, S> Board<T, S> {
             tally: Arc::default(),
             descriptors: Descriptors::default(),
             now: Moment::default(),
-            short_cut: limits.let_a_block_pass(),
             handshakes_left: limits.handshakes_per_turn,
             handshake_time_left: limits.handshake_time_per_turn,
             share: Share::default(),
@@ -215,10 +214,7 @@ impl<T: Transport, S> Board<T, S> {
             return;
         }
         datagrams.push(to.into(), bytes, &mut self.spares);
-        if !datagrams.queued {
-            datagrams.queued = true;
-            self.queue.push(Source::Datagram(socket as u32).token());
-        }
+        self.enqueue_datagrams(socket);
     }
 
     /// Counts a datagram that a handler decided not to send.
@@ -261,9 +257,7 @@ impl<T: Transport, S> Board<T, S> {
             return;
         }
         self.deadlines.arm(peer.slot, connection.look_at());
-        if !mem::replace(&mut connection.queued, true) {
-            self.queue.push(Source::Connection(peer).token());
-        }
+        self.enqueue(peer);
     }
 
     /// Ends our direction only: what waits in the outbox is delivered, then our end of file. Bytes from
@@ -349,30 +343,58 @@ impl<T: Transport, S> Board<T, S> {
         let limits = Arc::clone(limits);
         let connection = Connection::new(transport, state, peer, self.now, listener, limits, &self.tally);
         self.deadlines.arm(peer.slot, connection.deadline().0);
-        entry.insert(connection).queued = true;
+        entry.insert(connection);
         self.connections_peak = self.connections_peak.max(self.connections.len());
-        self.queue.push(token);
+        self.enqueue(peer);
         Ok(peer)
     }
 
-    /// The limits as they can be worked with. Where a block would not pass, nobody goes the short way.
-    pub(super) fn checked(&mut self, mut limits: Arc<Limits>) -> Arc<Limits> {
-        Arc::make_mut(&mut limits).check();
-        self.short_cut &= limits.let_a_block_pass();
-        limits
+    /// Has the connection served in this turn or, while the queue is being served, in the next one. Does nothing for one that
+    /// is queued already, or closed.
+    #[inline]
+    pub(super) fn enqueue(&mut self, peer: Peer) {
+        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        if !mem::replace(&mut connection.queued, true) {
+            self.queue.push_back(Source::Connection(peer).token());
+        }
+    }
+
+    /// The same for one that has had its share of this turn: it is served behind all others.
+    pub(super) fn enqueue_behind(&mut self, peer: Peer) {
+        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        if !mem::replace(&mut connection.queued, true) {
+            self.backlog.push_back(Source::Connection(peer).token());
+        }
+    }
+
+    /// The same for a listener.
+    pub(super) fn enqueue_listener<L>(&mut self, index: usize, listener: &mut Listener<L>) {
+        if !mem::replace(&mut listener.queued, true) {
+            self.queue.push_back(Source::Listener(index as u32).token());
+        }
+    }
+
+    /// The same for a socket of datagrams.
+    pub(super) fn enqueue_datagrams(&mut self, index: usize) {
+        let Some(socket) = self.datagrams.get_mut(index) else { return };
+        if !mem::replace(&mut socket.queued, true) {
+            self.queue.push_back(Source::Datagram(index as u32).token());
+        }
     }
 
     /// Has a listener's connections go as far as these limits from now on. A deadline that has come nearer
     /// is not missed.
     pub(super) fn set_limits_of(&mut self, listener: u32, limits: &Arc<Limits>) {
+        let mut resumed = Vec::new();
         for (slot, connection) in &mut self.connections {
             if let Some(peer) = connection.peer.filter(|_| connection.listener == listener) {
-                if connection.set_limits(Arc::clone(limits)) && !mem::replace(&mut connection.queued, true) {
-                    self.queue.push(Source::Connection(peer).token());
+                if connection.set_limits(Arc::clone(limits)) {
+                    resumed.push(peer);
                 }
                 self.deadlines.arm(slot as u32, connection.look_at());
             }
         }
+        resumed.into_iter().for_each(|peer| self.enqueue(peer));
     }
 
     /// Has a listener's edge reported again, if connections wait now.

@@ -139,31 +139,6 @@ impl Buffer {
         }
     }
 
-    /// The whole storage of an empty buffer, a block of [`LARGE_BYTES`] after [`Buffer::reset`].
-    #[inline(always)]
-    pub(super) fn whole(&mut self) -> &mut [u8] {
-        &mut self.storage
-    }
-
-    /// The first `count` bytes of [`Buffer::whole`] hold data now.
-    #[inline(always)]
-    pub(super) fn whole_filled(&mut self, count: usize) {
-        self.end = count as u32; // more than there is would be found out by `bytes`
-    }
-
-    /// Takes `block` for its storage, and leaves its own there; the buffer is empty.
-    #[inline(always)]
-    pub(super) fn lend(&mut self, block: &mut Box<[u8]>) {
-        mem::swap(&mut self.storage, block);
-    }
-
-    /// Gives back the storage that was lent. The buffer is empty.
-    #[inline(always)]
-    pub(super) fn take_back(&mut self, block: &mut Box<[u8]>) {
-        self.clear();
-        mem::swap(&mut self.storage, block);
-    }
-
     /// Takes over everything that waits in `other`; this buffer is empty before, `other` is after, and
     /// owns nothing. What fits a smaller block than that of a read is copied, so that each side keeps the
     /// block that fits it; more is not, the block changes hands. [The longest copy takes 1 us.]

@@ -65,10 +65,7 @@ impl Readiness {
     pub const WRITABLE: Readiness = Readiness(2);
     /// A hang-up, an error or urgent data: there may be more behind a short read.
     pub const EXCEPTIONAL: Readiness = Readiness(4);
-    /// The everyday event.
-    const BOTH: Readiness = Readiness(1 | 2);
-    /// No event says this: the connection's reading is metered. It stands among the latches so that the everyday case
-    /// remains one comparison.
+    /// No event says this: the connection's reading is metered.
     const METERED: Readiness = Readiness(8);
     /// Nor this: reading rests, until its pace allows more.
     const PAUSED: Readiness = Readiness(16);
@@ -529,74 +526,6 @@ impl<T: Transport, S> Connection<T, S> {
             outcome = self.flush(now);
         }
         (count, outcome)
-    }
-
-    /// Both directions are open, may get somewhere, and have nothing buffered, and a short read will
-    /// tell that there is no more: the everyday case.
-    #[inline(always)]
-    pub(super) fn is_plain(&self) -> bool {
-        self.is_everyday()
-            && self.latches == Readiness::BOTH
-            && self.inbox.is_empty()
-            && self.outbox.is_empty()
-            && self.transport.is_direct()
-    }
-
-    /// It is open, in both directions. All three say so with 0, which is one comparison instead of three.
-    #[inline(always)]
-    fn is_everyday(&self) -> bool {
-        const { assert!(Stage::Open as u8 | Half::Open as u8 == 0) }
-        self.stage as u8 | self.reading as u8 | self.writing as u8 == 0
-    }
-
-    /// The everyday case of [`Connection::fill`]: one read, of one block at most. `Ok(0)` means that
-    /// there is more to it: the end of file, a would-block, an interruption.
-    #[inline(always)]
-    pub(super) fn fill_once(&mut self, inbox: &mut Buffer) -> io::Result<usize> {
-        let room = inbox.whole();
-        let asked = room.len().min(self.appetite as usize);
-        match self.transport.read(&mut room[..asked]) {
-            Ok(count) => {
-                inbox.whole_filled(count);
-                if count < asked {
-                    self.latches.clear(Readiness::READABLE);
-                }
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.latches.clear(Readiness::READABLE);
-                Ok(0)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The everyday case of [`Connection::drain`]: one write takes it all, which is one block at most.
-    /// False means that there is more to it.
-    #[inline(always)]
-    pub(super) fn drain_at_once(&mut self, now: Moment, bytes_out: &mut u64) -> bool {
-        let everyday = self.is_everyday() && self.pressure != Pressure::Overflow;
-        let waiting = self.outbox.len();
-        // None, or more than a block: in one comparison.
-        if !everyday || waiting.wrapping_sub(1) >= LARGE_BYTES {
-            return everyday && waiting == 0;
-        }
-        // `took_at` is now already: since this very turn, there has been something for the peer.
-        let Ok(count) = self.transport.write(self.outbox.bytes()) else { return false };
-        debug_assert_eq!(self.took_at, now);
-        *bytes_out += count as u64;
-        if count == waiting {
-            return true; // the caller clears it
-        }
-        self.outbox.consume(count);
-        false
-    }
-
-    /// After a message and its reply, there is neither more to read nor anything to tell the handler.
-    #[inline(always)]
-    pub(super) fn is_done(&self) -> bool {
-        !self.latches.has(Readiness::READABLE) && self.pressure == Pressure::Low
     }
 
     /// A write may get somewhere.

@@ -20,7 +20,6 @@ use mio::net::UdpSocket;
 use super::Reactor;
 use super::board::Board;
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
-use super::connection::Readiness;
 use super::handler::{Handler, Transport};
 use super::token::Source;
 
@@ -243,13 +242,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Receives datagrams within the budget; each is answered before the next is received.
     #[inline(never)]
-    pub(super) fn serve_datagrams(&mut self, index: usize, readiness: Readiness) {
+    pub(super) fn serve_datagrams(&mut self, index: usize) {
         let Reactor { board, handler, inbox, .. } = self;
         let Some(datagrams) = board.datagrams.get_mut(index) else { return };
-        datagrams.readable |= readiness.has(Readiness::READABLE);
-        if datagrams.queued {
-            return;
-        }
+        datagrams.queued = false;
         flush_datagrams(board, index);
         for _ in 0..board.limits.datagrams_per_turn {
             let datagrams = &mut board.datagrams[index];
@@ -272,10 +268,8 @@ impl<H: Handler> Reactor<H> {
             }
         }
         inbox.clear();
-        let datagrams = &mut board.datagrams[index];
-        if datagrams.readable && !datagrams.queued {
-            datagrams.queued = true;
-            board.queue.push(Source::Datagram(index as u32).token());
+        if board.datagrams[index].readable {
+            board.enqueue_datagrams(index);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! ([`Handler`], above it), with the limits and the endings that both speak of.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event;
@@ -68,13 +69,6 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// or urgent data: there, bytes or the end of file can lie behind a short read.
     fn short_read_means_empty(&self) -> bool {
         false
-    }
-
-    /// Whether nothing stands between us and the kernel: a short read is as good as that, and what `write` took
-    /// is the kernel's. Then everyday messages go the short way.
-    #[inline]
-    fn is_direct(&self) -> bool {
-        self.short_read_means_empty()
     }
 }
 
@@ -269,13 +263,13 @@ impl Limits {
 
     /// Brings every field to where the reactor can work: at least 1 where 0 would stop it, and sizes
     /// within [`Limits::BYTES_MAX`].
-    pub(super) fn checked(mut self) -> Limits {
-        self.check();
-        self
+    pub(super) fn checked(limits: impl Into<Arc<Limits>>) -> Arc<Limits> {
+        let mut limits = limits.into();
+        Arc::make_mut(&mut limits).check();
+        limits
     }
 
-    /// See [`Limits::checked`].
-    pub(super) fn check(&mut self) {
+    fn check(&mut self) {
         for size in [
             &mut self.read_bytes_per_turn,
             &mut self.inbox_bytes_max,
@@ -299,12 +293,6 @@ impl Limits {
         self.read_bytes_per_s = self.read_bytes_per_s.map(|rate| rate.max(1));
         self.message_bytes_per_s_min = self.message_bytes_per_s_min.max(1);
         self.stall_bytes_per_s_min = self.stall_bytes_per_s_min.max(1);
-    }
-
-    /// A read of one whole block, and a reply to it of the same size, are within every limit.
-    pub(super) fn let_a_block_pass(&self) -> bool {
-        let block = super::buffer::LARGE_BYTES;
-        self.read_bytes_per_turn >= block && self.inbox_bytes_max >= block && self.outbox_bytes_high >= block
     }
 
     /// How long a message may take of which so many bytes are there.

@@ -14,7 +14,6 @@ use mio::Interest;
 
 use super::Reactor;
 use super::board::Board;
-use super::connection::Readiness;
 use super::handler::{Handler, Limits, Transport};
 use super::timers::Moment;
 use super::token::Source;
@@ -37,7 +36,7 @@ pub(super) struct Listener<L> {
     /// Those of them that are not established yet.
     pub(super) handshakes: usize,
     /// The latch: connections may be waiting.
-    readable: bool,
+    pub(super) readable: bool,
     pub(super) queued: bool,
     /// It is about to close: it accepts until that would block.
     leaving: bool,
@@ -123,7 +122,7 @@ impl<H: Handler> Reactor<H> {
         let index = self.vacant_index();
         let token = Source::Listener(index as u32).token();
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        let limits = self.board.checked(limits.into());
+        let limits = Limits::checked(limits.into());
         self.put_listener(index, Listener::new(socket, limits));
         Ok(index)
     }
@@ -151,7 +150,7 @@ impl<H: Handler> Reactor<H> {
         let socket = self.listeners.get_mut(index)?.socket.take()?;
         self.forget_readiness(index);
         let index = self.vacant_index();
-        let limits = self.board.checked(Arc::new(limits));
+        let limits = Limits::checked(Arc::new(limits));
         let mut listener = Listener::new(change(socket), limits);
         // Connections may wait in it, and the poll is not asked before `accept` has tried.
         listener.is_watched = false;
@@ -191,8 +190,7 @@ impl<H: Handler> Reactor<H> {
         // One budget after the other, until the backlog is empty or there is no room for more.
         self.listeners[index].leaving = !shared;
         while self.listeners[index].leaving {
-            self.listeners[index].queued = false;
-            self.accept(index, Readiness::default());
+            self.accept(index);
             self.listeners[index].leaving = self.listeners[index].queued;
         }
         let listener = &mut self.listeners[index];
@@ -226,7 +224,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Replaces the limits of a listener, and of its connections.
     pub fn set_listener_limits(&mut self, index: usize, limits: Limits) {
-        let limits = self.board.checked(Arc::new(limits));
+        let limits = Limits::checked(Arc::new(limits));
         let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.limits = Arc::clone(&limits);
         self.board.set_limits_of(index as u32, &limits);
@@ -241,11 +239,11 @@ impl<H: Handler> Reactor<H> {
     /// ask the poll to tell us again if there are more, which is a fifth of that; and while it says so at
     /// once, we take twice as many the next time.
     #[inline(never)]
-    pub(super) fn accept(&mut self, index: usize, readiness: Readiness) {
+    pub(super) fn accept(&mut self, index: usize) {
         let Reactor { board, handler, listeners, .. } = self;
         let Some(listener) = listeners.get_mut(index) else { return };
-        listener.readable |= readiness.has(Readiness::READABLE);
-        if listener.queued || listener.hold != Hold::No {
+        listener.queued = false;
+        if listener.hold != Hold::No {
             return;
         }
         let (turn, token) = (board.counters.turns, Source::Listener(index as u32).token());
@@ -340,8 +338,7 @@ impl<H: Handler> Reactor<H> {
             listener.readable = false;
             return;
         }
-        listener.queued = true;
-        board.queue.push(token);
+        board.enqueue_listener(index, listener);
     }
 }
 
@@ -356,9 +353,8 @@ pub(super) fn resume<T: Transport, S>(
         return;
     }
     listener.hold = Hold::No;
-    if listener.readable && !listener.queued {
-        listener.queued = true;
-        board.queue.push(Source::Listener(index as u32).token());
+    if listener.readable {
+        board.enqueue_listener(index, listener);
     }
 }
 

@@ -68,11 +68,9 @@ use token::Source;
 /// thousands of peers do something at once, such as to reset their connections.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// After as many events the clock is looked at: when the turn's time is over, the others are noted and wait for the next.
-const LATE_EVERY: usize = 16;
-
-/// After so many sources have been served, or outboxes written, the clock is looked at, if somebody waits for a time.
-const TIMERS_EVERY: usize = 4;
+/// After this many sources have been served, or outboxes written, the clock is looked at: a timer may be due, or the turn's
+/// time over.
+const CLOCK_EVERY: usize = 4;
 
 /// After as many closed connections have been freed, the clock is looked at: closing a socket takes microseconds, and
 /// thousands of peers can go at once.
@@ -98,11 +96,6 @@ pub struct Reactor<H: Handler> {
     /// The inbox of whoever is being served: one block that stays warm, lent to each in turn. A
     /// connection has one of its own only while an unfinished message waits in it. Empty in between.
     inbox: Buffer,
-    /// The storage of the outbox of whoever is being served, for the same reason. Empty, there is no
-    /// short cut.
-    block: Box<[u8]>,
-    /// Last turn's queue, kept for its memory; so the queues cost no allocation.
-    served: Vec<Token>,
     named: Vec<Peer>,
     /// Last turn's list of timers without a delay, kept for its memory.
     fired: Vec<u128>,
@@ -160,8 +153,6 @@ impl<H: Handler> Reactor<H> {
             board,
             listeners: Vec::new(),
             inbox: Buffer::default(),
-            block: Box::default(),
-            served: Vec::new(),
             named: Vec::new(),
             fired: Vec::new(),
             unwritten: VecDeque::new(),
@@ -175,7 +166,7 @@ impl<H: Handler> Reactor<H> {
     /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of whoever
     /// has no others.
     pub fn set_limits(&mut self, limits: Limits) {
-        let limits = self.board.checked(Arc::new(limits));
+        let limits = Limits::checked(limits);
         self.board.set_limits_of(NO_LISTENER, &limits);
         self.board.limits = limits;
         for (index, listener) in self.listeners.iter_mut().enumerate() {
@@ -222,20 +213,20 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// One pass of the loop: waits for at most `timeout` (`None`: for as long as it takes) and does
-    /// what there is to do, each source within its budget.
+    /// One pass of the loop: waits for at most `timeout` (`None`: without a limit), and does what there is to do, each source
+    /// within its budget.
     ///
     /// # Errors
-    /// Only those of the poll itself.
+    /// Those of the poll.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         self.wait(timeout)?;
         self.board.has_clock = true;
-        self.board.now = self.clock();
-        self.began = self.board.now;
-        let queues = self.take_queues();
-        let events = self.serve_events();
-        self.serve_queues(queues);
-        Ok(self.end_turn(events))
+        self.begin(self.clock());
+        // The batch is lifted out so that it can be read while the board is written.
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        let count = self.note(events.iter().map(|event| (event.token(), Readiness::from(event))));
+        self.events = events;
+        Ok(self.go_through(count))
     }
 
     /// A turn without the kernel: the caller says what time it is, and what a poll would report, by the tokens with which the
@@ -245,34 +236,28 @@ impl<H: Handler> Reactor<H> {
     /// By the machine's clock it is `now` for the whole turn, and nothing is late. By a clock that is [told](Clock::told) the time
     /// goes on in the turn, and whatever a turn puts off it puts off here.
     pub fn turn_with(&mut self, now: Moment, ready: &[(Token, Readiness)]) -> Turn {
-        self.board.now = self.board.now.max(now);
-        self.began = self.board.now;
         self.board.has_clock = self.board.clock.is_told();
-        let queues = self.take_queues();
-        let events = ready.iter().map(|(token, readiness)| (Source::from_token(*token), *readiness));
-        let count = self.serve_in_time(events);
-        self.serve_queues(queues);
-        self.end_turn(count)
+        self.begin(self.board.now.max(now));
+        let count = self.note(ready.iter().copied());
+        self.go_through(count)
     }
 
-    /// What follows when everyone has been served, and the account of the turn.
-    fn end_turn(&mut self, events: usize) -> Turn {
-        if self.next_due() <= self.board.now {
-            self.fire_timers();
-        }
-        if !self.board.soon.is_empty() {
-            self.fire_soon();
-        }
-        if !(self.board.touched.is_empty() && self.unwritten.is_empty()) {
-            self.flush_slices();
-        }
-        if !self.board.closed.is_empty() {
-            self.reap();
-        }
-        if self.board.descriptors.were_returned() {
-            self.resume_listeners();
-        }
+    fn begin(&mut self, now: Moment) {
+        self.board.now = now;
+        self.began = now;
+    }
 
+    /// The phases of a turn, after the events have been noted.
+    fn go_through(&mut self, events: usize) -> Turn {
+        self.serve();
+        self.fire_timers();
+        self.fire_soon();
+        self.flush_slices();
+        self.reap();
+        self.account(events)
+    }
+
+    fn account(&mut self, events: usize) -> Turn {
         let board = &mut self.board;
         board.handshakes_left = board.limits.handshakes_per_turn;
         board.handshake_time_left = board.limits.handshake_time_per_turn;
@@ -337,232 +322,95 @@ impl<H: Handler> Reactor<H> {
         self.board.clock.now()
     }
 
-    /// Who queued up until now. Who queues up from here on is served in the next turn.
-    fn take_queues(&mut self) -> [Vec<Token>; 2] {
-        let queue = mem::replace(&mut self.board.queue, mem::take(&mut self.served));
-        [queue, mem::take(&mut self.board.backlog)]
-    }
-
-    /// Serves whom the kernel reported. For those who stand in the queue the event is only remembered:
-    /// they are served with the queue, so that nobody gets two budgets in one turn.
-    fn serve_events(&mut self) -> usize {
-        // The batch is lifted out so that it can be read while the board is written.
-        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+    /// Notes what the events report, and queues each source, once. Nothing is served yet.
+    fn note(&mut self, events: impl Iterator<Item = (Token, Readiness)>) -> usize {
         let mut count = 0;
-        if self.board.timers.next() == Moment::NEVER {
-            let mut is_late = false;
-            for event in &events {
-                count += 1;
-                is_late = is_late || (count % LATE_EVERY == 0 && self.is_late());
-                let readiness = Readiness::from(event);
-                match Source::from_token(event.token()) {
-                    Source::Connection(peer) if is_late => self.defer(peer, readiness),
-                    Source::Connection(peer) => self.serve_connection(peer, readiness),
-                    source => self.serve(source, readiness),
-                }
-            }
-        } else {
-            let events = events.iter().map(|it| (Source::from_token(it.token()), Readiness::from(it)));
-            count = self.serve_in_time(events);
-        }
-        self.events = events;
-        count
-    }
-
-    /// The same where somebody waits for a time. Apart from the everyday way: two more instructions in that loop cost it
-    /// seventeen, because they take a register.
-    #[cold]
-    #[inline(never)]
-    fn serve_in_time(&mut self, events: impl Iterator<Item = (Source, Readiness)>) -> usize {
-        let mut count = 0;
-        let mut is_late = false;
-        for (source, readiness) in events {
-            self.keep_time(count);
+        for (token, readiness) in events {
             count += 1;
-            is_late = is_late || (self.board.has_clock && count % LATE_EVERY == 0 && self.is_late());
-            match source {
-                Source::Connection(peer) if is_late => self.defer(peer, readiness),
-                source => self.serve(source, readiness),
-            }
-        }
-        count
-    }
-
-    /// The time of this turn is over.
-    fn is_late(&self) -> bool {
-        self.clock() >= self.began.after(self.board.limits.serve_time_per_turn)
-    }
-
-    /// The event came too late in the turn: it is noted, and its connection served with the next turn's queue.
-    #[cold]
-    #[inline(never)]
-    fn defer(&mut self, peer: Peer, readiness: Readiness) {
-        let Some(connection) = tenant(&mut self.board.connections, peer) else { return };
-        connection.latch(readiness);
-        if !mem::replace(&mut connection.queued, true) {
-            self.board.queue.push(Source::Connection(peer).token());
-        }
-    }
-
-    /// Serves the queue, then the backlog. What is left of either comes first in the next turn.
-    fn serve_queues(&mut self, [mut queue, mut backlog]: [Vec<Token>; 2]) {
-        self.serve_queue(&mut queue);
-        self.serve_queue(&mut backlog);
-        if !queue.is_empty() {
-            queue.append(&mut self.board.queue);
-            mem::swap(&mut queue, &mut self.board.queue);
-        }
-        self.served = queue; // its memory serves again
-        backlog.append(&mut self.board.backlog);
-        self.board.backlog = backlog;
-    }
-
-    /// Gives each source in the queue a budget, once. A source that has more to do is queued again. They come after
-    /// the events: a flooder with more to say waits for the whisperers.
-    ///
-    /// When the turn's time is over the rest of the queue waits for the next turn, in its order and before newer
-    /// entries; then the whisperers that have spoken meanwhile come first. At least one source is served, so the queue
-    /// always moves on.
-    fn serve_queue(&mut self, queue: &mut Vec<Token>) {
-        if queue.is_empty() {
-            return;
-        }
-        // Where the events alone took longer than a turn should, the queue still gets half as much time.
-        let (began, time) = (self.began, self.clock());
-        let ends = began.after(self.board.limits.serve_time_per_turn).max(time.after(time.since(began) / 2));
-        let mut served = 0;
-        while let Some(token) = queue.get(served) {
-            if served > 0 && self.board.has_clock && self.clock() >= ends {
-                break;
-            }
-            self.keep_time(served);
-            let source = Source::from_token(*token);
-            self.unqueue(source);
-            self.serve(source, Readiness::default());
-            if let Source::Connection(peer) = source {
-                end_last_look(&mut self.handler, &mut self.board, peer);
-            }
-            served += 1;
-        }
-        queue.drain(..served);
-    }
-
-    fn serve(&mut self, source: Source, readiness: Readiness) {
-        match source {
-            Source::Connection(peer) => self.serve_connection(peer, readiness),
-            Source::Listener(index) => self.accept(index as usize, readiness),
-            Source::Datagram(index) => self.serve_datagrams(index as usize, readiness),
-            Source::Waker => self.handler.on_wake(&mut self.board),
-            Source::Signals => self.signalled = true,
-        }
-    }
-
-    fn unqueue(&mut self, source: Source) {
-        match source {
-            Source::Connection(peer) => {
-                if let Some(connection) = self.board.get_mut(peer) {
-                    connection.queued = false;
-                }
-            }
-            Source::Listener(index) => {
-                if let Some(listener) = self.listeners.get_mut(index as usize) {
-                    listener.queued = false;
-                }
-            }
-            Source::Datagram(index) => self.board.datagrams[index as usize].queued = false,
-            Source::Waker | Source::Signals => {}
-        }
-    }
-
-    /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket.
-    ///
-    /// The reply is written here and not in the flush phase: the buffers are still in the cache, and
-    /// are free again before the next connection needs some. With 16 connections that echo 64 KiB, that
-    /// is one warm block in use instead of 16 cold ones. What others are sent (a broadcast) waits for the
-    /// flush phase, so that each gets one write per turn.
-    ///
-    /// This is the short cut for the connection that nearly every event is about: nothing is buffered,
-    /// nothing is ending, a message came, the reply goes out whole. Whatever turns out otherwise goes the
-    /// long way, [`Reactor::serve_at_length`], which does all of this and more; the tests hold the one
-    /// against the other. It took an echo from 689 user instructions to 584 when it came in, and the rest of
-    /// the way to below 300 was made on it (`cargo bench --bench floor -- --callgrind`).
-    #[inline(always)]
-    fn serve_connection(&mut self, peer: Peer, readiness: Readiness) {
-        let Reactor { board, handler, inbox, block, .. } = self;
-        // An event of a slot's former tenant has the wrong generation and ends here.
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
-        connection.latch(readiness);
-        if connection.queued {
-            return;
-        }
-        if !connection.is_plain() || block.is_empty() {
-            return self.serve_at_length(peer);
-        }
-
-        match connection.fill_once(inbox) {
-            Ok(0) => return self.serve_at_length(peer),
-            Ok(count) => {
-                connection.heard_at = board.now;
-                board.counters.bytes_in += count as u64;
-            }
-            Err(error) => return self.conclude(peer, true, Err(error)),
-        }
-
-        connection.touched = true; // its own replies are written below, not in the flush phase
-        connection.outbox.lend(block);
-        board.share.renew();
-        handler.on_bytes(board, peer, inbox);
-        let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
-        connection.touched = false;
-
-        if inbox.is_empty() && connection.drain_at_once(board.now, &mut board.counters.bytes_out) {
-            inbox.clear();
-            connection.outbox.take_back(block);
-            if !connection.is_done() {
-                connection.adjust_appetite();
-                settle(handler, board, peer, Ok(())); // the block was filled: there may be more
-            }
-            return;
-        }
-        self.conclude(peer, true, Ok(()));
-    }
-
-    /// The long way: for connections that open, end, wait, are paused, or have more to say than a turn
-    /// may hear.
-    #[inline(never)]
-    fn serve_at_length(&mut self, peer: Peer) {
-        let Reactor { board, handler, listeners, inbox, block, .. } = self;
-        if board.short_cut && block.is_empty() {
-            *block = board.spares.large(); // the last one went away with an outbox
-            inbox.reset(&mut board.spares);
-        }
-        board.share.renew();
-        let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
-        if connection.stage == Stage::Opening {
-            if connection.transport.has_handshake() {
-                if board.handshakes_left == 0 {
-                    connection.queued = true;
-                    return board.queue.push(Source::Connection(peer).token());
-                }
-                board.handshakes_left -= 1;
-                let began = board.has_clock.then(|| board.clock());
-                establish(handler, board, listeners, peer);
-                if let Some(began) = began {
-                    let left = board.handshake_time_left.saturating_sub(board.clock().since(began));
-                    board.handshake_time_left = left;
-                    if left.is_zero() {
-                        board.handshakes_left = 0;
+            match Source::from_token(token) {
+                Source::Connection(peer) => {
+                    // An event of the slot's former connection has another generation, and finds nothing.
+                    if let Some(connection) = self.board.get_mut(peer) {
+                        connection.latch(readiness);
+                        self.board.enqueue(peer);
                     }
                 }
-            } else {
-                establish(handler, board, listeners, peer);
+                Source::Listener(index) => {
+                    if let Some(listener) = self.listeners.get_mut(index as usize) {
+                        listener.readable = true;
+                        self.board.enqueue_listener(index as usize, listener);
+                    }
+                }
+                Source::Datagram(index) => {
+                    if let Some(socket) = self.board.datagrams.get_mut(index as usize) {
+                        socket.readable = true;
+                        self.board.enqueue_datagrams(index as usize);
+                    }
+                }
+                Source::Waker => self.board.queue.push_back(token),
+                Source::Signals => self.signalled = true,
             }
-            connection = match tenant(&mut board.connections, peer) {
-                Some(connection) if connection.stage == Stage::Open => connection,
-                _ => return,
-            };
         }
+        count
+    }
 
+    /// Serves each source in the queue once, within its budget, and then those in the backlog. Sources that are queued
+    /// meanwhile are served in the next turn.
+    ///
+    /// When the turn's time is over, the rest waits for the next turn, in its order and before newer entries. A few sources
+    /// of each list are served in any case, so both always move on.
+    fn serve(&mut self) {
+        let (queued, waiting) = (self.board.queue.len(), self.board.backlog.len());
+        self.serve_from(|board| &mut board.queue, queued);
+        self.serve_from(|board| &mut board.backlog, waiting);
+    }
+
+    /// Serves the first `count` sources of this list, or fewer, when the time is over.
+    fn serve_from(&mut self, list: fn(&mut BoardOf<H>) -> &mut VecDeque<Token>, count: usize) {
+        if count == 0 {
+            return;
+        }
+        // Where the queue alone took longer than a turn should, the backlog still gets half as much time.
+        let time = self.clock();
+        let ends = self.began.after(self.board.limits.serve_time_per_turn);
+        let ends = ends.max(time.after(time.since(self.began) / 2));
+        for served in 0..count {
+            if served % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
+                return;
+            }
+            self.keep_time(served);
+            let Some(token) = list(&mut self.board).pop_front() else { return };
+            match Source::from_token(token) {
+                Source::Connection(peer) => {
+                    self.serve_connection(peer);
+                    end_last_look(&mut self.handler, &mut self.board, peer);
+                }
+                Source::Listener(index) => self.accept(index as usize),
+                Source::Datagram(index) => self.serve_datagrams(index as usize),
+                Source::Waker => self.handler.on_wake(&mut self.board),
+                Source::Signals => {}
+            }
+        }
+    }
+
+    /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket. All connections go
+    /// this way, whatever was the cause.
+    ///
+    /// The reply is written here and not in the flush phase: the buffers are still in the cache, and are free again before the
+    /// next connection needs some. With 16 connections that echo 64 KiB, one warm block is in use instead of 16 cold ones.
+    /// What others are sent (a broadcast) waits for the flush phase, so that each gets one write per turn.
+    fn serve_connection(&mut self, peer: Peer) {
+        let Reactor { board, handler, listeners, inbox, .. } = self;
+        let Some(connection) = tenant(&mut board.connections, peer) else { return };
+        connection.queued = false;
+        if connection.stage == Stage::Opening {
+            step_handshake(handler, board, listeners, peer);
+        }
+        let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
+        if connection.stage == Stage::Opening {
+            return;
+        }
+        board.share.renew();
         // Messages that waited for this turn come before anything more is read.
         let goes_on = mem::take(&mut connection.unserved);
 
@@ -599,50 +447,27 @@ impl<H: Handler> Reactor<H> {
             connection.reading = Half::Finishing;
         }
 
-        // To the handler. Whatever was looked up is looked up anew after a callback, which may have
-        // closed this very connection; its slot stays.
+        // To the handler. After a callback, which may have closed this very connection, it is looked up again. Its slot
+        // stays: only `reap` frees slots.
         if !inbox.is_empty() && connection.can_serve() {
-            connection.touched = true;
+            connection.touched = true; // its own replies are written below, and not in the flush phase
             let waited = inbox.len();
             handler.on_bytes(board, peer, inbox);
             is_new |= inbox.len() < waited;
             board.connections[peer.slot as usize].touched = false;
         }
-        self.conclude(peer, is_new, outcome);
-    }
-
-    /// The rest of the long way, when the handler has had the inbox: the end of reading, what it left,
-    /// the outbox, and what follows from all that. `is_new`: what it left is the beginning of another message than
-    /// what was there before. `outcome` is that of the read.
-    #[inline(never)]
-    fn conclude(&mut self, peer: Peer, is_new: bool, outcome: io::Result<()>) {
-        let Reactor { board, handler, inbox, .. } = self;
-        let mut connection = &mut board.connections[peer.slot as usize];
+        connection = &mut board.connections[peer.slot as usize];
         connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
         connection.adjust_appetite();
+
+        // The end of reading.
         let served = connection.stage == Stage::Open && !connection.is_held_up();
         if served && connection.reading == Half::Finishing {
-            connection.reading = Half::Finished;
-            if board.draining {
-                if connection.peer_finished && connection.reason != CloseReason::Truncated {
-                    handler.on_finish(board, peer, inbox); // what is left may be its last message
-                }
-                if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
-                    // It is ending already.
-                } else if !handler.on_stop(board, peer) {
-                    let connection = &mut board.connections[peer.slot as usize];
-                    match connection.peer_finished {
-                        true => board.finish_because(peer, CloseReason::Drained),
-                        false => connection.reading = Half::Open,
-                    }
-                }
-            } else if connection.reason == CloseReason::Truncated {
-                board.finish_because(peer, CloseReason::Truncated); // the rest is no message
-            } else {
-                handler.on_finish(board, peer, inbox);
-            }
+            finish_reading(handler, board, peer, inbox);
             connection = &mut board.connections[peer.slot as usize];
         }
+
+        // What the handler left, and its replies.
         if !inbox.is_empty() {
             put_back(inbox, connection, &mut board.spares);
             connection.wait_for_the_rest(is_new, board.now);
@@ -660,6 +485,9 @@ impl<H: Handler> Reactor<H> {
     /// Ends what has waited too long, calls back what was asked for, and wakes listeners from their rest.
     #[inline(never)]
     fn fire_timers(&mut self) {
+        if self.next_due() > self.board.now {
+            return;
+        }
         let Reactor { board, handler, listeners, .. } = self;
         let now = board.now;
         for _ in 0..board.limits.timers_per_turn {
@@ -687,6 +515,9 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     #[inline(never)]
     fn fire_soon(&mut self) {
+        if self.board.soon.is_empty() {
+            return;
+        }
         let mut keys = mem::take(&mut self.fired);
         mem::swap(&mut keys, &mut self.board.soon);
         for key in keys.drain(..) {
@@ -714,6 +545,9 @@ impl<H: Handler> Reactor<H> {
     /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
     #[inline(never)]
     fn flush_slices(&mut self) {
+        if self.board.touched.is_empty() && self.unwritten.is_empty() {
+            return;
+        }
         let mut fresh = mem::take(&mut self.named);
         mem::swap(&mut fresh, &mut self.board.touched);
         let older = self.unwritten.pop_front();
@@ -734,7 +568,7 @@ impl<H: Handler> Reactor<H> {
     /// Writes the first outboxes of the batch, up to the end of the slice.
     fn write_slice(&mut self, batch: &mut VecDeque<Peer>) {
         // A turn that is told the time has no clock to look at: there, the writes alone are counted.
-        let ends = if self.board.has_clock && batch.len() > TIMERS_EVERY {
+        let ends = if self.board.has_clock && batch.len() > CLOCK_EVERY {
             self.clock().after(SLICE_TIME)
         } else {
             Moment::NEVER
@@ -743,7 +577,7 @@ impl<H: Handler> Reactor<H> {
             let Some(peer) = batch.pop_front() else { return };
             self.keep_time(written);
             self.write_out(peer);
-            if written % TIMERS_EVERY == TIMERS_EVERY - 1 && ends != Moment::NEVER && self.clock() >= ends {
+            if written % CLOCK_EVERY == CLOCK_EVERY - 1 && ends != Moment::NEVER && self.clock() >= ends {
                 return;
             }
         }
@@ -772,7 +606,7 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     #[inline(never)]
     fn keep_time(&mut self, done: usize) {
-        if done % TIMERS_EVERY != TIMERS_EVERY - 1 || !self.board.has_clock {
+        if done % CLOCK_EVERY != CLOCK_EVERY - 1 || !self.board.has_clock {
             return;
         }
         let now = self.clock();
@@ -801,6 +635,12 @@ impl<H: Handler> Reactor<H> {
     /// several turns.
     #[inline(never)]
     fn reap(&mut self) {
+        if self.board.descriptors.were_returned() {
+            self.resume_listeners();
+        }
+        if self.board.closed.is_empty() {
+            return;
+        }
         let ends = self.clock().after(self.board.limits.serve_time_per_turn);
         let Reactor { board, handler, listeners, .. } = self;
         let mut peers = mem::take(&mut self.named);
@@ -857,18 +697,12 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         self.board.draining = true;
-        self.board.short_cut = false;
-        self.block = Box::default();
         for index in 0..self.listeners.len() {
             self.unlisten(index, false);
         }
-        let board = &mut self.board;
-        for (_, connection) in &mut board.connections {
-            if let Some(peer) = connection.peer.filter(|_| !connection.queued) {
-                connection.queued = true;
-                board.queue.push(Source::Connection(peer).token());
-            }
-        }
+        let peers: Vec<Peer> =
+            self.board.connections.iter().filter_map(|(_, connection)| connection.peer).collect();
+        peers.into_iter().for_each(|peer| self.board.enqueue(peer));
     }
 
     /// Closes every connection now.
@@ -899,6 +733,57 @@ impl<H: Handler> Reactor<H> {
     /// The handler.
     pub fn handler(&mut self) -> &mut H {
         &mut self.handler
+    }
+}
+
+/// Takes a new connection a step towards being open. A handshake takes computing, so those have a budget for each turn.
+fn step_handshake<H: Handler>(
+    handler: &mut H,
+    board: &mut BoardOf<H>,
+    listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
+    peer: Peer,
+) {
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    if !connection.transport.has_handshake() {
+        return establish(handler, board, listeners, peer);
+    }
+    if board.handshakes_left == 0 {
+        return board.enqueue(peer);
+    }
+    board.handshakes_left -= 1;
+    let began = board.has_clock.then(|| board.clock());
+    establish(handler, board, listeners, peer);
+    if let Some(began) = began {
+        let left = board.handshake_time_left.saturating_sub(board.clock().since(began));
+        board.handshake_time_left = left;
+        if left.is_zero() {
+            board.handshakes_left = 0;
+        }
+    }
+}
+
+/// Everything that arrived before the peer's end of file, or before a stop, has been served: tells the handler.
+fn finish_reading<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, inbox: &mut Buffer) {
+    let connection = &mut board.connections[peer.slot as usize];
+    connection.reading = Half::Finished;
+    if !board.draining {
+        return match connection.reason {
+            CloseReason::Truncated => board.finish_because(peer, CloseReason::Truncated), // the rest is no message
+            _ => handler.on_finish(board, peer, inbox),
+        };
+    }
+    if connection.peer_finished && connection.reason != CloseReason::Truncated {
+        handler.on_finish(board, peer, inbox); // what is left may be its last message
+    }
+    if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
+        return; // it is ending already
+    }
+    if !handler.on_stop(board, peer) {
+        let connection = &mut board.connections[peer.slot as usize];
+        match connection.peer_finished {
+            true => board.finish_because(peer, CloseReason::Drained),
+            false => connection.reading = Half::Open,
+        }
     }
 }
 
@@ -955,9 +840,10 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let now = board.now;
     let Some(connection) = tenant(&mut board.connections, peer) else { return };
     // First: what came during a pause that is over was not late.
-    if connection.resume(now) && !mem::replace(&mut connection.queued, true) {
-        board.queue.push(Source::Connection(peer).token());
+    if connection.resume(now) {
+        board.enqueue(peer);
     }
+    let Some(connection) = tenant(&mut board.connections, peer) else { return };
     if connection.deadline().0 > now {
         return board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
@@ -969,9 +855,7 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     // tried after its deadline, have shown that it is silent: see `end_last_look`.
     connection.on_last_look = true;
     connection.latch(Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL));
-    if !mem::replace(&mut connection.queued, true) {
-        board.queue.push(Source::Connection(peer).token());
-    }
+    board.enqueue(peer);
 }
 
 /// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
@@ -1052,11 +936,7 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
     let (count, outcome) = connection.drain(board.now, &mut board.spares);
     board.counters.bytes_out += count as u64;
     if follow(board, peer, outcome) {
-        // Others come first: it may say more in the next turn.
-        let connection = &mut board.connections[peer.slot as usize];
-        if !mem::replace(&mut connection.queued, true) {
-            board.queue.push(Source::Connection(peer).token());
-        }
+        board.enqueue_behind(peer); // it may send more in the next turn
     }
 }
 
@@ -1086,11 +966,10 @@ fn follow<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Res
     // next turn, or what the outbox had held up can go on.
     let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
     let goes_on = connection.unserved || (drained && held_up);
-    if (connection.can_fill() || connection.can_discard() || goes_on) && !connection.queued {
-        connection.queued = true;
-        let line = if connection.unserved { &mut board.backlog } else { &mut board.queue };
-        line.push(Source::Connection(peer).token());
+    if connection.can_fill() || connection.can_discard() || goes_on {
+        board.enqueue_behind(peer);
     }
+    let connection = &mut board.connections[peer.slot as usize];
     if drained && connection.writing != Half::Open {
         connection.pressure = Pressure::Low; // nothing more can be sent: the handler is not asked for more
         return false;

@@ -300,11 +300,6 @@ impl Transport for Stream {
             Stream::Unix(_) | Stream::Expecting(_) => false,
         }
     }
-
-    #[inline(always)]
-    fn is_direct(&self) -> bool {
-        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Stream::Tcp { .. })
-    }
 }
 
 /// The standard library has a peek for TCP alone.

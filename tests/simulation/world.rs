@@ -599,13 +599,8 @@ impl World {
         let (read, accepted, received) = self.kernel().most_in_a_turn();
         assert!(received <= limits.datagrams_per_turn, "{received} datagrams in one turn");
         if !self.drained {
-            // A drain reads each connection once more, and accepts all that wait. Two events of one socket in one turn
-            // (`splits`) give it two budgets so far.
-            let budgets = if self.plan.splits { 2 } else { 1 };
-            assert!(
-                read <= budgets * limits.read_bytes_per_turn,
-                "{read} bytes of one connection in one turn"
-            );
+            // A drain reads each connection once more, and accepts all that wait.
+            assert!(read <= limits.read_bytes_per_turn, "{read} bytes of one connection in one turn");
             let accepts = limits.accepts_per_turn * if self.plan.owner_acts { 2 } else { 1 };
             assert!(accepted <= accepts, "{accepted} connections accepted in one turn");
         }
