@@ -170,6 +170,12 @@ impl Plan {
             limits.stall_after = Duration::from_secs(2);
             limits.linger_for = Duration::from_millis(100);
         }
+        // Half of the crowds are let in without delay. So rooms become large.
+        let is_let_in = is_crowd && dice.one_in(2);
+        if is_let_in {
+            limits.accepts_per_turn = usual.accepts_per_turn;
+            limits.serve_time_per_turn = usual.serve_time_per_turn;
+        }
         let some_vanish = dice.one_in(6);
         Plan {
             odds,
@@ -184,7 +190,7 @@ impl Plan {
             turns: dice.between(20, 300),
             guests: if is_crowd { dice.between(80, 250) } else { dice.between(1, 12) },
             comes_together: if is_crowd { dice.pick(&[40, 400]) } else { 1 },
-            owner_acts: dice.one_in(2),
+            owner_acts: !is_let_in && dice.one_in(2),
             calls: dice.one_in(4),
             datagrams: dice.one_in(4),
             jumps,
@@ -192,11 +198,11 @@ impl Plan {
             // (The world waits for the timeouts of the vanished. With ticks that would take too many turns.)
             kicks: !some_vanish && dice.one_in(4),
             drains: dice.one_in(4),
-            cuts: dice.one_in(8),
+            cuts: dice.one_in(if is_crowd { 2 } else { 8 }),
             limits,
-            handshakes: dice.one_in(3),
+            handshakes: !is_let_in && dice.one_in(3),
             ticks: !some_vanish && (is_crowd || dice.one_in(2)),
-            refuses_one_in: dice.pick(&[0, 0, 3]),
+            refuses_one_in: if is_let_in { 0 } else { dice.pick(&[0, 0, 3]) },
         }
     }
 }
