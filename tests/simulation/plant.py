@@ -118,7 +118,7 @@ def main():
     tree = root / "target" / "plant"
     if not tree.exists():
         run(["git", "clone", "-q", str(root), str(tree)], root)
-    for command in ("git fetch -q", "git reset -q --hard origin/HEAD"):
+    for command in ("git fetch -q origin HEAD", "git reset -q --hard FETCH_HEAD"):
         run(command.split(), tree)
     is_fine = True
     print("| Fault | Seed | Found by |\n|---|---|---|", flush=True)
