@@ -365,7 +365,7 @@ impl Worker {
         // In good order as far as it goes without waiting: over TLS, a server takes anything else for an attack.
         let peers: Vec<_> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
-        self.reactor.flush();
+        self.reactor.write_all_now();
         self.reactor.cut();
         let now_ns = self.clock.now_ns();
         self.close_slice(now_ns);
@@ -420,7 +420,7 @@ impl Worker {
 
     /// The handler and the board at once, outside of a turn.
     fn for_all(&mut self, act: impl FnOnce(&mut Caller, &mut crate::reactor::BoardOf<Caller>)) {
-        let (caller, board) = self.reactor.both();
+        let (caller, board) = self.reactor.handler_and_board();
         act(caller, board);
     }
 
@@ -438,7 +438,7 @@ impl Worker {
             return now_ns;
         }
         let allowed = self.allowed(now_ns);
-        let (caller, board) = self.reactor.both();
+        let (caller, board) = self.reactor.handler_and_board();
         caller.dial(board, now_ns, allowed);
         if caller.open() != self.open_told {
             self.orders.open.fetch_add(caller.open(), Ordering::Relaxed);
@@ -446,21 +446,21 @@ impl Worker {
             self.open_told = caller.open();
         }
         let Some(pacer) = &mut self.pacer else {
-            self.reactor.flush();
+            self.reactor.write_all_now();
             return now_ns;
         };
         let mut sent_ns = now_ns;
         while pacer.next_ns() <= sent_ns {
-            let (caller, board) = self.reactor.both();
+            let (caller, board) = self.reactor.handler_and_board();
             caller.due(board, pacer.take(), sent_ns);
-            self.reactor.flush();
+            self.reactor.write_all_now();
             sent_ns = self.clock.now_ns();
             // Replies must not wait until we have caught up.
             if sent_ns - now_ns > 1_000_000 {
                 break;
             }
         }
-        self.reactor.flush();
+        self.reactor.write_all_now();
         sent_ns
     }
 
@@ -509,7 +509,7 @@ impl Worker {
 
     /// Tells what the slice that is over came to; returns when the next one ends.
     fn close_slice(&mut self, now_ns: u64) -> u64 {
-        let (caller, board) = self.reactor.both();
+        let (caller, board) = self.reactor.handler_and_board();
         caller.give_up(board, now_ns);
         let next = now_ns / SLICE_NS;
         let tally = std::mem::replace(&mut caller.ledger.tally, Tally { index: next, ..Tally::default() });
@@ -521,7 +521,7 @@ impl Worker {
 
     /// Bytes are counted by the reactor; what passes within the window is the difference.
     fn note_bytes(&mut self, now_ns: u64) {
-        let (caller, board) = self.reactor.both();
+        let (caller, board) = self.reactor.handler_and_board();
         if !caller.ledger.window.holds(now_ns) {
             return;
         }

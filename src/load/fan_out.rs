@@ -574,7 +574,7 @@ impl Run<'_> {
         let mut told_at_ns = 0;
         let mut told = 0;
         loop {
-            let (hall, board) = self.reactor.both();
+            let (hall, board) = self.reactor.handler_and_board();
             hall.dial(board);
             if hall.inside == members {
                 break;
@@ -603,7 +603,7 @@ impl Run<'_> {
             Some(rate) => self.pacer = Some(Pacer::new(rate, 0, 1, began_ns, plan.seed)),
             None => {
                 for sender in 0..self.reactor.handler().speakers.len() {
-                    let (hall, board) = self.reactor.both();
+                    let (hall, board) = self.reactor.handler_and_board();
                     hall.speak_on(board, sender);
                 }
             }
@@ -697,7 +697,7 @@ impl Run<'_> {
             && pacer.next_ns() <= now_ns
         {
             let due_ns = pacer.take();
-            let (hall, board) = self.reactor.both();
+            let (hall, board) = self.reactor.handler_and_board();
             let sender = self.next_sender;
             self.next_sender = (self.next_sender + 1) % hall.speakers.len();
             hall.speak(board, sender, due_ns);
@@ -706,7 +706,7 @@ impl Run<'_> {
                 break; // what comes must not wait until we have caught up
             }
         }
-        self.reactor.flush();
+        self.reactor.write_all_now();
         let due_ns = self.pacer.as_ref().map_or(u64::MAX, Pacer::next_ns).saturating_sub(WATCH_NS);
         let sleep_ns = self.slice_end_ns.min(due_ns).saturating_sub(now_ns);
         let turn = self.reactor.turn(Some(Duration::from_nanos(sleep_ns)));
@@ -777,7 +777,7 @@ impl Run<'_> {
         // In good order: members leave, and nobody takes that for a broken connection.
         let peers: Vec<Peer> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
-        self.reactor.flush();
+        self.reactor.write_all_now();
         self.reactor.cut();
     }
 }

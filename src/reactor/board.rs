@@ -182,7 +182,7 @@ impl<T: Transport, S> Board<T, S> {
     /// at hand. `None` where [`Board::send`] would send nothing.
     #[inline(always)]
     pub fn outbox(&mut self, to: Peer) -> Option<(&mut S, Outbox<'_>)> {
-        let connection = tenant(&mut self.connections, to)?;
+        let connection = lookup(&mut self.connections, to)?;
         if connection.writing != Half::Open {
             return None;
         }
@@ -252,7 +252,7 @@ impl<T: Transport, S> Board<T, S> {
 
     /// Ends what [`Board::hold`] began: what waits is served in the next turn. Without that, it does nothing.
     pub fn release(&mut self, peer: Peer) {
-        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !connection.release() {
             return;
         }
@@ -353,7 +353,7 @@ impl<T: Transport, S> Board<T, S> {
     /// is queued already, or closed.
     #[inline]
     pub(super) fn enqueue(&mut self, peer: Peer) {
-        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !mem::replace(&mut connection.queued, true) {
             self.queue.push_back(Source::Connection(peer).token());
         }
@@ -361,7 +361,7 @@ impl<T: Transport, S> Board<T, S> {
 
     /// The same for one that has had its share of this turn: it is served behind all others.
     pub(super) fn enqueue_behind(&mut self, peer: Peer) {
-        let Some(connection) = tenant(&mut self.connections, peer) else { return };
+        let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !mem::replace(&mut connection.queued, true) {
             self.backlog.push_back(Source::Connection(peer).token());
         }
@@ -436,7 +436,7 @@ impl<T: Transport, S> Board<T, S> {
     /// spent. Asked before each message.
     #[inline(always)]
     pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
-        let connection = tenant(&mut self.connections, peer)?;
+        let connection = lookup(&mut self.connections, peer)?;
         let serving = connection.reading != Half::Finished && !connection.congested();
         if !serving {
             return None;
@@ -556,7 +556,7 @@ impl<T: Transport, S> Board<T, S> {
 
     #[inline]
     pub(super) fn get_mut(&mut self, peer: Peer) -> Option<&mut Connection<T, S>> {
-        tenant(&mut self.connections, peer)
+        lookup(&mut self.connections, peer)
     }
 }
 
@@ -606,10 +606,10 @@ impl Share {
     }
 }
 
-/// The connection that bears this name. (Apart from the board, so that the board's other fields stay
+/// Returns the connection with this name. (Not a method of the board, so that the board's other fields stay
 /// free for use.)
 #[inline(always)]
-pub(super) fn tenant<T, S>(
+pub(super) fn lookup<T, S>(
     connections: &mut Slab<Connection<T, S>>,
     peer: Peer,
 ) -> Option<&mut Connection<T, S>> {

@@ -72,9 +72,9 @@ impl Readiness {
     /// Nor this: the handler has more to say about what it was told last, and wants to hear nothing new before.
     const HELD: Readiness = Readiness(32);
 
-    /// This and that.
+    /// Both: what this one and the other one report.
     #[inline(always)]
-    pub const fn and(self, other: Readiness) -> Readiness {
+    pub const fn union(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
     }
 
@@ -106,7 +106,7 @@ impl From<&mio::event::Event> for Readiness {
 const APPETITE_MIN: u32 = 2 * 1024;
 
 /// The appetite of a connection at a stop.
-const HURRIED: u32 = u32::MAX;
+const APPETITE_UNLIMITED: u32 = u32::MAX;
 
 /// The listener of a connection that we opened ourselves.
 pub(super) const NO_LISTENER: u32 = u32::MAX;
@@ -243,7 +243,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// An event came: sets the latches.
     #[inline]
     pub(super) fn latch(&mut self, readiness: Readiness) {
-        self.latches = self.latches.and(readiness);
+        self.latches = self.latches.union(readiness);
     }
 
     /// Reading is for the handler, the kernel may have something, and neither our own outbox nor its pace nor messages
@@ -251,7 +251,7 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
-            && !self.latches.has(Readiness::PAUSED.and(Readiness::HELD))
+            && !self.latches.has(Readiness::PAUSED.union(Readiness::HELD))
             && self.reading == Half::Open
             && !self.unserved
             && self.outbox.len() <= self.limits.outbox_bytes_low()
@@ -277,7 +277,7 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// The handler wants to hear nothing new for now.
     pub(super) fn hold(&mut self) {
-        self.latches = self.latches.and(Readiness::HELD);
+        self.latches = self.latches.union(Readiness::HELD);
     }
 
     /// The handler is ready again; whether it had not been.
@@ -342,7 +342,7 @@ impl<T: Transport, S> Connection<T, S> {
         let (count, outcome) = self.read(inbox, budget.min(allowance), spares, T::read);
         self.pace.spend(count, bytes_per_s, now);
         if self.pace.ready_at(bytes_per_s) > now {
-            self.latches = self.latches.and(Readiness::PAUSED);
+            self.latches = self.latches.union(Readiness::PAUSED);
         }
         (count, outcome)
     }
@@ -379,7 +379,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// It has been served: reads less the next time where its share of the turn did not suffice for what was there, and
     /// more where it did and more is there to be read.
     pub(super) fn adjust_appetite(&mut self) {
-        if self.appetite == HURRIED {
+        if self.appetite == APPETITE_UNLIMITED {
             // It stays so.
         } else if self.unserved {
             self.appetite = (self.appetite / 2).max(APPETITE_MIN);
@@ -390,13 +390,13 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// Reading is metered no longer.
     pub(super) fn stop_metering(&mut self) {
-        self.latches.clear(Readiness::METERED.and(Readiness::PAUSED));
+        self.latches.clear(Readiness::METERED.union(Readiness::PAUSED));
     }
 
     /// From now on as much is read in a turn as the limits allow: there is no time left to be slow in. Returns whether
     /// that is new.
-    pub(super) fn hurry(&mut self) -> bool {
-        std::mem::replace(&mut self.appetite, HURRIED) != HURRIED
+    pub(super) fn read_at_full_budget(&mut self) -> bool {
+        std::mem::replace(&mut self.appetite, APPETITE_UNLIMITED) != APPETITE_UNLIMITED
     }
 
     /// A read may get somewhere.
@@ -411,7 +411,7 @@ impl<T: Transport, S> Connection<T, S> {
         match self.limits.read_bytes_per_s {
             // How much of the bucket is full is seen when the pause is over: at once, perhaps.
             Some(_) if !self.latches.has(Readiness::METERED) => {
-                self.latches = self.latches.and(Readiness::METERED.and(Readiness::PAUSED));
+                self.latches = self.latches.union(Readiness::METERED.union(Readiness::PAUSED));
             }
             Some(_) => {}
             None => self.stop_metering(),
@@ -472,7 +472,7 @@ impl<T: Transport, S> Connection<T, S> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.latches.clear(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+                    self.latches.clear(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

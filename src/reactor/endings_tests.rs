@@ -226,7 +226,7 @@ fn run(script: Vec<Deed>, events: Vec<Event>) {
             Event::MakeRoom(who, count) => line(who).make_room(count),
             Event::Open { handshake } => open(&mut reactor, &mut lines, handshake),
             Event::Owner(deed) => {
-                let (handler, board) = reactor.both();
+                let (handler, board) = reactor.handler_and_board();
                 let script = std::mem::replace(&mut handler.script, vec![deed]);
                 handler.act(board, None);
                 handler.script = script;
@@ -242,7 +242,7 @@ fn run(script: Vec<Deed>, events: Vec<Event>) {
         }
     }
     reactor.cut();
-    let (handler, board) = reactor.both();
+    let (handler, board) = reactor.handler_and_board();
     assert_eq!(board.connections(), 0);
     assert_eq!(handler.closed, handler.peers.iter().copied().collect(), "each one is closed");
     assert_eq!(board.counters().closed.iter().sum::<u64>(), handler.peers.len() as u64, "and counted once");

@@ -58,7 +58,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use board::{KEPT_ENTRIES, tenant};
+use board::{KEPT_ENTRIES, lookup};
 use connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
 use datagram::Datagrams;
 use listener::{Hold, Listener, resume};
@@ -93,21 +93,22 @@ pub struct Reactor<H: Handler> {
     handler: H,
     board: BoardOf<H>,
     listeners: Vec<Listener<<H::Transport as Transport>::Listener>>,
-    /// The inbox of whoever is being served: one block that stays warm, lent to each in turn. A
-    /// connection has one of its own only while an unfinished message waits in it. Empty in between.
+    /// The inbox of the connection that is being served: one block that stays warm in the cache. A connection has an inbox of
+    /// its own only while an unfinished message waits in it. Empty between two of them.
     inbox: Buffer,
-    named: Vec<Peer>,
-    /// Last turn's list of timers without a delay, kept for its memory.
-    fired: Vec<u128>,
-    /// What earlier turns left of their batches of outboxes. Each batch gets a slice in turn, so that a small
-    /// one does not wait for the end of a large one.
+    /// Memory for lists of the next turn, so that a turn allocates nothing. Empty.
+    spare_peers: Vec<Peer>,
+    /// See `spare_peers`.
+    spare_keys: Vec<u128>,
+    /// What earlier turns left of their batches of outboxes. One slice of each is written in turn, so that a small batch does
+    /// not wait for the end of a large one.
     unwritten: VecDeque<VecDeque<Peer>>,
     /// When this turn began.
     began: Moment,
-    /// When the last turn ended: what lies between two turns counts as waiting.
+    /// When the last turn ended. The time between two turns is `Turn::waited`.
     ended: Moment,
-    /// Bytes in and out that earlier turns have accounted for.
-    told: (u64, u64),
+    /// The bytes in and out of earlier turns.
+    accounted: (u64, u64),
     signalled: bool,
 }
 
@@ -153,12 +154,12 @@ impl<H: Handler> Reactor<H> {
             board,
             listeners: Vec::new(),
             inbox: Buffer::default(),
-            named: Vec::new(),
-            fired: Vec::new(),
+            spare_peers: Vec::new(),
+            spare_keys: Vec::new(),
             unwritten: VecDeque::new(),
             began: Moment::default(),
             ended: Moment::default(),
-            told: (0, 0),
+            accounted: (0, 0),
             signalled: false,
         })
     }
@@ -250,9 +251,9 @@ impl<H: Handler> Reactor<H> {
     /// The phases of a turn, after the events have been noted.
     fn go_through(&mut self, events: usize) -> Turn {
         self.serve();
-        self.fire_timers();
-        self.fire_soon();
-        self.flush_slices();
+        self.expire();
+        self.fire();
+        self.flush();
         self.reap();
         self.account(events)
     }
@@ -264,8 +265,9 @@ impl<H: Handler> Reactor<H> {
         let (began, ended) = (self.began, board.clock.now().max(board.now));
         let turn = Turn {
             events,
-            bytes_in: board.counters.bytes_in - mem::replace(&mut self.told.0, board.counters.bytes_in),
-            bytes_out: board.counters.bytes_out - mem::replace(&mut self.told.1, board.counters.bytes_out),
+            bytes_in: board.counters.bytes_in - mem::replace(&mut self.accounted.0, board.counters.bytes_in),
+            bytes_out: board.counters.bytes_out
+                - mem::replace(&mut self.accounted.1, board.counters.bytes_out),
             waited: began.since(self.ended),
             worked: ended.since(began),
             signalled: mem::take(&mut self.signalled),
@@ -401,12 +403,12 @@ impl<H: Handler> Reactor<H> {
     /// What others are sent (a broadcast) waits for the flush phase, so that each gets one write per turn.
     fn serve_connection(&mut self, peer: Peer) {
         let Reactor { board, handler, listeners, inbox, .. } = self;
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
+        let Some(connection) = lookup(&mut board.connections, peer) else { return };
         connection.queued = false;
         if connection.stage == Stage::Opening {
             step_handshake(handler, board, listeners, peer);
         }
-        let Some(mut connection) = tenant(&mut board.connections, peer) else { return };
+        let Some(mut connection) = lookup(&mut board.connections, peer) else { return };
         if connection.stage == Stage::Opening {
             return;
         }
@@ -419,10 +421,10 @@ impl<H: Handler> Reactor<H> {
         // read when that has gone out.
         let (mut last_call, mut once_more) = (board.draining && connection.reading == Half::Open, false);
         if last_call {
-            connection.latch(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+            connection.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
             connection.stop_metering();
             last_call = connection.can_fill() && !goes_on;
-            once_more = last_call && connection.hurry();
+            once_more = last_call && connection.read_at_full_budget();
         }
 
         // From the socket to the inbox.
@@ -479,29 +481,20 @@ impl<H: Handler> Reactor<H> {
         let (count, drained) = connection.drain(board.now, &mut board.spares);
         board.counters.bytes_out += count as u64;
         // The error of the read comes last: what was read before it has been served like all else.
-        settle(handler, board, peer, drained.and(outcome));
+        reschedule(handler, board, peer, drained.and(outcome));
     }
 
-    /// Ends what has waited too long, calls back what was asked for, and wakes listeners from their rest.
-    #[inline(never)]
-    fn fire_timers(&mut self) {
-        if self.next_due() > self.board.now {
-            return;
-        }
+    /// Looks at the connections whose deadline may have come, and at listeners that paused because the system had no
+    /// descriptor left. At most `timers_per_turn` of the connections: the others are due in the next turn as well.
+    fn expire(&mut self) {
         let Reactor { board, handler, listeners, .. } = self;
         let now = board.now;
         for _ in 0..board.limits.timers_per_turn {
             let Some(slot) = board.deadlines.pop(now) else { break };
-            // The entry is the slot's: its connection may be gone, or be closed and wait for `reap`.
-            let Some(peer) = board.connections.get(slot as usize).and_then(|connection| connection.peer)
-            else {
-                continue;
-            };
-            expire(handler, board, peer);
-        }
-        for _ in 0..board.limits.timers_per_turn {
-            let Some((_, key)) = board.timers.pop(now) else { break };
-            handler.on_timer(board, key);
+            // The entry is the slot's. Its connection may be gone, or be closed and wait for `reap`.
+            if let Some(peer) = board.connections.get(slot as usize).and_then(|connection| connection.peer) {
+                expire_connection(handler, board, peer);
+            }
         }
         for (index, listener) in listeners.iter_mut().enumerate() {
             if matches!(listener.hold, Hold::Starved(until) if until <= now) {
@@ -510,31 +503,31 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Calls back at the end of the turn what was asked for without a delay. What is asked for in these callbacks
-    /// waits for the end of the next turn.
-    #[cold]
-    #[inline(never)]
-    fn fire_soon(&mut self) {
-        if self.board.soon.is_empty() {
-            return;
+    /// Calls `on_timer` for timers that are due, at most `timers_per_turn`, and for those that were set without a delay. These
+    /// come last: they are for everything that happened in the turn. Those set meanwhile wait for the next turn.
+    fn fire(&mut self) {
+        let now = self.board.now;
+        for _ in 0..self.board.limits.timers_per_turn {
+            let Some((_, key)) = self.board.timers.pop(now) else { break };
+            self.handler.on_timer(&mut self.board, key);
         }
-        let mut keys = mem::take(&mut self.fired);
+        let mut keys = mem::take(&mut self.spare_keys);
         mem::swap(&mut keys, &mut self.board.soon);
         for key in keys.drain(..) {
             self.handler.on_timer(&mut self.board, key);
         }
-        self.fired = keys;
+        self.spare_keys = keys;
     }
 
     /// Writes everything that waits to be written now, and not in the next turns: for the loop's owner, between two turns.
-    pub fn flush(&mut self) {
+    pub fn write_all_now(&mut self) {
         while let Some(batch) = self.unwritten.pop_front() {
             batch.into_iter().for_each(|peer| self.write_out(peer));
         }
-        let mut fresh = mem::take(&mut self.named);
+        let mut fresh = mem::take(&mut self.spare_peers);
         mem::swap(&mut fresh, &mut self.board.touched);
         fresh.drain(..).for_each(|peer| self.write_out(peer));
-        self.named = fresh; // its memory serves again
+        self.spare_peers = fresh; // its memory serves again
     }
 
     /// Writes what handlers sent to others than the one they served.
@@ -543,18 +536,17 @@ impl<H: Handler> Reactor<H> {
     /// earlier batches left; the rest goes on in the next turn, behind the events. So 9,000 members of a room who
     /// are sent something hold up another connection for a millisecond, and not for the 50 that all their writes take. No
     /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
-    #[inline(never)]
-    fn flush_slices(&mut self) {
+    fn flush(&mut self) {
         if self.board.touched.is_empty() && self.unwritten.is_empty() {
             return;
         }
-        let mut fresh = mem::take(&mut self.named);
+        let mut fresh = mem::take(&mut self.spare_peers);
         mem::swap(&mut fresh, &mut self.board.touched);
         let older = self.unwritten.pop_front();
         let mut fresh = VecDeque::from(fresh);
         self.write_slice(&mut fresh);
         match fresh.is_empty() {
-            true => self.named = fresh.into(), // its memory serves again
+            true => self.spare_peers = fresh.into(), // its memory serves again
             false => self.unwritten.push_back(fresh),
         }
         if let Some(mut older) = older {
@@ -583,11 +575,9 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Not inlined: then the compiler lets the everyday way alone, which is counted in instructions.
-    #[inline(never)]
     fn write_out(&mut self, peer: Peer) {
         let Reactor { board, handler, .. } = self;
-        let Some(connection) = tenant(&mut board.connections, peer) else { return };
+        let Some(connection) = lookup(&mut board.connections, peer) else { return };
         connection.touched = false;
         if connection.stage == Stage::Opening {
             return; // it is written when bytes can flow
@@ -595,7 +585,7 @@ impl<H: Handler> Reactor<H> {
         let (count, outcome) = connection.drain(board.now, &mut board.spares);
         board.counters.bytes_out += count as u64;
         if outcome.is_err() || !connection.is_at_rest() {
-            settle(handler, board, peer, outcome);
+            reschedule(handler, board, peer, outcome);
         }
     }
 
@@ -643,7 +633,7 @@ impl<H: Handler> Reactor<H> {
         }
         let ends = self.clock().after(self.board.limits.serve_time_per_turn);
         let Reactor { board, handler, listeners, .. } = self;
-        let mut peers = mem::take(&mut self.named);
+        let mut peers = mem::take(&mut self.spare_peers);
         mem::swap(&mut peers, &mut board.closed);
         let mut freed = 0;
         for peer in &peers {
@@ -673,7 +663,7 @@ impl<H: Handler> Reactor<H> {
         if board.shrink() {
             peers.shrink_to(KEPT_ENTRIES);
         }
-        self.named = peers;
+        self.spare_peers = peers;
         self.resume_listeners();
     }
 
@@ -726,7 +716,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// The handler with the board that it is lent, for whoever acts for it between two turns.
-    pub fn both(&mut self) -> (&mut H, &mut BoardOf<H>) {
+    pub fn handler_and_board(&mut self) -> (&mut H, &mut BoardOf<H>) {
         (&mut self.handler, &mut self.board)
     }
 
@@ -743,7 +733,7 @@ fn step_handshake<H: Handler>(
     listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
     peer: Peer,
 ) {
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     if !connection.transport.has_handshake() {
         return establish(handler, board, listeners, peer);
     }
@@ -795,7 +785,7 @@ fn establish<H: Handler>(
     listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
     peer: Peer,
 ) {
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     let introduced = match connection.transport.introduce().transpose() {
         None => Ok(()),
         Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
@@ -836,14 +826,14 @@ fn establish<H: Handler>(
 
 /// The connection's entry among the deadlines has come up: its deadline may have come, or its pause may be over.
 #[inline(never)]
-fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
+fn expire_connection<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let now = board.now;
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     // First: what came during a pause that is over was not late.
     if connection.resume(now) {
         board.enqueue(peer);
     }
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     if connection.deadline().0 > now {
         return board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
@@ -854,14 +844,14 @@ fn expire<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
     // tried after its deadline, have shown that it is silent: see `end_last_look`.
     connection.on_last_look = true;
-    connection.latch(Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL));
+    connection.latch(Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL));
     board.enqueue(peer);
 }
 
 /// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
 /// the read and the write: a turn later more could have arrived.
 fn end_last_look<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     if !connection.on_last_look || connection.queued {
         return;
     }
@@ -875,12 +865,12 @@ fn end_last_look<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer
 /// The deadline has passed, and nothing came: ends the connection or its message, unless the handler wants it to stay.
 fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
     let now = board.now;
-    let Some(connection) = tenant(&mut board.connections, peer) else { return };
+    let Some(connection) = lookup(&mut board.connections, peer) else { return };
     match connection.deadline().1 {
         CloseReason::MessageTimeout if connection.reading == Half::Open => {
             connection.inbox.clear();
             connection.inbox.recycle(&mut board.spares);
-            handler.on_overdue(board, peer); // it ends, and is settled with the flush
+            handler.on_overdue(board, peer); // it ends, and is written to in the flush phase
         }
         CloseReason::Idle => {
             if !handler.on_idle(board, peer) {
@@ -893,7 +883,7 @@ fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) 
         }
         reason => return board.close_because(peer, reason),
     }
-    if let Some(connection) = tenant(&mut board.connections, peer) {
+    if let Some(connection) = lookup(&mut board.connections, peer) {
         board.deadlines.arm(peer.slot, connection.next_look_at(now));
     }
 }
@@ -916,12 +906,12 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
     }
 }
 
-/// What follows when a connection has been served or flushed and is not simply at rest: its end, a
-/// deadline, or more work. Where its outbox has drained the handler is told, and what it says to that is written at
-/// once, while it is warm: a file that is sent in slices needs one block, and not one for each connection.
+/// Decides what comes next for a connection that has been served or written to: its end, a deadline, or another turn. If its
+/// outbox has drained, the handler is told, and what it then sends is written at once, while it is warm in the cache: a file
+/// that is sent in slices needs one block of memory, and not one for each connection.
 #[inline(never)]
-fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outcome: io::Result<()>) {
-    if !follow(board, peer, outcome) {
+fn reschedule<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outcome: io::Result<()>) {
+    if !schedule(board, peer, outcome) {
         return;
     }
     let connection = &mut board.connections[peer.slot as usize];
@@ -935,14 +925,14 @@ fn settle<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outco
     }
     let (count, outcome) = connection.drain(board.now, &mut board.spares);
     board.counters.bytes_out += count as u64;
-    if follow(board, peer, outcome) {
+    if schedule(board, peer, outcome) {
         board.enqueue_behind(peer); // it may send more in the next turn
     }
 }
 
-/// All of that but the telling: whether there is something to tell.
-fn follow<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
-    let Some(connection) = tenant(&mut board.connections, peer) else { return false };
+/// The same without the handler. Returns whether `on_drain` is due.
+fn schedule<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
+    let Some(connection) = lookup(&mut board.connections, peer) else { return false };
     if let Err(error) = outcome {
         board.close_because(peer, CloseReason::of(&error));
         return false;

@@ -466,7 +466,7 @@ fn bytes_behind_a_short_read_are_found_when_the_event_was_exceptional() {
     alice.say(b"1234567");
     bench.reactor.turn_with(
         Moment::default(),
-        &[(peer.into(), Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL))],
+        &[(peer.into(), Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL))],
     );
     assert_eq!(alice.hear(), b"1234567");
 }
@@ -687,7 +687,7 @@ fn what_the_loops_owner_sends_to_many_is_written_by_one_flush() {
     let lines: Vec<_> = (0..300).map(|_| bench.line()).collect();
     lines.iter().for_each(|(peer, _)| bench.reactor.board().send(*peer, b"bye"));
     bench.reactor.board.has_clock = true;
-    bench.reactor.flush();
+    bench.reactor.write_all_now();
     assert!(lines.iter().all(|(_, far)| far.hear() == b"bye"));
 }
 
@@ -1764,7 +1764,7 @@ fn a_timer_that_comes_due_in_a_long_turn_does_not_wait_for_its_end_and_is_not_ea
     while reactor.handler().peers.len() < PEERS {
         reactor.turn(Some(Duration::ZERO)).expect("a turn");
     }
-    let (slow, board) = reactor.both();
+    let (slow, board) = reactor.handler_and_board();
     slow.set_timer(board);
     far.iter_mut().for_each(|end| end.write_all(b"x").expect("room for it"));
     reactor.turn(Some(Duration::from_secs(5))).expect("a turn");

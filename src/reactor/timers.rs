@@ -6,8 +6,8 @@
 //! out from the stored times and the entry goes back in if there is time left. A million idle
 //! connections cost nothing per message and one heap operation per timeout.
 //!
-//! An entry belongs to the *slot*, not to its tenant: it outlives the connection, and the next tenant
-//! of the slot inherits it. So connections that come and go leave nothing behind in the heap.
+//! An entry belongs to the *slot*, not to its connection: it outlives the connection, and the next one in
+//! the slot inherits it. So connections that come and go leave nothing behind in the heap.
 //!
 //! Invariant: a slot whose connection has a deadline is armed at or before that deadline.
 

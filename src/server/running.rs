@@ -246,7 +246,7 @@ impl<S: Service> Running<S> {
 
     /// Whom the lists no longer allow is told goodbye in good order: what he has earned is delivered.
     fn dismiss_the_disallowed(&mut self, listener: usize) {
-        let (exchange, board) = self.reactor.both();
+        let (exchange, board) = self.reactor.handler_and_board();
         let Some(place) = exchange.listener(listener) else { return };
         for peer in board.peers().collect::<Vec<_>>() {
             let here = board.state(peer).filter(|it| it.listener() == listener && !it.is_proxys_own());

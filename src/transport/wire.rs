@@ -64,7 +64,7 @@ impl Remote {
     pub fn say(&self, bytes: &[u8]) {
         let mut line = self.0.borrow_mut();
         line.inbound.extend(bytes);
-        line.edge = line.edge.and(Readiness::READABLE);
+        line.edge = line.edge.union(Readiness::READABLE);
     }
 
     /// Everything that was written since the last call.
@@ -84,7 +84,7 @@ impl Remote {
     pub fn finish(&self) {
         let mut line = self.0.borrow_mut();
         line.finished = true;
-        line.edge = line.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+        line.edge = line.edge.union(Readiness::READABLE).union(Readiness::EXCEPTIONAL);
     }
 
     /// As [`Remote::finish`], but in the middle of what was to be said: the reader gets what is on the line, and
@@ -104,7 +104,7 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.reset = true;
         line.inbound.clear();
-        line.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
+        line.edge = Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL);
     }
 
     /// The most that single reads return, in order; the last one holds for all that follow. 0 stands
@@ -123,7 +123,7 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.room = bytes;
         if bytes > 0 {
-            line.edge = line.edge.and(Readiness::WRITABLE);
+            line.edge = line.edge.union(Readiness::WRITABLE);
         }
     }
 
@@ -185,9 +185,9 @@ impl Read for Wire {
         if scripted == 0 {
             // A scripted would-block: bytes or not, the "kernel" reports the edge again later.
             if line.finished {
-                line.edge = line.edge.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+                line.edge = line.edge.union(Readiness::READABLE).union(Readiness::EXCEPTIONAL);
             } else if !line.inbound.is_empty() {
-                line.edge = line.edge.and(Readiness::READABLE);
+                line.edge = line.edge.union(Readiness::READABLE);
             }
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -220,7 +220,7 @@ impl Write for Wire {
         if count == 0 {
             // A scripted would-block is reported writable again later; one for want of room, when there is some.
             if line.room > 0 {
-                line.edge = line.edge.and(Readiness::WRITABLE);
+                line.edge = line.edge.union(Readiness::WRITABLE);
             }
             return Err(io::ErrorKind::WouldBlock.into());
         }

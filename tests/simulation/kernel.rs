@@ -206,7 +206,7 @@ struct Stream {
 
 impl Stream {
     fn raise(&mut self, readiness: Readiness) {
-        self.edge = self.edge.and(readiness);
+        self.edge = self.edge.union(readiness);
     }
 }
 
@@ -282,10 +282,10 @@ impl Kernel {
             let mut readiness = if is_late { Readiness::default() } else { std::mem::take(&mut stream.edge) };
             if readiness != Readiness::default() && (stream.client_finished || stream.mark.is_some()) {
                 // Whatever the cause: epoll(7) reports all that is so when it reports (EPOLLIN | EPOLLRDHUP, EPOLLPRI).
-                readiness = readiness.and(Readiness::READABLE).and(Readiness::EXCEPTIONAL);
+                readiness = readiness.union(Readiness::READABLE).union(Readiness::EXCEPTIONAL);
             }
             if is_spurious {
-                readiness = readiness.and(Readiness::READABLE);
+                readiness = readiness.union(Readiness::READABLE);
             }
             if is_split && readiness.has(Readiness::WRITABLE) && readiness.has(Readiness::READABLE) {
                 events.push((token, Readiness::WRITABLE));
@@ -409,7 +409,7 @@ impl Kernel {
         stream.reset = true;
         stream.to_server.clear();
         stream.to_client.clear();
-        stream.edge = Readiness::READABLE.and(Readiness::WRITABLE).and(Readiness::EXCEPTIONAL);
+        stream.edge = Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL);
     }
 
     /// Sends a datagram to the socket with this index, through a network that may do with it what it likes.
@@ -555,7 +555,7 @@ impl Client {
         let stream = kernel.stream(self.id);
         if !stream.client_finished && !stream.reset && stream.connect.is_none() {
             stream.client_finished = true;
-            stream.raise(Readiness::READABLE.and(Readiness::EXCEPTIONAL));
+            stream.raise(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
         }
     }
 

@@ -579,7 +579,7 @@ impl World {
 
     fn check_accounts(&mut self) {
         let open = self.kernel().open as u64;
-        let (host, board) = self.reactor.both();
+        let (host, board) = self.reactor.handler_and_board();
         let counters = board.counters();
         let closed: u64 = counters.closed.iter().sum();
         assert_eq!(closed, host.closed, "each end is told once");
@@ -590,7 +590,7 @@ impl World {
         let gone_out = counters.datagrams_out + counters.datagrams_dropped;
         assert_eq!(gone_out, answered, "each answer is sent or dropped");
         if self.kernel().tortured.is_none() {
-            let (host, board) = self.reactor.both();
+            let (host, board) = self.reactor.handler_and_board();
             let taken = board.counters().accepted + board.counters().refused;
             assert_eq!(taken, host.admitted, "who was admitted is accepted or refused");
         }
@@ -658,7 +658,7 @@ impl World {
     fn check_nothing_is_left(&mut self) {
         let is_metered = self.plan.limits.read_bytes_per_s.is_some();
         let kernel = self.kernel.lock().expect("no panic has poisoned it");
-        let (host, board) = self.reactor.both();
+        let (host, board) = self.reactor.handler_and_board();
         for peer in host.present.iter().copied().filter(|peer| board.is_open(*peer)) {
             let id = board.transport(peer).expect("it is open").id;
             let unwritten = board.outbox_bytes(peer);
