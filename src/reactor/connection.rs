@@ -16,7 +16,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
-use super::handler::{CloseReason, Limits, Transport};
+use super::ending::CloseReason;
+use super::handler::Transport;
+use super::limits::Limits;
 use super::pace::Pace;
 use super::tally::{Column, Counts, Tally};
 use super::timers::Moment;

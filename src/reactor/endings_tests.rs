@@ -11,6 +11,7 @@ use std::time::Duration;
 use mio::Token;
 use proptest::prelude::*;
 
+use super::connection::Half;
 use super::*;
 use crate::transport::wire::{Remote, Wire, wire};
 

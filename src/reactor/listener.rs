@@ -14,7 +14,8 @@ use mio::Interest;
 
 use super::Reactor;
 use super::board::Board;
-use super::handler::{Handler, Limits, Transport};
+use super::handler::{Handler, Transport};
+use super::limits::Limits;
 use super::timers::Moment;
 use super::token::Source;
 

@@ -28,25 +28,35 @@
 mod board;
 mod buffer;
 mod connection;
+mod counters;
 mod datagram;
 mod descriptors;
+mod ending;
 #[cfg(test)]
 mod endings_tests;
+mod expiry;
+mod flush;
 mod handler;
+mod limits;
 mod listener;
+mod opening;
 mod pace;
+mod serve;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod token;
 
-pub use board::{Board, Counters, Outbox};
+pub use board::{Board, Outbox};
 pub use buffer::{Buffer, Spares};
 pub use connection::Readiness;
+pub use counters::Counters;
 pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
-pub use handler::{BoardOf, CloseReason, Handler, Limits, Transport};
+pub use ending::CloseReason;
+pub use handler::{BoardOf, Handler, Transport};
+pub use limits::Limits;
 pub use timers::{Clock, Moment};
 pub use token::Peer;
 
@@ -58,9 +68,10 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use board::{KEPT_ENTRIES, lookup};
-use connection::{Connection, Half, NO_LISTENER, Pressure, Stage};
+use board::KEPT_ENTRIES;
+use connection::NO_LISTENER;
 use datagram::Datagrams;
+use expiry::end_last_look;
 use listener::{Hold, Listener, resume};
 use token::Source;
 
@@ -75,11 +86,6 @@ const CLOCK_EVERY: usize = 4;
 /// After as many closed connections have been freed, the clock is looked at: closing a socket takes microseconds, and
 /// thousands of peers can go at once.
 const CLOCK_EVERY_CLOSED: usize = 64;
-
-/// A slice of a batch of outboxes ends after this many writes, or after this time, whichever comes first: half a
-/// millisecond is what 64 to 128 short writes take. At most two slices are written in a turn.
-const SLICE_WRITES: usize = 64;
-const SLICE_TIME: Duration = Duration::from_micros(500);
 
 /// The poll counts milliseconds in an `i32`, and takes what is longer for something else. Waking up once
 /// a day for nothing costs nothing.
@@ -395,114 +401,6 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket. All connections go
-    /// this way, whatever was the cause.
-    ///
-    /// The reply is written here and not in the flush phase: the buffers are still in the cache, and are free again before the
-    /// next connection needs some. With 16 connections that echo 64 KiB, one warm block is in use instead of 16 cold ones.
-    /// What others are sent (a broadcast) waits for the flush phase, so that each gets one write per turn.
-    fn serve_connection(&mut self, peer: Peer) {
-        let Reactor { board, handler, listeners, inbox, .. } = self;
-        let Some(connection) = lookup(&mut board.connections, peer) else { return };
-        connection.queued = false;
-        if connection.stage == Stage::Opening {
-            step_handshake(handler, board, listeners, peer);
-        }
-        let Some(mut connection) = lookup(&mut board.connections, peer) else { return };
-        if connection.stage == Stage::Opening {
-            return;
-        }
-        board.share.renew();
-        // Messages that waited for this turn come before anything more is read.
-        let goes_on = mem::take(&mut connection.unserved);
-
-        // At a stop every connection is read once more, event or not: its event may not have fitted in the batch. (Twice,
-        // where one read does not empty its socket.) One that may not be read now, because too much waits for its peer, is
-        // read when that has gone out.
-        let (mut last_call, mut once_more) = (board.draining && connection.reading == Half::Open, false);
-        if last_call {
-            connection.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
-            connection.stop_metering();
-            last_call = connection.can_fill() && !goes_on;
-            once_more = last_call && connection.read_at_full_budget();
-        }
-
-        // From the socket to the inbox.
-        let mut is_new = connection.inbox.is_empty();
-        inbox.take_from(&mut connection.inbox, &mut board.spares);
-        let mut outcome = Ok(());
-        if goes_on {
-            // See above.
-        } else if connection.can_fill() {
-            let (count, filled) = connection.fill(inbox, &mut board.spares, board.now);
-            if count > 0 {
-                connection.heard_at = board.now;
-                board.counters.bytes_in += count as u64;
-            }
-            outcome = filled;
-        } else if connection.can_discard() {
-            let (count, discarded) = connection.discard(inbox, &mut board.spares);
-            board.counters.bytes_in += count as u64;
-            outcome = discarded;
-        }
-        if last_call && !(once_more && connection.is_readable()) {
-            connection.reading = Half::Finishing;
-        }
-
-        // To the handler. After a callback, which may have closed this very connection, it is looked up again. Its slot
-        // stays: only `reap` frees slots.
-        if !inbox.is_empty() && connection.can_serve() {
-            connection.touched = true; // its own replies are written below, and not in the flush phase
-            let waited = inbox.len();
-            handler.on_bytes(board, peer, inbox);
-            is_new |= inbox.len() < waited;
-            board.connections[peer.slot as usize].touched = false;
-        }
-        connection = &mut board.connections[peer.slot as usize];
-        connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
-        connection.adjust_appetite();
-
-        // The end of reading.
-        let served = connection.stage == Stage::Open && !connection.is_held_up();
-        if served && connection.reading == Half::Finishing {
-            finish_reading(handler, board, peer, inbox);
-            connection = &mut board.connections[peer.slot as usize];
-        }
-
-        // What the handler left, and its replies.
-        if !inbox.is_empty() {
-            put_back(inbox, connection, &mut board.spares);
-            connection.wait_for_the_rest(is_new, board.now);
-        }
-        inbox.reset(&mut board.spares);
-        if connection.stage == Stage::Closed {
-            return;
-        }
-        let (count, drained) = connection.drain(board.now, &mut board.spares);
-        board.counters.bytes_out += count as u64;
-        // The error of the read comes last: what was read before it has been served like all else.
-        reschedule(handler, board, peer, drained.and(outcome));
-    }
-
-    /// Looks at the connections whose deadline may have come, and at listeners that paused because the system had no
-    /// descriptor left. At most `timers_per_turn` of the connections: the others are due in the next turn as well.
-    fn expire(&mut self) {
-        let Reactor { board, handler, listeners, .. } = self;
-        let now = board.now;
-        for _ in 0..board.limits.timers_per_turn {
-            let Some(slot) = board.deadlines.pop(now) else { break };
-            // The entry is the slot's. Its connection may be gone, or be closed and wait for `reap`.
-            if let Some(peer) = board.connections.get(slot as usize).and_then(|connection| connection.peer) {
-                expire_connection(handler, board, peer);
-            }
-        }
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            if matches!(listener.hold, Hold::Starved(until) if until <= now) {
-                resume(board, index, listener);
-            }
-        }
-    }
-
     /// Calls `on_timer` for timers that are due, at most `timers_per_turn`, and for those that were set without a delay. These
     /// come last: they are for everything that happened in the turn. Those set meanwhile wait for the next turn.
     fn fire(&mut self) {
@@ -517,108 +415,6 @@ impl<H: Handler> Reactor<H> {
             self.handler.on_timer(&mut self.board, key);
         }
         self.spare_keys = keys;
-    }
-
-    /// Writes everything that waits to be written now, and not in the next turns: for the loop's owner, between two turns.
-    pub fn write_all_now(&mut self) {
-        while let Some(batch) = self.unwritten.pop_front() {
-            batch.into_iter().for_each(|peer| self.write_out(peer));
-        }
-        let mut fresh = mem::take(&mut self.spare_peers);
-        mem::swap(&mut fresh, &mut self.board.touched);
-        fresh.drain(..).for_each(|peer| self.write_out(peer));
-        self.spare_peers = fresh; // its memory serves again
-    }
-
-    /// Writes what handlers sent to others than the one they served.
-    ///
-    /// The outboxes that were filled since the last flush are a batch. One slice of it is written, and one slice of what
-    /// earlier batches left; the rest goes on in the next turn, behind the events. So 9,000 members of a room who
-    /// are sent something hold up another connection for a millisecond, and not for the 50 that all their writes take. No
-    /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
-    fn flush(&mut self) {
-        if self.board.touched.is_empty() && self.unwritten.is_empty() {
-            return;
-        }
-        let mut fresh = mem::take(&mut self.spare_peers);
-        mem::swap(&mut fresh, &mut self.board.touched);
-        let older = self.unwritten.pop_front();
-        let mut fresh = VecDeque::from(fresh);
-        self.write_slice(&mut fresh);
-        match fresh.is_empty() {
-            true => self.spare_peers = fresh.into(), // its memory serves again
-            false => self.unwritten.push_back(fresh),
-        }
-        if let Some(mut older) = older {
-            self.write_slice(&mut older);
-            if !older.is_empty() {
-                self.unwritten.push_back(older);
-            }
-        }
-    }
-
-    /// Writes the first outboxes of the batch, up to the end of the slice.
-    fn write_slice(&mut self, batch: &mut VecDeque<Peer>) {
-        // A turn that is told the time has no clock to look at: there, the writes alone are counted.
-        let ends = if self.board.has_clock && batch.len() > CLOCK_EVERY {
-            self.clock().after(SLICE_TIME)
-        } else {
-            Moment::NEVER
-        };
-        for written in 0..SLICE_WRITES {
-            let Some(peer) = batch.pop_front() else { return };
-            self.keep_time(written);
-            self.write_out(peer);
-            if written % CLOCK_EVERY == CLOCK_EVERY - 1 && ends != Moment::NEVER && self.clock() >= ends {
-                return;
-            }
-        }
-    }
-
-    fn write_out(&mut self, peer: Peer) {
-        let Reactor { board, handler, .. } = self;
-        let Some(connection) = lookup(&mut board.connections, peer) else { return };
-        connection.touched = false;
-        if connection.stage == Stage::Opening {
-            return; // it is written when bytes can flow
-        }
-        let (count, outcome) = connection.drain(board.now, &mut board.spares);
-        board.counters.bytes_out += count as u64;
-        if outcome.is_err() || !connection.is_at_rest() {
-            reschedule(handler, board, peer, outcome);
-        }
-    }
-
-    /// Calls back who asked for a time that has come in the middle of the turn, and writes what is sent there. A turn can
-    /// take long, as where a room of thousands is told something; a world that ticks is not to wait for the end of it.
-    /// (Beside a thousand members who were told 200 messages a second, 200 players had their ticks 5 ms late at the 99th
-    /// percentile, and 1 ms so: `cargo bench --bench relay`.)
-    #[cold]
-    #[inline(never)]
-    fn keep_time(&mut self, done: usize) {
-        if done % CLOCK_EVERY != CLOCK_EVERY - 1 || !self.board.has_clock {
-            return;
-        }
-        let now = self.clock();
-        if self.board.timers.next() > now {
-            return;
-        }
-        // Whoever sets the next one counts from here, and not from the turn's beginning: it would be due at once.
-        self.board.now = now;
-        // Other writes wait.
-        let others = mem::take(&mut self.board.touched);
-        for _ in 0..self.board.limits.timers_per_turn {
-            let Some((_, key)) = self.board.timers.pop(now) else { break };
-            self.handler.on_timer(&mut self.board, key);
-        }
-        let mut touched = VecDeque::from(mem::replace(&mut self.board.touched, others));
-        for _ in 0..SLICE_WRITES.min(touched.len()) {
-            touched.pop_front().into_iter().for_each(|peer| self.write_out(peer));
-        }
-        if !touched.is_empty() {
-            self.unwritten.push_back(touched);
-        }
-        datagram::flush_all(&mut self.board);
     }
 
     /// Frees what was marked closed. From here on its slot may be used again. Where thousands went at once, it takes
@@ -724,245 +520,4 @@ impl<H: Handler> Reactor<H> {
     pub fn handler(&mut self) -> &mut H {
         &mut self.handler
     }
-}
-
-/// Takes a new connection a step towards being open. A handshake takes computing, so those have a budget for each turn.
-fn step_handshake<H: Handler>(
-    handler: &mut H,
-    board: &mut BoardOf<H>,
-    listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
-    peer: Peer,
-) {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    if !connection.transport.has_handshake() {
-        return establish(handler, board, listeners, peer);
-    }
-    if board.handshakes_left == 0 {
-        return board.enqueue(peer);
-    }
-    board.handshakes_left -= 1;
-    let began = board.has_clock.then(|| board.clock());
-    establish(handler, board, listeners, peer);
-    if let Some(began) = began {
-        let left = board.handshake_time_left.saturating_sub(board.clock().since(began));
-        board.handshake_time_left = left;
-        if left.is_zero() {
-            board.handshakes_left = 0;
-        }
-    }
-}
-
-/// Everything that arrived before the peer's end of file, or before a stop, has been served: tells the handler.
-fn finish_reading<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, inbox: &mut Buffer) {
-    let connection = &mut board.connections[peer.slot as usize];
-    connection.reading = Half::Finished;
-    if !board.draining {
-        return match connection.reason {
-            CloseReason::Truncated => board.finish_because(peer, CloseReason::Truncated), // the rest is no message
-            _ => handler.on_finish(board, peer, inbox),
-        };
-    }
-    if connection.peer_finished && connection.reason != CloseReason::Truncated {
-        handler.on_finish(board, peer, inbox); // what is left may be its last message
-    }
-    if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
-        return; // it is ending already
-    }
-    if !handler.on_stop(board, peer) {
-        let connection = &mut board.connections[peer.slot as usize];
-        match connection.peer_finished {
-            true => board.finish_because(peer, CloseReason::Drained),
-            false => connection.reading = Half::Open,
-        }
-    }
-}
-
-/// Asks a new connection whether bytes can flow, and tells the handler when they can.
-#[inline(never)]
-fn establish<H: Handler>(
-    handler: &mut H,
-    board: &mut BoardOf<H>,
-    listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
-    peer: Peer,
-) {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    let introduced = match connection.transport.introduce().transpose() {
-        None => Ok(()),
-        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-        Some(introduction) => {
-            let heard = introduction.as_ref();
-            if !handler.on_introduced(&mut connection.state, heard, board.now) {
-                return board.close_because(peer, CloseReason::Refused);
-            }
-            introduction.map(drop)
-        }
-    };
-    match introduced.and_then(|()| connection.transport.establish()) {
-        Ok(()) => {
-            connection.open();
-            if connection.transport.has_handshake() {
-                // It may have read on, into the first message: bytes that it holds raise no event, and the one that
-                // told of them is dropped where they had left the socket before the poll looked.
-                connection.latch(Readiness::READABLE);
-            }
-            connection.heard_at = board.now;
-            let ((at, _), index) = (connection.deadline(), connection.listener as usize);
-            board.deadlines.arm(peer.slot, at);
-            if let Some(listener) = listeners.get_mut(index) {
-                listener.handshakes -= 1;
-                if listener.hold == Hold::Handshakes {
-                    resume(board, index, listener);
-                }
-            }
-            handler.on_open(board, peer);
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !board.draining => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            board.close_because(peer, CloseReason::Drained);
-        }
-        Err(error) => board.close_because(peer, CloseReason::Unestablished(error.kind())),
-    }
-}
-
-/// The connection's entry among the deadlines has come up: its deadline may have come, or its pause may be over.
-#[inline(never)]
-fn expire_connection<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
-    let now = board.now;
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    // First: what came during a pause that is over was not late.
-    if connection.resume(now) {
-        board.enqueue(peer);
-    }
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    if connection.deadline().0 > now {
-        return board.deadlines.arm(peer.slot, connection.next_look_at(now));
-    }
-    if connection.lingers() {
-        return end_overdue(handler, board, peer);
-    }
-    // After a gap in time (a process that was stopped, a machine that was paused, a long turn) the events of what came
-    // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
-    // tried after its deadline, have shown that it is silent: see `end_last_look`.
-    connection.on_last_look = true;
-    connection.latch(Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL));
-    board.enqueue(peer);
-}
-
-/// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
-/// the read and the write: a turn later more could have arrived.
-fn end_last_look<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    if !connection.on_last_look || connection.queued {
-        return;
-    }
-    connection.on_last_look = false;
-    if connection.deadline().0 > board.now {
-        return board.deadlines.arm(peer.slot, connection.next_look_at(board.now));
-    }
-    end_overdue(handler, board, peer);
-}
-
-/// The deadline has passed, and nothing came: ends the connection or its message, unless the handler wants it to stay.
-fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
-    let now = board.now;
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    match connection.deadline().1 {
-        CloseReason::MessageTimeout if connection.reading == Half::Open => {
-            connection.inbox.clear();
-            connection.inbox.recycle(&mut board.spares);
-            handler.on_overdue(board, peer); // it ends, and is written to in the flush phase
-        }
-        CloseReason::Idle => {
-            if !handler.on_idle(board, peer) {
-                return board.close_because(peer, CloseReason::Idle);
-            }
-            // It has as long again: from now, and not from when the question is delivered, which changes nothing.
-            if let Some(connection) = board.get_mut(peer) {
-                connection.took_at = now;
-            }
-        }
-        reason => return board.close_because(peer, reason),
-    }
-    if let Some(connection) = lookup(&mut board.connections, peer) {
-        board.deadlines.arm(peer.slot, connection.next_look_at(now));
-    }
-}
-
-/// What the handler left stays with the connection: the beginning of a message, or messages that must
-/// wait for the outbox to drain.
-#[inline(never)]
-fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, S>, spares: &mut Spares) {
-    if connection.reading == Half::Finished || connection.stage == Stage::Closed {
-        return; // nobody will ask for it
-    }
-    connection.inbox.take_from(inbox, spares);
-    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
-        // More can't be read, and what is there is no message: its handler should have said so.
-        connection.reason = CloseReason::InboxFull;
-        connection.reading = Half::Finished;
-        connection.inbox.clear();
-        connection.inbox.recycle(spares);
-        connection.end_writing();
-    }
-}
-
-/// Decides what comes next for a connection that has been served or written to: its end, a deadline, or another turn. If its
-/// outbox has drained, the handler is told, and what it then sends is written at once, while it is warm in the cache: a file
-/// that is sent in slices needs one block of memory, and not one for each connection.
-#[inline(never)]
-fn reschedule<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, outcome: io::Result<()>) {
-    if !schedule(board, peer, outcome) {
-        return;
-    }
-    let connection = &mut board.connections[peer.slot as usize];
-    connection.pressure = Pressure::Low;
-    connection.touched = true;
-    handler.on_drain(board, peer);
-    let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
-    connection.touched = false;
-    if connection.stage == Stage::Closed {
-        return;
-    }
-    let (count, outcome) = connection.drain(board.now, &mut board.spares);
-    board.counters.bytes_out += count as u64;
-    if schedule(board, peer, outcome) {
-        board.enqueue_behind(peer); // it may send more in the next turn
-    }
-}
-
-/// The same without the handler. Returns whether `on_drain` is due.
-fn schedule<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return false };
-    if let Err(error) = outcome {
-        board.close_because(peer, CloseReason::of(&error));
-        return false;
-    }
-    if connection.pressure == Pressure::Overflow {
-        board.close_because(peer, CloseReason::SlowReader);
-        return false;
-    }
-    if connection.is_over() {
-        let reason = connection.reason;
-        board.close_because(peer, reason);
-        return false;
-    }
-    let is_waiting = !connection.outbox.is_empty() || !connection.inbox.is_empty();
-    if connection.writing != Half::Open || is_waiting || connection.is_paused() {
-        board.deadlines.arm(peer.slot, connection.look_at());
-    }
-    let drained = connection.pressure == Pressure::High
-        && connection.outbox.len() <= connection.limits.outbox_bytes_low();
-    // Work that no event will tell us of: the budget is spent and the latch still set, messages wait for the
-    // next turn, or what the outbox had held up can go on.
-    let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
-    let goes_on = connection.unserved || (drained && held_up);
-    if connection.can_fill() || connection.can_discard() || goes_on {
-        board.enqueue_behind(peer);
-    }
-    let connection = &mut board.connections[peer.slot as usize];
-    if drained && connection.writing != Half::Open {
-        connection.pressure = Pressure::Low; // nothing more can be sent: the handler is not asked for more
-        return false;
-    }
-    drained
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::buffer::LARGE_BYTES;
+use super::connection::{Half, Stage};
+use super::flush::SLICE_WRITES;
 use super::listener::ACCEPT_RETRY;
 use super::*;
 use crate::transport::wire::{Remote, Wire, WireListener, wire};
