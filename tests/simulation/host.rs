@@ -162,8 +162,8 @@ impl Host {
             let Some(state) = board.state(peer) else { return };
             let first = state.told as usize;
             let end = SOURCE_BYTES.min(first + room.get().min(1000));
-            if first == end {
-                return;
+            if first == SOURCE_BYTES {
+                return board.finish(peer);
             }
             let part: Vec<u8> = (first..end).map(source_byte).collect();
             state.told += part.len() as u32;

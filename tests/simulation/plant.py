@@ -58,8 +58,6 @@ FAULTS = [
     ("The beginning of a message is dropped", "    connection.inbox.take_from(inbox, spares);\n", "    inbox.clear();\n"),
     ("Bytes that were written stay in the outbox",
      "                    self.outbox.consume(count);\n                    // A byte", "                    // A byte"),
-    ("The end of file goes out before the outbox is empty",
-     "self.latches.has(Readiness::WRITABLE) && self.outbox.is_empty() && self.writing", "self.latches.has(Readiness::WRITABLE) && self.writing"),
     ("The end of file is not told to the handler",
      "                    self.latches.clear(Readiness::READABLE);\n                    if self.reading == Half::Open {\n                        self.reading = Half::Finishing;\n                    }\n                    break;\n                }\n                Ok(count) => {",
      "                    self.latches.clear(Readiness::READABLE);\n                    break;\n                }\n                Ok(count) => {"),

@@ -174,7 +174,7 @@ impl Plan {
         let is_let_in = is_crowd && dice.one_in(2);
         if is_let_in {
             limits.accepts_per_turn = usual.accepts_per_turn;
-            limits.serve_time_per_turn = usual.serve_time_per_turn;
+            limits.serve_time_per_turn = dice.pick(&[usual.serve_time_per_turn, Duration::from_micros(100)]);
         }
         let some_vanish = dice.one_in(6);
         Plan {
@@ -353,7 +353,11 @@ impl World {
                     words.extend(format!("{number}.{line} {}\n", self.dice.word(length)).into_bytes());
                 }
             }
-            Service::Source => {}
+            // The program finishes first, while such a guest may still be sending.
+            Service::Source => {
+                let count = self.dice.pick(&[0, 0, 10, 5000]).min(50 * unit);
+                words.extend(self.dice.bytes(count));
+            }
         }
         let has_handshake = self.plan.handshakes && self.dice.one_in(2);
         let (door, _) = self.doors[self.dice.below(self.doors.len())];
@@ -690,7 +694,8 @@ impl World {
             CloseReason::Closed => self.plan.kicks,
             CloseReason::SlowReader => guest.service == Service::Room,
             CloseReason::Failed(_) | CloseReason::Reset => self.plan.odds.finish_fails > 0,
-            CloseReason::Idle | CloseReason::Stalled | CloseReason::Lingered => self.plan.jumps,
+            CloseReason::Lingered => self.plan.jumps || guest.service == Service::Source,
+            CloseReason::Idle | CloseReason::Stalled => self.plan.jumps,
             CloseReason::MessageTimeout | CloseReason::HandshakeTimeout => self.plan.jumps,
             _ => false,
         };
