@@ -483,7 +483,8 @@ impl World {
             self.note(format_args!("drain"));
             self.reactor.drain();
         }
-        if self.plan.cuts && !self.cut && self.dice.one_in(100) {
+        let is_crowded = self.kernel().open > 64; // more than the loop closes at once
+        if self.plan.cuts && !self.cut && self.dice.one_in(if is_crowded { 10 } else { 100 }) {
             self.cut = true;
             self.note(format_args!("cut"));
             self.reactor.cut();
