@@ -140,6 +140,8 @@ pub(crate) struct Kernel {
     promises: bool,
     /// What can be read and what can be written are two events, as kqueue(2) has it; else one, as epoll(7) has it.
     pub(crate) splits: bool,
+    /// How many nanoseconds each close takes.
+    pub(crate) close_takes: u64,
     /// What time it is, in nanoseconds.
     time: Arc<AtomicU64>,
     streams: BTreeMap<usize, Stream>,
@@ -218,6 +220,7 @@ impl Kernel {
             window,
             promises,
             splits: false,
+            close_takes: 0,
             time,
             streams: BTreeMap::new(),
             streams_made: 0,
@@ -909,6 +912,7 @@ impl Drop for Pipe {
             stream.to_client.clear(); // a close with unread bytes sends a reset as well
         }
         kernel.open -= 1;
+        kernel.time.fetch_add(kernel.close_takes, Ordering::Relaxed);
     }
 }
 

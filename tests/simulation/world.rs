@@ -115,6 +115,7 @@ struct Plan {
     window: usize,
     promises: bool,
     splits: bool,
+    close_takes: u64,
     look: Duration,
     turns: usize,
     guests: usize,
@@ -183,6 +184,8 @@ impl Plan {
             window: dice.pick(if is_crowd { &[1000, 65_536][..] } else { &[10, 100, 1000, 65_536, 200_000] }),
             promises: dice.one_in(2),
             splits: dice.one_in(4),
+            // Then a turn can't close a whole crowd.
+            close_takes: if is_crowd { dice.pick(&[0, 100_000]) } else { 0 },
             look: Duration::from_nanos(dice.pick(match is_crowd {
                 true => &[100, 50_000, 50_000, 1_000_000], // a crowd's turns are long
                 false => &[0, 100, 50_000, 1_000_000],
@@ -267,6 +270,7 @@ impl World {
         let kernel =
             Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises, Arc::clone(&time));
         kernel.lock().expect("it is new").splits = plan.splits;
+        kernel.lock().expect("it is new").close_takes = plan.close_takes;
         let clock = Clock::told(Arc::clone(&time), plan.look);
         let host = Host::new(plan.ticks, plan.kicks, plan.refuses_one_in);
         let mut reactor = Reactor::with_clock(host, plan.limits.clone(), clock).expect("a poll");
