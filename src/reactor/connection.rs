@@ -1,12 +1,24 @@
 //! One connection: its two directions, what is known of their readiness, and the bytes in between.
 //!
-//! The kernel reports *edges*: "readable" is said once, when bytes arrive, and not again until new ones
-//! do. So each direction has a latch, set by an event and cleared only by would-block (or by a short
-//! read, where the transport promises that it means the same and no event gave reason to doubt); who leaves
-//! a latch set has work left, and must come back by himself, for no event will remind him.
+//! The kernel reports *edges*: it says "readable" when bytes arrive, and not again until new ones do. So each direction has a
+//! latch. An event sets it, and only would-block clears it (or a short read, where the transport promises that this means the
+//! same and no event gave reason to doubt). While a latch is set there may be work left, so the connection must be queued: no
+//! event will come to remind of it.
 //!
-//! The two directions end apart, in three steps each (see [`Half`]). A peer that has finished sending
-//! may still be reading: its end of file is no reason to hang up.
+//! The two directions end separately, in three steps each (see [`Half`]). A peer that has finished sending may still be
+//! reading. So its end of file is no reason to close.
+//!
+//! | Stage | Reading | Writing | What is read | What is written | Deadline | What moves it on |
+//! |---|---|---|---|---|---|---|
+//! | `Opening` | | | the handshake | the handshake | `handshake_within` | `establish` succeeds: `Open` |
+//! | `Open` | `Open` | `Open` | messages for the handler | the outbox | `message_within`, `idle_after`; with a filled outbox `stall_after` | the peer's end of file; `finish`, `half_close` |
+//! | `Open` | `Finishing` | any | nothing more | the outbox | the same | everything is served: `on_finish` |
+//! | `Open` | `Open` | `Finishing` | messages for the handler | the outbox, then our end of file | `stall_after` | the outbox is empty (after `half_close`) |
+//! | `Open` | `Open` | `Finished` | messages for the handler | nothing | `message_within`, `idle_after` | the peer's end of file |
+//! | `Open` | `Finished` | `Open` | bytes to drop | the outbox | `idle_after`; with a filled outbox `stall_after` | the handler finishes |
+//! | `Open` | `Finished` | `Finishing` | bytes to drop | the outbox, then our end of file | `stall_after` | the outbox is empty (after `finish`) |
+//! | `Open` | `Finished` | `Finished` | bytes to drop | nothing | `linger_for` | the peer's end of file: closed |
+//! | `Closed` | | | nothing | nothing | | `reap` frees it |
 //!
 //! Nothing here knows of other connections, timers or tokens: it is tested alone, over a scripted wire.
 //!

@@ -44,7 +44,7 @@ pub trait Transport: Read + Write + event::Source + Sized {
     }
 
     /// Whether to establish this stream takes computing, and more than one event: then it has a budget, and a
-    /// cap ([`Limits::handshakes_per_turn`], [`Limits::handshakes_max`]).
+    /// cap ([`Limits::handshakes_per_turn`](super::Limits::handshakes_per_turn), [`Limits::handshakes_max`](super::Limits::handshakes_max)).
     fn has_handshake(&self) -> bool {
         false
     }
@@ -126,12 +126,12 @@ pub trait Handler: Sized {
     /// once our direction is finishing: nothing more can be sent then.
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
 
-    /// The rest of a message has not come in time ([`Limits::message_within`]). The default ends the conversation.
+    /// The rest of a message has not come in time ([`Limits::message_within`](super::Limits::message_within)). The default ends the conversation.
     fn on_overdue(&mut self, board: &mut BoardOf<Self>, peer: Peer) {
         board.finish_because(peer, CloseReason::MessageTimeout);
     }
 
-    /// Nothing has moved for [`Limits::idle_after`]. Whoever has just asked the peer whether it is still there says true,
+    /// Nothing has moved for [`Limits::idle_after`](super::Limits::idle_after). Whoever has just asked the peer whether it is still there says true,
     /// and it has as long again to show itself; else it is closed.
     fn on_idle(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) -> bool {
         false

@@ -41,12 +41,12 @@ pub struct Limits {
     /// Connections of one listener that may be in their handshake. At the limit it accepts nobody until one
     /// is through, or has run out of time: a flood of them is to be held up, not those who are there.
     pub handshakes_max: usize,
-    /// Time for [`Transport::establish`], from the first moment, whatever bytes arrive.
+    /// Time for [`Transport::establish`](super::Transport::establish), from the first moment, whatever bytes arrive.
     pub handshake_within: Duration,
     /// Time for a message to become whole, from when its beginning had to wait ...
     pub message_within: Duration,
     /// ... and a second more for each so many bytes of it that are there. Whatever bytes arrive, a message is whole
-    /// within a time that its length bounds, or its sender is [overdue](Handler::on_overdue). At least 1.
+    /// within a time that its length bounds, or its sender is [overdue](super::Handler::on_overdue). At least 1.
     pub message_bytes_per_s_min: u64,
     /// A connection over which nothing moved for this long is closed.
     pub idle_after: Duration,

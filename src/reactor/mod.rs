@@ -1,29 +1,42 @@
-//! The event loop: one thread, one `mio::Poll`, every socket a line on the board.
+//! The event loop: one thread and one `mio::Poll` for all sockets.
 //!
-//! Start at [`Reactor::turn`]: it is the loop, as a list. Then read `serve_connection`, which is the way
-//! of one byte; then [`Board`], which is what a handler may do about it. The files in reading order:
+//! [`Reactor::turn`] is one pass, and reads as a list of its phases:
 //!
-//! - `handler`: what is below ([`Transport`]) and above ([`Handler`]), and the [`Limits`];
-//! - `board`: connections, work queues, the verbs;
-//! - `connection`: one connection, its latches and its two halves;
-//! - `listener`, `datagram`: the other sources;
-//! - `buffer`, `pace`, `timers`, `token`, `descriptors`, `tally`: the parts.
+//! | Phase | What it does | Bound |
+//! |---|---|---|
+//! | wait | sleeps until the poll reports something or a time has come; not while work is queued | |
+//! | note | events set latches, and queue their sources, once each | `EVENTS_PER_TURN` |
+//! | serve | each queued source once: a connection, a listener, a socket of datagrams | a budget for each source, and `serve_time_per_turn` |
+//! | expire | connections that were silent for too long | `timers_per_turn` |
+//! | fire | timers of the handler; `serve` and `flush` look in here, too | `timers_per_turn` |
+//! | flush | what was sent to other connections than the one that was served | two slices of `SLICE_WRITES` |
+//! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
+//! | account | the figures of the turn | |
+//!
+//! It is the loop of `examples/05_epoll.rs`, with a bound for everything. Nothing is served while events are noted. So there is
+//! one way to be served, whatever was the cause, and nobody gets two budgets in one turn.
+//!
+//! Read on in this order:
+//!
+//! 1. `serve`: the way of one byte, from the socket to the handler and back. It ends in `reschedule`, which decides what comes
+//!    next.
+//! 2. `connection`: two directions and three latches, with a table of all states.
+//! 3. `board`: what a handler may do, and the queues.
+//! 4. `handler`: what is below ([`Transport`]) and above ([`Handler`]).
+//!
+//! The others can be taken on trust at first. `opening`: before the first byte. `expiry`: deadlines. `flush`: many outboxes.
+//! `listener`, `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
+//! `descriptors`, `tally`: the parts.
 //!
 //! What the loop promises, whatever peers do:
 //!
-//! - It sleeps only when there is nothing to do. Readiness is edge-triggered and remembered in latches;
-//!   work that needs no event (a budget that ran out, an outbox that drained) stands in a queue.
-//! - Each source gets a bounded amount of work per turn, so a flooder costs a whisperer one budget.
-//! - Many outboxes are written in slices, between which others are served (`flush`).
-//! - A timer that comes due in a long turn does not wait for the turn's end (`keep_time`).
-//! - No error of a connection, a listener or a datagram ends it: only the poll itself can.
+//! - It sleeps only when there is nothing to do. Work that needs no event (a budget that was spent, an outbox that has drained)
+//!   is queued.
+//! - Each source gets a bounded amount of work per turn. So a peer that floods costs another one a single budget.
+//! - No error of a connection, a listener or a datagram ends it. Only an error of the poll does.
 //! - Memory is bounded by [`Limits`], and an idle connection owns no buffers.
 //!
-//! Knows mio, slab and log; knows nothing of protocols, services, signals or the command line.
-//!
-//! The design hoped for 600 lines in all. This file, which is the loop, has some 850; what the
-//! promises, the buffers, datagrams, outgoing connections and the drain take comes to some 2,400 with
-//! comments. Each part has a file of its own, and can be taken on trust at first.
+//! It knows mio, slab and log. It knows nothing of protocols, services, signals or the command line.
 
 mod board;
 mod buffer;
@@ -75,8 +88,8 @@ use expiry::end_last_look;
 use listener::{Hold, Listener, resume};
 use token::Source;
 
-/// Events taken from the kernel in one turn. More than that wait there, in their order: so a turn stays short where
-/// thousands of peers do something at once, such as to reset their connections.
+/// The most events that one turn takes from the kernel. More of them wait there, in their order. So a turn stays short when
+/// thousands of peers do something at once, such as resetting their connections.
 const EVENTS_PER_TURN: usize = 1024;
 
 /// After this many sources have been served, or outboxes written, the clock is looked at: a timer may be due, or the turn's
@@ -254,7 +267,8 @@ impl<H: Handler> Reactor<H> {
         self.began = now;
     }
 
-    /// The phases of a turn, after the events have been noted.
+    /// The phases of a turn, after the events have been noted. (Timers fire after deadlines, and those without a delay last of
+    /// all: they are for everything that happened in the turn.)
     fn go_through(&mut self, events: usize) -> Turn {
         self.serve();
         self.expire();
