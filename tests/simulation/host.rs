@@ -73,12 +73,12 @@ pub(crate) fn greeting(service: Service, number: u16) -> [u8; GREETING_BYTES] {
 /// The key of the only timer.
 const TICK: u128 = 1;
 
-/// A room of this many members in which nobody has spoken since the last tick is told of the next one. In a late turn, that is
-/// in the middle of other work, and more than the loop writes there.
+/// A room of this many members is told of ticks. In a late turn, that is in the middle of other work, and more than the loop
+/// writes there.
 const CROWD: usize = 65;
 
 /// Nothing is told of later ticks. A window of a few bytes could not keep up with them for ever.
-const TICKS_TOLD: u64 = 100;
+const TICKS_TOLD: u64 = 200;
 
 #[derive(Default)]
 pub(crate) struct Host {
@@ -108,8 +108,6 @@ pub(crate) struct Host {
     ticked: u64,
     /// How many ticks the room was told of.
     ticks_told: u64,
-    /// The length of the log at the last tick.
-    log_bytes: usize,
     /// The connection that ended last.
     gone: Option<Peer>,
 }
@@ -253,8 +251,7 @@ impl Handler for Host {
         if self.kicks {
             self.misuse_names(board);
         }
-        let is_quiet = std::mem::replace(&mut self.log_bytes, self.log.len()) == self.log.len();
-        if is_quiet && self.members.len() >= CROWD && self.ticks_told < TICKS_TOLD {
+        if self.members.len() >= CROWD && self.ticks_told < TICKS_TOLD {
             self.ticks_told += 1;
             let line = format!("tick {}\n", self.ticked);
             self.log.extend_from_slice(line.as_bytes());
