@@ -693,7 +693,8 @@ impl World {
             return guest.client.was_cut() || self.drained || self.cut || guest.client.is_at_the_end();
         };
         let is_excused = match reason {
-            CloseReason::Finished => false,
+            // The call that ends our direction failed as if the peer had gone, and the close lost what was on its way.
+            CloseReason::Finished => guest.service == Service::Source && self.plan.odds.finish_fails > 0,
             CloseReason::Drained => self.drained,
             CloseReason::Cut => self.cut,
             CloseReason::Closed => self.plan.kicks,
