@@ -1,12 +1,11 @@
 //! The board: every connection, what is to be done, and what a handler may ask for.
 //!
-//! A handler is lent the board while it runs. Nothing it says there takes effect on a socket before it
-//! returns: `send` appends to an outbox, `finish` and `close` leave a mark. So the outboxes and marks
-//! *are* the list of effects, already in their place, and a handler may speak to anyone, itself
-//! included, without a callback ever running inside another.
+//! A handler gets the board while it runs. Nothing that it does there has an effect on a socket before it returns: `send`
+//! appends to an outbox, `finish` and `close` set a mark. So the outboxes and marks *are* the list of effects, and a handler may
+//! send to every connection, without a callback ever running inside another.
 //!
-//! Invariant: whoever can make progress without a new event from the kernel stands in `queue`,
-//! `touched` or `closed`, and the reactor does not sleep while one of them holds anything.
+//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `backlog`, `touched` or
+//! `closed`. The reactor does not sleep while one of them holds anything.
 
 use std::collections::VecDeque;
 use std::io;
@@ -170,9 +169,8 @@ impl<T: Transport, S> Board<T, S> {
         self.counters.datagrams_dropped += 1;
     }
 
-    /// Ends the conversation in good order: what waits in the outbox is delivered, then our end of file.
-    /// Nothing more is sent or served; what the peer still sends is read and dropped until it ends its
-    /// side, or for `linger_for`.
+    /// Ends the connection gracefully: delivers what waits in the outbox, and then our end of file. Nothing more is sent or
+    /// served. What the peer still sends is read and dropped, until it ends its direction or `linger_for` has passed.
     pub fn finish(&mut self, peer: Peer) {
         self.finish_because(peer, CloseReason::Finished);
     }
@@ -189,9 +187,9 @@ impl<T: Transport, S> Board<T, S> {
         }
     }
 
-    /// Has the peer's messages wait until [`Board::release`]: the handler is not done with the last one, as where a
-    /// long answer goes out in pieces. The peer is not read from meanwhile. Whoever is told in
-    /// [`Handler::on_bytes`](super::Handler::on_bytes) must stop serving by himself.
+    /// Makes the peer's messages wait until [`Board::release`], because the handler is not done with the last one: a long answer
+    /// that is sent in pieces, for example. Meanwhile the peer is not read from. If a handler calls this in
+    /// [`Handler::on_bytes`](super::Handler::on_bytes), it must itself stop serving.
     pub fn hold(&mut self, peer: Peer) {
         if let Some(connection) = self.get_mut(peer) {
             connection.hold();
@@ -457,12 +455,12 @@ impl<T: Transport, S> Board<T, S> {
         self.now
     }
 
-    /// What time it is by now: a look at the clock, for who must know how late he is.
+    /// Returns the present time. Unlike [`Board::now`], this looks at the clock.
     pub fn clock(&self) -> Moment {
         self.clock.now().max(self.now)
     }
 
-    /// The limits of whoever has none of his own, and of a turn.
+    /// Returns the limits of a turn, and of connections without limits of their own.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -621,7 +619,7 @@ impl Outbox<'_> {
         }
     }
 
-    /// Whether so many bytes more may wait for the peer. If not, they and all that follow are dropped.
+    /// Whether `count` more bytes may wait for the peer. If not, they and all later ones are dropped.
     #[inline(always)]
     fn admits(&mut self, count: usize) -> bool {
         let len = self.buffer.len() + count;

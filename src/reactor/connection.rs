@@ -107,7 +107,7 @@ impl Readiness {
 impl From<&mio::event::Event> for Readiness {
     #[inline(always)]
     fn from(event: &mio::event::Event) -> Readiness {
-        // An error is news for whoever asks next, so it wakes both directions.
+        // The next read or write returns the error, so it wakes both directions.
         let error = event.is_error();
         let exceptional = error | event.is_read_closed() | event.is_priority();
         let readable = event.is_readable() | exceptional;

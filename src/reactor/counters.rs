@@ -40,7 +40,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Into so many classes turns are divided, by powers of two.
+    /// The number of classes into which turns are divided, by powers of two.
     pub const TURN_TIMES: usize = 18;
 
     /// Turns in this class worked for less: 8.192 us, and twice as long in each that follows. The last one has no bound.

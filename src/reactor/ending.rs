@@ -27,8 +27,8 @@ pub enum CloseReason {
     SlowReader,
     /// More than `inbox_bytes_max` waited for the rest of a message.
     InboxFull,
-    /// The peer's bytes ended without its having said that they do (in TLS, without a close_notify): the last
-    /// message may have been cut off, by whoever is in between, and was not served.
+    /// The peer's bytes ended without an end of file (in TLS: without a close_notify). An attacker in between may have cut off
+    /// the last message, so it was not served.
     Truncated,
     /// The peer broke the rules of its protocol.
     Violation,

@@ -102,7 +102,7 @@ impl<H: Handler> Reactor<H> {
         if self.board.timers.next() > now {
             return;
         }
-        // Whoever sets the next one counts from here, and not from the turn's beginning: it would be due at once.
+        // The next timer counts from here. Counted from the turn's beginning, it could be due at once.
         self.board.now = now;
         // Other writes wait.
         let others = mem::take(&mut self.board.touched);

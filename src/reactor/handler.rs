@@ -25,7 +25,7 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// Where an accepted stream comes from.
     type Address;
 
-    /// What whoever stands in between says of the peer, before its first byte; see [`Transport::introduce`].
+    /// What a proxy in between says of the peer, before the peer's first byte; see [`Transport::introduce`].
     type Introduction;
 
     /// Takes the next waiting stream. Errors as accept(2).
@@ -131,8 +131,9 @@ pub trait Handler: Sized {
         board.finish_because(peer, CloseReason::MessageTimeout);
     }
 
-    /// Nothing has moved for [`Limits::idle_after`](super::Limits::idle_after). Whoever has just asked the peer whether it is still there says true,
-    /// and it has as long again to show itself; else it is closed.
+    /// Nothing has moved for [`Limits::idle_after`](super::Limits::idle_after). If it returns true, the
+    /// peer gets the same time once more; a handler does so when it has just sent a ping. With false, the default, the
+    /// connection is closed.
     fn on_idle(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) -> bool {
         false
     }

@@ -45,8 +45,8 @@ pub struct Limits {
     pub handshake_within: Duration,
     /// Time for a message to become whole, from when its beginning had to wait ...
     pub message_within: Duration,
-    /// ... and a second more for each so many bytes of it that are there. Whatever bytes arrive, a message is whole
-    /// within a time that its length bounds, or its sender is [overdue](super::Handler::on_overdue). At least 1.
+    /// ... plus a second for each of this many bytes that have arrived. So the length of a message bounds its time. After that,
+    /// its sender is [overdue](super::Handler::on_overdue). At least 1.
     pub message_bytes_per_s_min: u64,
     /// A connection over which nothing moved for this long is closed.
     pub idle_after: Duration,
@@ -127,7 +127,7 @@ impl Limits {
         self.stall_bytes_per_s_min = self.stall_bytes_per_s_min.max(1);
     }
 
-    /// How long a message may take of which so many bytes are there.
+    /// Returns how long a message may take of which `bytes` have arrived.
     pub(super) fn message_time(&self, bytes: usize) -> Duration {
         let bought = Duration::from_millis(bytes as u64 * 1000 / self.message_bytes_per_s_min);
         self.message_within.saturating_add(bought)

@@ -1,7 +1,7 @@
 //! Listeners: who is let in, and when accepting has to wait.
 //!
 //! An edge-triggered listener that stops accepting goes deaf: the edge that told of waiting connections
-//! does not come again. So whoever stops keeps the latch, and says until when: a [`Hold`].
+//! does not come again. So a listener that stops keeps its latch, and a [`Hold`] says until when.
 //!
 //! Invariant: a listener with its latch set stands in the queue, or on hold.
 

@@ -183,8 +183,8 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of whoever
-    /// has no others.
+    /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of connections without
+    /// limits of their own.
     pub fn set_limits(&mut self, limits: Limits) {
         let limits = Limits::checked(limits);
         self.board.set_limits_of(NO_LISTENER, &limits);
@@ -520,12 +520,12 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// What a handler may do, for whoever owns the loop.
+    /// The board, for the owner of the loop.
     pub fn board(&mut self) -> &mut BoardOf<H> {
         &mut self.board
     }
 
-    /// The handler with the board that it is lent, for whoever acts for it between two turns.
+    /// The handler and the board, for the owner of the loop, between two turns.
     pub fn handler_and_board(&mut self) -> (&mut H, &mut BoardOf<H>) {
         (&mut self.handler, &mut self.board)
     }

@@ -1,8 +1,8 @@
 //! How fast a connection may be read from, where that is limited.
 //!
 //! A leaky bucket in its cheapest form, GCRA (ITU-T I.371): all that is kept is the moment at which the bucket will be
-//! empty. It holds one second's worth of bytes. Who has filled it is not read from for a while: his bytes wait in the
-//! kernel, and TCP's window slows him down. Nothing is dropped.
+//! empty. It holds one second's worth of bytes. A peer that has filled it is not read from for a while. Its bytes wait in
+//! the kernel, and TCP's window slows it down. Nothing is dropped.
 //!
 //! A pause lasts until a tenth of a second's worth fits (of a very low rate, one byte), so that a peer costs at most ten
 //! wake-ups a second, and is at most a second late.

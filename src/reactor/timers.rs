@@ -61,7 +61,7 @@ pub struct Clock(Kind);
 enum Kind {
     /// The machine's monotonic clock, since this instant.
     Machine(Instant),
-    /// Nanoseconds that somebody else moves on; and by so many, each look at them.
+    /// Nanoseconds that the owner moves on, and how many each look at them adds.
     Told(Arc<AtomicU64>, u64),
 }
 
@@ -71,8 +71,8 @@ impl Clock {
         Clock(Kind::Machine(Instant::now()))
     }
 
-    /// One for simulations: it shows the nanoseconds in `time`, which whoever runs the world moves on, and each look at
-    /// it takes `look`, as if something were done between two of them.
+    /// Returns a clock for simulations. It shows the nanoseconds in `time`, which its owner moves on. Each look at it adds
+    /// `look`, as if something were done between two looks.
     pub fn told(time: Arc<AtomicU64>, look: Duration) -> Clock {
         Clock(Kind::Told(time, Moment::at(look).0))
     }
