@@ -30,9 +30,9 @@
 //!          ◄────────── (TLS)     ◄── latches    ◄── Reactor ◄──          ◄── Switchboard::send
 //! ```
 //!
-//! Bytes enter and leave on the left; meaning is on the right. Four seams, one shape each:
+//! Bytes enter and leave on the left; meaning is on the right. Between the parts there are four interfaces:
 //!
-//! | seam | what it answers | where |
+//! | interface | what it answers | implemented in |
 //! |---|---|---|
 //! | [`Transport`](reactor::Transport) | how bytes move | [`transport`] |
 //! | [`Handler`](reactor::Handler) | what the reactor calls, in bytes | [`service::exchange`] |
@@ -40,10 +40,10 @@
 //! | [`Service`] | messages to reactions | [`service`] |
 //!
 //! The [`Reactor`](reactor::Reactor) owns a [`Board`](reactor::Board): all connections (a slab), the
-//! timers, the clock. A handler is lent the board and names other parties by [`Peer`], a slot and a
-//! generation. While a handler runs nothing is written to a socket: `send` appends to an outbox, and the
-//! reactor writes when the handler has returned. So the outboxes are the list of effects, and no callback
-//! ever runs inside another.
+//! timers, the clock. A handler gets the board and names other connections by [`Peer`], a slot and a
+//! generation. While a handler runs nothing is written to a socket: `send` appends to an outbox. When the
+//! handler has returned, the reactor writes to the connection that was served, and to the others in the
+//! flush phase. So the outboxes are the list of effects, and no callback ever runs inside another.
 //!
 //! # Reading order
 //!

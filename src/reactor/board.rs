@@ -4,8 +4,10 @@
 //! appends to an outbox, `finish` and `close` set a mark. So the outboxes and marks *are* the list of effects, and a handler may
 //! send to every connection, without a callback ever running inside another.
 //!
-//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `backlog`, `touched` or
-//! `closed`. The reactor does not sleep while one of them holds anything.
+//! A [`Peer`] is the name of a connection. "The peer" is the other end.
+//!
+//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `backlog`, `touched`, `closed`
+//! or the reactor's `unwritten`. The reactor does not sleep while one of them, or `soon`, holds anything.
 
 use std::collections::VecDeque;
 use std::io;
@@ -48,15 +50,15 @@ pub struct Board<T: Transport, S> {
     pub(super) closed: Vec<Peer>,
     pub(super) deadlines: Deadlines,
     pub(super) timers: Timers<u128>,
-    /// Timers without a delay: they fire at the end of this turn.
+    /// Timers without a delay. The fire phase calls them, after those that are due.
     pub(super) soon: Vec<u128>,
     pub(super) spares: Spares,
     /// Connections by stage.
     tally: Arc<Counts>,
-    /// Those that the handler holds.
+    /// The descriptors that the handler has claimed.
     pub(super) descriptors: Descriptors,
     pub(super) now: Moment,
-    /// What is counted per turn and in all; and what rules over connections without limits of their own.
+    /// The limits of a turn, those of the number of connections in all, and those of connections without limits of their own.
     pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
@@ -69,7 +71,7 @@ pub struct Board<T: Transport, S> {
     pub(super) has_clock: bool,
     registry: Registry,
     last_generation: NonZeroU32,
-    /// What [`Moment`]s count from.
+    /// The clock. [`Moment`]s count from its start.
     pub(super) clock: Clock,
 }
 
@@ -242,10 +244,11 @@ impl<T: Transport, S> Board<T, S> {
         }
     }
 
-    /// Calls [`Handler::on_timer`](super::Handler::on_timer) with this key when `delay` has passed: never earlier, later by as
-    /// much as the loop is busy. Without a delay, that is at the end of this turn (or of the next one, where this is said in
-    /// such a callback): the place for what is done once for all that happened in the turn. A timer can't be taken back: remember what you no longer want to hear. (The key
-    /// is wide enough for whose timer it is beside which one.)
+    /// Calls [`Handler::on_timer`](super::Handler::on_timer) with this key when `delay` has passed: never earlier, and
+    /// later only if the loop is busy. A timer without a delay fires after the timers that are due in this turn. If it is set
+    /// later in the turn (in `on_drain` of the flush phase, in `on_close`, or in the callback of such a timer), it fires in the
+    /// next turn. Use it for work that is done once for everything that was served in the turn. A timer cannot be cancelled, so
+    /// the handler must remember which ones it no longer wants. (The key has room for an owner and a kind.)
     pub fn set_timer(&mut self, delay: Duration, key: u128) {
         match delay.is_zero() {
             true => self.soon.push(key),
@@ -295,8 +298,8 @@ impl<T: Transport, S> Board<T, S> {
         Ok(peer)
     }
 
-    /// Has the connection served in this turn or, while the queue is being served, in the next one. Does nothing for one that
-    /// is queued already, or closed.
+    /// Queues the connection. The note phase comes before the serve phase, so what it queues is served in the same turn. What
+    /// other phases queue is served in the next turn. Does nothing for a connection that is queued already, or closed.
     #[inline]
     pub(super) fn enqueue(&mut self, peer: Peer) {
         let Some(connection) = lookup(&mut self.connections, peer) else { return };
@@ -506,7 +509,7 @@ impl<T: Transport, S> Board<T, S> {
     }
 }
 
-/// So many bytes are copied from one buffer to another; for more, the buffers exchange their blocks.
+/// The most bytes that are copied from one buffer to another. For more, the buffers exchange their blocks.
 const COPIED_BYTES_MAX: usize = 1024;
 
 /// Tables of fewer entries are not worth to be made smaller.
@@ -518,11 +521,11 @@ pub(super) const KEPT_ENTRIES: usize = 1024;
 pub(super) struct Share {
     /// Messages that may be served before the clock is looked at.
     unchecked: usize,
-    /// Messages that have been, up to that look.
+    /// Messages granted so far.
     served: usize,
     /// When the first look was: with the second message, because most turns of a connection have only one.
     began: Option<Moment>,
-    /// More was asked for than there was.
+    /// It is used up.
     pub(super) is_spent: bool,
 }
 
@@ -531,7 +534,7 @@ impl Share {
     const FIRST: usize = 4;
     const BETWEEN_LOOKS: usize = 8;
 
-    /// The next connection's.
+    /// Starts the share of the next connection, with one message granted.
     #[inline(always)]
     pub(super) fn renew(&mut self) {
         *self = Share { unchecked: 1, served: 1, began: None, is_spent: false };

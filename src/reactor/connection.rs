@@ -12,7 +12,7 @@
 //! |---|---|---|---|---|---|---|
 //! | `Opening` | | | the handshake | the handshake | `handshake_within` | `establish` succeeds: `Open` |
 //! | `Open` | `Open` | `Open` | messages for the handler | the outbox | `message_within`, `idle_after`; with a filled outbox `stall_after` | the peer's end of file; `finish`, `half_close` |
-//! | `Open` | `Finishing` | any | nothing more | the outbox | the same | everything is served: `on_finish` |
+//! | `Open` | `Finishing` | any | nothing more | the outbox | the same | everything is served: `on_finish`; at a stop `on_stop`, and if that returns false, reading is `Open` again |
 //! | `Open` | `Open` | `Finishing` | messages for the handler | the outbox, then our end of file | `stall_after` | the outbox is empty (after `half_close`) |
 //! | `Open` | `Open` | `Finished` | messages for the handler | nothing | `message_within`, `idle_after` | the peer's end of file |
 //! | `Open` | `Finished` | `Open` | bytes to drop | the outbox | `idle_after`; with a filled outbox `stall_after` | the handler finishes |
@@ -43,7 +43,7 @@ pub(super) enum Half {
     Open,
     /// No new bytes are let in; those that are buffered still go their way.
     Finishing,
-    /// Done. For reading: the handler has had everything. For writing: our FIN is out.
+    /// Done. Reading: the handler gets nothing more, and bytes that it did not take are dropped. Writing: our FIN is out.
     Finished,
 }
 
@@ -62,13 +62,14 @@ pub(super) enum Stage {
 pub(super) enum Pressure {
     /// At most the low mark.
     Low,
-    /// Above it: the handler is told when it has fallen.
+    /// It has been above the low mark. `on_drain` is due when it falls to that mark.
     High,
     /// More was sent than it may hold, and not taken: the connection is about to be closed.
     Overflow,
 }
 
-/// What an event said, as bits: a plain copy of mio's event, so that tests can make one up.
+/// What an event reports, as bits: a copy of mio's event, so that tests can make one up. In a connection's latches there are
+/// also bits that the reactor sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u8);
 
@@ -79,11 +80,11 @@ impl Readiness {
     pub const WRITABLE: Readiness = Readiness(2);
     /// A hang-up, an error or urgent data: there may be more behind a short read.
     pub const EXCEPTIONAL: Readiness = Readiness(4);
-    /// No event says this: the connection's reading is metered.
+    /// Set by the reactor: the connection's reading is metered.
     const METERED: Readiness = Readiness(8);
-    /// Nor this: reading rests, until its pace allows more.
+    /// Set by the reactor: reading is paused until the pace allows more.
     const PAUSED: Readiness = Readiness(16);
-    /// Nor this: the handler has more to say about what it was told last, and wants to hear nothing new before.
+    /// Set by the reactor: the handler holds the connection, because it is not done with the last message.
     const HELD: Readiness = Readiness(32);
 
     /// Both: what this one and the other one report.
@@ -133,15 +134,15 @@ pub(super) struct Connection<T, S> {
     pub(super) outbox: Buffer,
     /// When bytes last came from the peer.
     pub(super) heard_at: Moment,
-    /// When the peer last took bytes from us, or we first had some for it; while opening, when that began. For a peer
-    /// that takes less than [`Limits::stall_bytes_per_s_min`] it falls behind: see [`Connection::drain`].
+    /// The start of the wait that [`Connection::deadline`] measures: of opening, stalling, lingering or idling. A partial write
+    /// moves it forward by the time that the written bytes buy ([`Limits::stall_bytes_per_s_min`]).
     pub(super) took_at: Moment,
     /// Since when the inbox has held the beginning of a message, where it holds one.
     unfinished_since: Moment,
     /// Its name. `None` once it is marked closed: then no name finds it, and it cannot be closed or freed again.
     pub(super) peer: Option<Peer>,
     /// It, and `writing`, are changed by [`Connection::open`], [`Connection::end_writing`] and
-    /// [`Connection::mark_closed`], which keep `tally`.
+    /// [`Connection::mark_closed`], which keep `tally`. (`flush` sets `writing` to `Finished`, which is the same column.)
     pub(super) stage: Stage,
     tally: Tally,
     pub(super) reading: Half,
@@ -260,8 +261,8 @@ impl<T: Transport, S> Connection<T, S> {
         self.latches = self.latches.union(readiness);
     }
 
-    /// Reading is for the handler, the kernel may have something, and neither our own outbox nor its pace nor messages
-    /// that wait hold it up.
+    /// Whether bytes may be read for the handler: the latch is set, reading is open, the outbox is at most at its low mark, and
+    /// the connection is neither paused nor held, and has no messages left from the last turn.
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
@@ -385,7 +386,7 @@ impl<T: Transport, S> Connection<T, S> {
         self.can_fill()
     }
 
-    /// Both sides are done with it but for the peer's end of file: nothing that could still arrive would change that.
+    /// Our reading and writing are both finished. Only the peer's end of file, or `linger_for`, ends the connection.
     pub(super) fn lingers(&self) -> bool {
         self.writing == Half::Finished && self.reading == Half::Finished
     }
@@ -438,8 +439,8 @@ impl<T: Transport, S> Connection<T, S> {
         self.deadline().0.min(self.ready_at())
     }
 
-    /// The same for a connection that has just been looked at. While something waits in its outbox, its deadline is that
-    /// of a stall. When that has been written it is that of silence, which may be earlier: so it is looked at then, too.
+    /// After a look: returns `look_at`, or `now + idle_after` if that is earlier. If the outbox empties meanwhile, the idle
+    /// deadline may come before the deadline for a stall.
     pub(super) fn next_look_at(&self, now: Moment) -> Moment {
         self.look_at().min(now.after(self.limits.idle_after))
     }
@@ -599,7 +600,7 @@ impl<T: Transport, S> Connection<T, S> {
         } else if !self.outbox.is_empty() || self.writing == Half::Finishing {
             (self.took_at.after(limits.stall_after), CloseReason::Stalled)
         } else {
-            // Who is not listened to is not idle.
+            // A paused connection is not idle.
             let paused_until = if self.is_paused() { self.ready_at() } else { Moment::default() };
             let moved_at = self.heard_at.max(self.took_at).max(paused_until);
             let (idle_at, overdue_at) = (moved_at.after(limits.idle_after), self.overdue_at());

@@ -20,16 +20,18 @@ pub struct Limits {
     /// Time in one turn after which a connection's next message waits for the next turn, because cheap bytes can be
     /// expensive messages. The message that is being served is not interrupted.
     pub connection_time_per_turn: Duration,
-    /// Time after which a turn comes to its end: what has not been served waits for the next one.
+    /// Time for serving in one turn. What has not been served waits for the next turn; the backlog gets at least half of the time
+    /// that the queue took. Freeing closed connections gets the same time once more.
     pub serve_time_per_turn: Duration,
     /// Datagrams received on one socket in one turn.
     pub datagrams_per_turn: usize,
-    /// Timers fired in one turn.
+    /// Timers fired at one look at the clock. (Timers without a delay are not counted.)
     pub timers_per_turn: usize,
     /// Bytes that may wait for the rest of their message. The handler's own limit on a message should
     /// strike first; this one ends the connection where it doesn't.
     pub inbox_bytes_max: usize,
-    /// From here on, a connection's outbox holds up its own reading. The low mark is half of it.
+    /// With this many bytes in its outbox, a connection's messages are no longer served. With more than half of it (the low mark),
+    /// nothing more is read from the peer.
     pub outbox_bytes_high: usize,
     /// Beyond this, the connection is closed: a slow reader must not cost more.
     pub outbox_bytes_max: usize,

@@ -7,13 +7,13 @@
 //! | wait | sleeps until the poll reports something or a time has come; not while work is queued | |
 //! | note | events set latches, and queue their sources, once each | `EVENTS_PER_TURN` |
 //! | serve | each queued source once: a connection, a listener, a socket of datagrams | a budget for each source, and `serve_time_per_turn` |
-//! | expire | connections that were silent for too long | `timers_per_turn` |
+//! | expire | connections and listeners whose moment has come; a silent connection is served once more before it is closed | `timers_per_turn` |
 //! | fire | timers of the handler; `serve` and `flush` look in here, too | `timers_per_turn` |
 //! | flush | what was sent to other connections than the one that was served | two slices of `SLICE_WRITES` |
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
 //!
-//! It is the loop of `examples/05_epoll.rs`, with a bound for everything. Nothing is served while events are noted. So there is
+//! It is the loop of `examples/05_epoll.rs`, with bounds. Nothing is served while events are noted. So there is
 //! one way to be served, whatever was the cause, and nobody gets two budgets in one turn.
 //!
 //! Read on in this order:
@@ -100,8 +100,8 @@ const CLOCK_EVERY: usize = 4;
 /// thousands of peers can go at once.
 const CLOCK_EVERY_CLOSED: usize = 64;
 
-/// The poll counts milliseconds in an `i32`, and takes what is longer for something else. Waking up once
-/// a day for nothing costs nothing.
+/// The longest sleep. The poll counts milliseconds in an `i32`, which a longer one would overflow. Waking up once a day costs
+/// nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The event loop, with its handler. See the module's text.
@@ -113,7 +113,7 @@ pub struct Reactor<H: Handler> {
     board: BoardOf<H>,
     listeners: Vec<Listener<<H::Transport as Transport>::Listener>>,
     /// The inbox of the connection that is being served: one block that stays warm in the cache. A connection has an inbox of
-    /// its own only while an unfinished message waits in it. Empty between two of them.
+    /// its own only while an unfinished message waits in it. This one is empty between two connections.
     inbox: Buffer,
     /// Memory for lists of the next turn, so that a turn allocates nothing. Empty.
     spare_peers: Vec<Peer>,
@@ -253,8 +253,8 @@ impl<H: Handler> Reactor<H> {
     /// sources were registered (a [`Peer`] is one, too). This is how the loop is tested, simulated and measured over the
     /// scripted wire, and stepped by another loop.
     ///
-    /// By the machine's clock it is `now` for the whole turn, and nothing is late. By a clock that is [told](Clock::told) the time
-    /// goes on in the turn, and whatever a turn puts off it puts off here.
+    /// With the machine's clock, time stands still at `now` during this turn, so no time limit within the turn strikes. With a
+    /// [told](Clock::told) clock, time advances at each look, and the limits strike as in [`Reactor::turn`].
     pub fn turn_with(&mut self, now: Moment, ready: &[(Token, Readiness)]) -> Turn {
         self.board.has_clock = self.board.clock.is_told();
         self.begin(self.board.now.max(now));
@@ -267,8 +267,8 @@ impl<H: Handler> Reactor<H> {
         self.began = now;
     }
 
-    /// The phases of a turn, after the events have been noted. (Timers fire after deadlines, and those without a delay last of
-    /// all: they are for everything that happened in the turn.)
+    /// The phases of a turn, after the events have been noted. (Timers fire after deadlines, and those without a delay come last:
+    /// they are for everything that was served in the turn.)
     fn go_through(&mut self, events: usize) -> Turn {
         self.serve();
         self.expire();
@@ -321,15 +321,15 @@ impl<H: Handler> Reactor<H> {
         Some(sleep.min(SLEEP_MAX))
     }
 
-    /// Whether something waits for the next turn, event or not: then that one does not sleep.
+    /// Whether there is work for the next turn, even without an event. If so, the next turn does not sleep.
     pub fn has_work(&self) -> bool {
         let board = &self.board;
         let is_idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
         !(is_idle && board.backlog.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
     }
 
-    /// When a timer, a deadline or a listener's rest is over next: until then the loop sleeps, if it has no
-    /// [work](Reactor::has_work) and no event. [`Moment::NEVER`]: it waits for events alone.
+    /// The moment at which the next timer, deadline or listener's hold comes due. Until then the loop sleeps, if it has no
+    /// [work](Reactor::has_work) and no event. [`Moment::NEVER`]: it waits for events only.
     pub fn next_due(&self) -> Moment {
         let mut next = self.board.deadlines.next().min(self.board.timers.next());
         for listener in &self.listeners {
@@ -486,9 +486,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Begins the end: listeners close; every connection is served what has arrived from it by now (up
-    /// to one budget), its outbox is delivered, and it is finished. Turn on until
-    /// [`Board::connections`] is 0.
+    /// Begins a stop. Listeners close. For every connection, what has arrived by now (up to one budget) is served, the outbox is
+    /// delivered, and it is finished. Call `turn` until [`Board::connections`] is 0.
     ///
     /// What waits in the listeners' backlogs is accepted first: those peers have been told that they
     /// are connected.

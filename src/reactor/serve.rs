@@ -35,9 +35,9 @@ impl<H: Handler> Reactor<H> {
         // Messages that waited for this turn come before anything more is read.
         let goes_on = mem::take(&mut connection.unserved);
 
-        // At a stop every connection is read once more, event or not: its event may not have fitted in the batch. (Twice,
-        // where one read does not empty its socket.) One that may not be read now, because too much waits for its peer, is
-        // read when that has gone out.
+        // During a stop, each serve reads once, event or not, and then ends the reading: the event may not have fitted in the
+        // batch. If the first read does not empty the socket, a second serve follows. If the outbox is too full to read, the
+        // read happens when the outbox has fallen. If `on_stop` then returns false, reading opens again.
         let (mut last_call, mut once_more) = (board.draining && connection.reading == Half::Open, false);
         if last_call {
             connection.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
