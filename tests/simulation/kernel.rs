@@ -667,8 +667,12 @@ impl Pipe {
             }
             return Err(ErrorKind::WouldBlock.into());
         }
+        if stream.to_server.is_empty() && stream.client_finished {
+            stream.moved_at = now;
+            return Ok(0);
+        }
         if stream.to_server.is_empty() {
-            return if stream.client_finished { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            return Err(ErrorKind::WouldBlock.into());
         }
         let mut count = into.len().min(stream.to_server.len());
         if is_short {
