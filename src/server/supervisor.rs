@@ -21,6 +21,9 @@ use sd_notify::NotifyState;
 /// How often words that found the queue full are tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// The log has one line about words that can't be sent in this time.
+const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// Words that may wait. Beyond that the oldest are dropped: later ones say what is so now.
 const WORDS_MAX: usize = 16;
 
@@ -39,8 +42,9 @@ struct Line {
     /// Changes of state that the supervisor's queue had no room for, in order, and when the first was tried last.
     unsent: VecDeque<String>,
     tried_at: Instant,
-    /// The log has a line about words that can't be sent, and none was sent since.
-    is_reported: bool,
+    /// When the log had its last line about words that can't be sent. A supervisor that reads slowly makes room for one
+    /// now and then, so that success alone must not allow the next line.
+    reported_at: Option<Instant>,
 }
 
 impl Supervisor {
@@ -124,7 +128,7 @@ impl Line {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         let (unsent, tried_at) = (VecDeque::new(), Instant::now());
-        Ok(Line { socket, address, unsent, tried_at, is_reported: false })
+        Ok(Line { socket, address, unsent, tried_at, reported_at: None })
     }
 
     fn send_unsent(&mut self) {
@@ -140,12 +144,11 @@ impl Line {
     /// Sends it, if there is room now.
     fn send(&mut self, words: &str) -> io::Result<()> {
         let outcome = self.socket.send_to_addr(words.as_bytes(), &self.address).map(drop);
-        match &outcome {
-            Ok(()) => self.is_reported = false,
-            Err(error) if !std::mem::replace(&mut self.is_reported, true) => {
-                log::warn!("NOTIFY_SOCKET: the supervisor does not take our words: {error}");
-            }
-            Err(_) => {}
+        if let Err(error) = &outcome
+            && self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_AGAIN_AFTER)
+        {
+            self.reported_at = Some(Instant::now());
+            log::warn!("NOTIFY_SOCKET: the supervisor does not take our words: {error}");
         }
         outcome
     }
