@@ -380,6 +380,11 @@ impl Kernel {
         self.streams.get(&client.id).is_some_and(|stream| stream.token.is_some())
     }
 
+    /// Whether an event of the client's stream has not been delivered yet.
+    pub(crate) fn has_news(&self, client: &Client) -> bool {
+        self.streams.get(&client.id).is_some_and(|stream| stream.edge != Readiness::default())
+    }
+
     /// See [`Client::shown`].
     pub(crate) fn shown(&mut self, id: usize) -> String {
         let Some(stream) = self.streams.get(&id) else { return "gone".into() };
