@@ -89,10 +89,21 @@ impl Bench {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end. A run whose only fault is that it could not send all is repeated: on a busy machine the generator
+    /// gets too little CPU for its rate, and no test here is about that.
     pub(crate) fn run(self) -> Outcome {
-        let ended = run_to_its_end(&mut self.command(), &self.directory);
-        Outcome { report: self.report(), ended, directory: self.directory }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = run_to_its_end(&mut self.command(), &self.directory);
+            let report = self.report();
+            let is_late = report.as_ref().is_some_and(|report| {
+                let Failures { unsent, .. } = report.failures;
+                unsent > 0 && unsent == report.failures.total()
+            });
+            if ended.code != Some(1) || !is_late || Instant::now() > deadline {
+                return Outcome { report, ended, directory: self.directory };
+            }
+        }
     }
 
     /// What stands in the report's file.
@@ -136,11 +147,11 @@ impl Outcome {
         report
     }
 
-    /// It found nothing wrong.
+    /// It found nothing wrong. See [`all_but_unsent`].
     #[track_caller]
     pub(crate) fn is_fine(&self) -> &Report {
         let report = self.ends_with(0);
-        assert_eq!(report.failures, Failures::default(), "{:#?}", self.ended);
+        assert_eq!(all_but_unsent(report), Failures::default(), "{:#?}", self.ended);
         assert!(!report.partial, "{:?}", report.partial_because);
         assert!(report.replies > 0, "{:#?}", self.ended);
         assert_eq!(self.ended.stderr, "", "a run that is fine has nothing to complain of");
@@ -155,6 +166,11 @@ impl Outcome {
         assert!(report.replies > 0, "{:#?}", self.ended);
         self.ends_with(1)
     }
+}
+
+/// The failures that a busy machine can't cause. (There the generator may be too late for some messages of a rate.)
+pub(crate) fn all_but_unsent(report: &Report) -> Failures {
+    Failures { unsent: 0, ..report.failures }
 }
 
 /// How a command ended.
