@@ -362,7 +362,7 @@ impl Server {
         fs::read_to_string(format!("/proc/{}/{file}", self.id)).expect("it is our child")
     }
 
-    fn log_until<T>(&self, what: &str, probe: impl Fn(&[String]) -> Option<T>) -> T {
+    pub(crate) fn log_until<T>(&self, what: &str, probe: impl Fn(&[String]) -> Option<T>) -> T {
         let log = self.log.as_ref().expect("somebody reads the log");
         log.until(&probe).unwrap_or_else(|| panic!("waited in vain for {what}"))
     }
