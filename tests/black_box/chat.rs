@@ -433,6 +433,22 @@ fn names(event: &Value, field: &str) -> BTreeSet<String> {
     list.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
 }
 
+/// Hears which members came, or went, until it knows all of these; returns the last message. One turn is one message. On a
+/// busy machine, a turn that is late leaves the rest to the next one, but not before it has served four.
+fn rosters(watcher: &mut Program, key: &str, expected: &BTreeSet<String>) -> Value {
+    let other = if key == "came" { "went" } else { "came" };
+    let mut known = BTreeSet::new();
+    for _ in 0..expected.len().div_ceil(4) + 1 {
+        let news = watcher.hear("roster");
+        assert_eq!(names(&news, other), BTreeSet::new(), "{news}");
+        known.append(&mut names(&news, key));
+        if known == *expected {
+            return news;
+        }
+    }
+    panic!("{known:?} {key}, and not yet {expected:?}");
+}
+
 #[test]
 fn members_who_come_and_go_in_one_turn_are_one_message() {
     // Over a Unix socket what one side does is there at once, however busy the machine is.
@@ -451,11 +467,13 @@ fn members_who_come_and_go_in_one_turn_are_one_message() {
     crowd.iter_mut().for_each(|caller| caller.say("/join garden"));
     server.go_on();
     let expected: BTreeSet<String> = (2..12).map(|number| format!("guest{number}")).collect();
-    let news = watcher.hear("roster");
-    assert_eq!((names(&news, "came"), names(&news, "went")), (expected.clone(), BTreeSet::new()));
+    let news = rosters(&mut watcher, "came", &expected);
     assert_eq!((&news["count"], &news["more"], &news["renamed"]), (&json!(12), &json!(0), &json!([])));
-    let line = terminal.hear_until("came in");
-    assert!(expected.iter().all(|nick| line.contains(nick)), "{line}");
+    let mut told = BTreeSet::new();
+    while told != expected {
+        let line = terminal.hear_until("came in");
+        told.extend(expected.iter().filter(|nick| line.split([' ', ',']).any(|word| word == *nick)).cloned());
+    }
 
     // When this is answered, nothing is left to be written to them.
     for caller in &mut crowd {
@@ -465,8 +483,7 @@ fn members_who_come_and_go_in_one_turn_are_one_message() {
     server.pause();
     drop(crowd);
     server.go_on();
-    let news = watcher.hear("roster");
-    assert_eq!((names(&news, "came"), names(&news, "went")), (BTreeSet::new(), expected));
+    let news = rosters(&mut watcher, "went", &expected);
     terminal.hear_until(" left");
     terminal.say("good day");
     let said = watcher.hear("said");
