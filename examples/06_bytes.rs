@@ -50,7 +50,7 @@ impl Handler for Echo {
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
         // The handler's part in back pressure, to be asked before each message: is there room for the
         // reply, and is the conversation still on? If not, leave the rest where it is, and return.
-        if board.serving(from).is_some() {
+        if board.admit_message(from).is_some() {
             board.send(from, inbox.bytes());
             inbox.consume(inbox.len());
         }

@@ -64,7 +64,7 @@ impl Handler for Talk {
     }
 
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
-        match board.serving(from) {
+        match board.admit_message(from) {
             Some(Role::Echo) => {
                 board.send(from, inbox.bytes());
                 inbox.consume(inbox.len());

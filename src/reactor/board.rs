@@ -6,7 +6,7 @@
 //!
 //! A [`Peer`] is the name of a connection. "The peer" is the other end.
 //!
-//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `backlog`, `touched`, `closed`
+//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `later`, `to_flush`, `closed`
 //! or the reactor's `unwritten`. The reactor does not sleep while one of them, or `soon`, holds anything.
 
 use std::collections::VecDeque;
@@ -43,9 +43,9 @@ pub struct Board<T: Transport, S> {
     pub(super) queue: VecDeque<Token>,
     /// The same for connections that have had their share of this turn, and wait for their next one behind all others: so
     /// a new connection, or one with little to say, does not wait for a round of flooders.
-    pub(super) backlog: VecDeque<Token>,
+    pub(super) later: VecDeque<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
-    pub(super) touched: Vec<Peer>,
+    pub(super) to_flush: Vec<Peer>,
     /// Connections that are marked closed, to be freed at the end of the turn.
     pub(super) closed: Vec<Peer>,
     pub(super) deadlines: Deadlines,
@@ -83,8 +83,8 @@ impl<T: Transport, S> Board<T, S> {
             connections_peak: 0,
             datagrams: Sockets::default(),
             queue: VecDeque::new(),
-            backlog: VecDeque::new(),
-            touched: Vec::new(),
+            later: VecDeque::new(),
+            to_flush: Vec::new(),
             closed: Vec::new(),
             deadlines: Deadlines::new(),
             timers: Timers::new(),
@@ -135,12 +135,12 @@ impl<T: Transport, S> Board<T, S> {
         if connection.writing != Half::Open {
             return None;
         }
-        if !connection.touched {
-            connection.touched = true;
-            self.touched.push(to);
+        if !connection.flush_is_arranged {
+            connection.flush_is_arranged = true;
+            self.to_flush.push(to);
         }
         if connection.outbox.is_empty() {
-            connection.took_at = self.now;
+            connection.waiting_since = self.now;
         }
         let outbox = Outbox {
             buffer: &mut connection.outbox,
@@ -184,7 +184,7 @@ impl<T: Transport, S> Board<T, S> {
                 return self.close_because(peer, reason);
             }
             connection.reading = Half::Finished;
-            connection.reason = reason;
+            connection.reason = Some(reason);
             self.end_writing(peer);
         }
     }
@@ -220,11 +220,11 @@ impl<T: Transport, S> Board<T, S> {
         let now = self.now;
         let Some(connection) = self.get_mut(peer) else { return };
         if connection.end_writing() && connection.outbox.is_empty() {
-            connection.took_at = now;
+            connection.waiting_since = now;
         }
-        if !connection.touched {
-            connection.touched = true;
-            self.touched.push(peer);
+        if !connection.flush_is_arranged {
+            connection.flush_is_arranged = true;
+            self.to_flush.push(peer);
         }
     }
 
@@ -236,9 +236,9 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
         if let Some(connection) = self.get_mut(peer) {
             connection.mark_closed();
-            // What began the end is the reason, and not what happened on the way.
-            if connection.reason == CloseReason::Finished {
-                connection.reason = reason;
+            // What began the end is the reason, and not what happened on the way. A failure outweighs a graceful end.
+            if let None | Some(CloseReason::Finished) = connection.reason {
+                connection.reason = Some(reason);
             }
             self.closed.push(peer);
         }
@@ -309,10 +309,10 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// The same for one that has had its share of this turn: it is served behind all others.
-    pub(super) fn enqueue_behind(&mut self, peer: Peer) {
+    pub(super) fn enqueue_later(&mut self, peer: Peer) {
         let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !mem::replace(&mut connection.queued, true) {
-            self.backlog.push_back(Source::Connection(peer).token());
+            self.later.push_back(Source::Connection(peer).token());
         }
     }
 
@@ -384,7 +384,7 @@ impl<T: Transport, S> Board<T, S> {
     /// neither closed nor finished, its outbox has room for a reply, and its share of the turn is not
     /// spent. Asked before each message.
     #[inline(always)]
-    pub fn serving(&mut self, peer: Peer) -> Option<&mut S> {
+    pub fn admit_message(&mut self, peer: Peer) -> Option<&mut S> {
         let connection = lookup(&mut self.connections, peer)?;
         let serving = connection.reading != Half::Finished && !connection.congested();
         if !serving {
@@ -490,11 +490,11 @@ impl<T: Transport, S> Board<T, S> {
         self.connections_peak = count;
         self.connections.shrink_to_fit();
         self.spares.clear();
-        for list in [&mut self.closed, &mut self.touched] {
+        for list in [&mut self.closed, &mut self.to_flush] {
             list.shrink_to(KEPT_ENTRIES);
         }
         self.queue.shrink_to(KEPT_ENTRIES);
-        self.backlog.shrink_to(KEPT_ENTRIES);
+        self.later.shrink_to(KEPT_ENTRIES);
         true
     }
 
@@ -631,7 +631,7 @@ impl Outbox<'_> {
                 *self.pressure = Pressure::Overflow;
                 return false;
             }
-            *self.pressure = Pressure::High;
+            *self.pressure = Pressure::DrainOwed;
         }
         true
     }

@@ -57,19 +57,38 @@ pub(super) enum Stage {
     Closed,
 }
 
-/// How full the outbox has been since the handler last heard of it.
+/// How full the outbox has been since the last `on_drain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pressure {
     /// At most the low mark.
-    Low,
+    Relaxed,
     /// It has been above the low mark. `on_drain` is due when it falls to that mark.
-    High,
-    /// More was sent than it may hold, and not taken: the connection is about to be closed.
+    DrainOwed,
+    /// More was sent than it may hold, and was dropped: the connection is about to be closed.
     Overflow,
 }
 
-/// What an event reports, as bits: a copy of mio's event, so that tests can make one up. In a connection's latches there are
-/// also bits that the reactor sets.
+/// Whether [`Limits::read_bytes_per_s`] applies, and whether reading has to wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metering {
+    /// There is no such limit, or the loop is stopping.
+    Off,
+    /// Reading goes on; what is read is counted.
+    On,
+    /// Nothing is read until `pace` allows more.
+    Paused,
+}
+
+/// Which read at a stop it is that follows: see [`Connection::prepare_last_read`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastRead {
+    /// None: the loop is not stopping, or nothing can be read now.
+    No,
+    First,
+    Second,
+}
+
+/// What an event reports, as bits: a copy of mio's event, so that tests can make one up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u8);
 
@@ -80,12 +99,6 @@ impl Readiness {
     pub const WRITABLE: Readiness = Readiness(2);
     /// A hang-up, an error or urgent data: there may be more behind a short read.
     pub const EXCEPTIONAL: Readiness = Readiness(4);
-    /// Set by the reactor: the connection's reading is metered.
-    const METERED: Readiness = Readiness(8);
-    /// Set by the reactor: reading is paused until the pace allows more.
-    const PAUSED: Readiness = Readiness(16);
-    /// Set by the reactor: the handler holds the connection, because it is not done with the last message.
-    const HELD: Readiness = Readiness(32);
 
     /// Both: what this one and the other one report.
     #[inline(always)]
@@ -118,10 +131,10 @@ impl From<&mio::event::Event> for Readiness {
 }
 
 /// The least that is read from a connection in one turn, where so much is there and its limits allow it.
-const APPETITE_MIN: u32 = 2 * 1024;
+const READ_SIZE_MIN: u32 = 2 * 1024;
 
-/// The appetite of a connection at a stop.
-const APPETITE_UNLIMITED: u32 = u32::MAX;
+/// The read_size of a connection at a stop.
+const READ_SIZE_UNLIMITED: u32 = u32::MAX;
 
 /// The listener of a connection that we opened ourselves.
 pub(super) const NO_LISTENER: u32 = u32::MAX;
@@ -133,10 +146,10 @@ pub(super) struct Connection<T, S> {
     pub(super) inbox: Buffer,
     pub(super) outbox: Buffer,
     /// When bytes last came from the peer.
-    pub(super) heard_at: Moment,
+    pub(super) received_at: Moment,
     /// The start of the wait that [`Connection::deadline`] measures: of opening, stalling, lingering or idling. A partial write
     /// moves it forward by the time that the written bytes buy ([`Limits::stall_bytes_per_s_min`]).
-    pub(super) took_at: Moment,
+    pub(super) waiting_since: Moment,
     /// Since when the inbox has held the beginning of a message, where it holds one.
     unfinished_since: Moment,
     /// Its name. `None` once it is marked closed: then no name finds it, and it cannot be closed or freed again.
@@ -147,14 +160,18 @@ pub(super) struct Connection<T, S> {
     tally: Tally,
     pub(super) reading: Half,
     pub(super) writing: Half,
-    /// Why it ends, once it does.
-    pub(super) reason: CloseReason,
+    /// What began its end. `None` until something has.
+    pub(super) reason: Option<CloseReason>,
     /// The peer's end of file has been read.
     pub(super) peer_finished: bool,
     /// The latches: what events said and no would-block has taken back. After an exceptional one, a
     /// short read is no proof of an empty socket, until a read would block.
     latches: Readiness,
+    metering: Metering,
+    /// How much of this second's bytes has been read, where reading is metered.
     pace: Pace,
+    /// The handler holds the connection, because it is not done with the last message.
+    is_held: bool,
     pub(super) pressure: Pressure,
     /// It has been established, and counts no longer as one in its handshake.
     pub(super) established: bool,
@@ -162,14 +179,14 @@ pub(super) struct Connection<T, S> {
     pub(super) queued: bool,
     /// Its share of a turn was spent, and the inbox still holds messages: they come before anything more is read.
     pub(super) unserved: bool,
-    /// Bytes to read in one turn: as much as it uses up, between [`APPETITE_MIN`] and a block. What is read and not served
+    /// Bytes to read in one turn: as much as it uses up, between [`READ_SIZE_MIN`] and a block. What is read and not served
     /// takes memory until it is, so a peer of whom nothing is known yet is not read a whole block from.
-    appetite: u32,
+    read_size: u32,
     /// Its deadline has come. It stands in the queue, to be served once more before it is closed for its silence: what it
     /// did may not have been reported yet.
     pub(super) on_last_look: bool,
     /// It stands in the list of outboxes to flush.
-    pub(super) touched: bool,
+    pub(super) flush_is_arranged: bool,
     /// Of its listener; [`NO_LISTENER`] where it has none.
     pub(super) listener: u32,
     /// How far it may go. Shared by all of its listener, and replaced when those are.
@@ -192,25 +209,27 @@ impl<T: Transport, S> Connection<T, S> {
             transport,
             inbox: Buffer::default(),
             outbox: Buffer::default(),
-            heard_at: now,
-            took_at: now,
+            received_at: now,
+            waiting_since: now,
             unfinished_since: now,
             peer: Some(peer),
             stage: Stage::Opening,
             tally: Tally::new(counts, Column::Opening),
             reading: Half::Open,
             writing: Half::Open,
-            reason: CloseReason::Finished,
+            reason: None,
             peer_finished: false,
-            latches: metering(&limits),
+            latches: Readiness::default(),
+            metering: if limits.read_bytes_per_s.is_some() { Metering::On } else { Metering::Off },
             pace: Pace::default(),
-            pressure: Pressure::Low,
+            is_held: false,
+            pressure: Pressure::Relaxed,
             established: false,
             queued: false,
             unserved: false,
-            appetite: 2 * APPETITE_MIN,
+            read_size: 2 * READ_SIZE_MIN,
             on_last_look: false,
-            touched: false,
+            flush_is_arranged: false,
             listener,
             limits,
             state,
@@ -266,7 +285,8 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
-            && !self.latches.has(Readiness::PAUSED.union(Readiness::HELD))
+            && !self.is_paused()
+            && !self.is_held
             && self.reading == Half::Open
             && !self.unserved
             && self.outbox.len() <= self.limits.outbox_bytes_low()
@@ -287,19 +307,17 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// What came must wait: for the peer to take what it was sent, for the handler, or for the next turn.
     pub(super) fn is_held_up(&self) -> bool {
-        self.congested() || self.latches.has(Readiness::HELD) || self.unserved
+        self.congested() || self.is_held || self.unserved
     }
 
     /// The handler wants to hear nothing new for now.
     pub(super) fn hold(&mut self) {
-        self.latches = self.latches.union(Readiness::HELD);
+        self.is_held = true;
     }
 
     /// The handler is ready again; whether it had not been.
     pub(super) fn release(&mut self) -> bool {
-        let held = self.latches.has(Readiness::HELD);
-        self.latches.clear(Readiness::HELD);
-        held
+        std::mem::take(&mut self.is_held)
     }
 
     /// The beginning of a message waits in the inbox; whether of one that was not there before.
@@ -346,18 +364,17 @@ impl<T: Transport, S> Connection<T, S> {
         let limits = &self.limits;
         let budget = limits
             .read_bytes_per_turn
-            .min(self.appetite as usize)
+            .min(self.read_size as usize)
             .min(limits.outbox_bytes_high - self.outbox.len())
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
-        let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.latches.has(Readiness::METERED))
-        else {
+        let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.metering != Metering::Off) else {
             return self.read(inbox, budget, spares, T::read);
         };
         let allowance = self.pace.allowance(bytes_per_s, now).max(1);
         let (count, outcome) = self.read(inbox, budget.min(allowance), spares, T::read);
         self.pace.spend(count, bytes_per_s, now);
         if self.pace.ready_at(bytes_per_s) > now {
-            self.latches = self.latches.union(Readiness::PAUSED);
+            self.metering = Metering::Paused;
         }
         (count, outcome)
     }
@@ -365,7 +382,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// It has been read from as fast as it may; see `pace`.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.latches.has(Readiness::PAUSED)
+        self.metering == Metering::Paused
     }
 
     /// When the pause is over; [`Moment::NEVER`] where there is none.
@@ -377,12 +394,12 @@ impl<T: Transport, S> Connection<T, S> {
     }
 
     /// Ends the pause, if it is over: whether there may be something to read now.
-    pub(super) fn resume(&mut self, now: Moment) -> bool {
+    pub(super) fn end_pause_if_over(&mut self, now: Moment) -> bool {
         if self.ready_at() > now {
             return false;
         }
-        self.latches.clear(Readiness::PAUSED);
-        self.heard_at = now; // it could not be heard before
+        self.metering = Metering::On;
+        self.received_at = now; // it could not be heard before
         self.can_fill()
     }
 
@@ -393,30 +410,47 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// It has been served: reads less the next time where its share of the turn did not suffice for what was there, and
     /// more where it did and more is there to be read.
-    pub(super) fn adjust_appetite(&mut self) {
-        if self.appetite == APPETITE_UNLIMITED {
+    pub(super) fn adapt_read_size(&mut self) {
+        if self.read_size == READ_SIZE_UNLIMITED {
             // It stays so.
         } else if self.unserved {
-            self.appetite = (self.appetite / 2).max(APPETITE_MIN);
+            self.read_size = (self.read_size / 2).max(READ_SIZE_MIN);
         } else if self.latches.has(Readiness::READABLE) {
-            self.appetite = (self.appetite * 2).min(LARGE_BYTES as u32);
+            self.read_size = (self.read_size * 2).min(LARGE_BYTES as u32);
         }
     }
 
     /// Reading is metered no longer.
     pub(super) fn stop_metering(&mut self) {
-        self.latches.clear(Readiness::METERED.union(Readiness::PAUSED));
+        self.metering = Metering::Off;
     }
 
-    /// From now on as much is read in a turn as the limits allow: there is no time left to be slow in. Returns whether
-    /// that is new.
-    pub(super) fn read_at_full_budget(&mut self) -> bool {
-        std::mem::replace(&mut self.appetite, APPETITE_UNLIMITED) != APPETITE_UNLIMITED
+    /// Prepares the read of a connection that is served during a stop. It reads once more, event or not, because the event
+    /// may not have fitted in the batch; and as much as the limits allow, because there is no time left to be slow in. If the
+    /// first read does not empty the socket, a second one follows in the next turn. If the outbox is too full to read, the read
+    /// happens when the outbox has fallen. The same if messages still wait (`some_wait`): the latch remembers the read.
+    pub(super) fn prepare_last_read(&mut self, some_wait: bool) -> LastRead {
+        if self.reading != Half::Open {
+            return LastRead::No;
+        }
+        self.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
+        self.metering = Metering::Off;
+        if some_wait || !self.can_fill() {
+            return LastRead::No;
+        }
+        match std::mem::replace(&mut self.read_size, READ_SIZE_UNLIMITED) {
+            READ_SIZE_UNLIMITED => LastRead::Second,
+            _ => LastRead::First,
+        }
     }
 
-    /// A read may get somewhere.
-    pub(super) fn is_readable(&self) -> bool {
-        self.latches.has(Readiness::READABLE)
+    /// Ends the reading behind that read.
+    pub(super) fn finish_last_read(&mut self, read: LastRead) {
+        match read {
+            LastRead::No => {}
+            LastRead::First if self.latches.has(Readiness::READABLE) => {}
+            LastRead::First | LastRead::Second => self.reading = Half::Finishing,
+        }
     }
 
     /// Goes as far as these limits from now on; whether there may be something to read now that had to wait.
@@ -425,9 +459,7 @@ impl<T: Transport, S> Connection<T, S> {
         self.limits = limits;
         match self.limits.read_bytes_per_s {
             // How much of the bucket is full is seen when the pause is over: at once, perhaps.
-            Some(_) if !self.latches.has(Readiness::METERED) => {
-                self.latches = self.latches.union(Readiness::METERED.union(Readiness::PAUSED));
-            }
+            Some(_) if self.metering == Metering::Off => self.metering = Metering::Paused,
             Some(_) => {}
             None => self.stop_metering(),
         }
@@ -497,7 +529,7 @@ impl<T: Transport, S> Connection<T, S> {
                     self.latches.clear(Readiness::READABLE);
                     if self.reading == Half::Open {
                         self.reading = Half::Finishing;
-                        self.reason = CloseReason::Truncated;
+                        self.reason = Some(CloseReason::Truncated);
                     }
                     break;
                 }
@@ -509,7 +541,7 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// Writes the outbox until it is empty or the transport would block, and then, where our direction
     /// is finishing, our end of file. Returns how many bytes the transport took.
-    pub(super) fn drain(&mut self, now: Moment, spares: &mut Spares) -> (usize, io::Result<()>) {
+    pub(super) fn write_outbox(&mut self, now: Moment, spares: &mut Spares) -> (usize, io::Result<()>) {
         let waiting = self.outbox.len();
         let mut outcome = Ok(());
         while self.latches.has(Readiness::WRITABLE) && !self.outbox.is_empty() {
@@ -518,12 +550,12 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(count) => {
                     self.outbox.consume(count);
                     // A byte now and then is not enough: each one buys its part of a second.
-                    self.took_at = match self.outbox.is_empty() {
+                    self.waiting_since = match self.outbox.is_empty() {
                         true => now,
                         false => {
                             // A window opens in large steps, seldom: what the kernel took is credited up to once more
                             // the time, because the peer may still be reading it.
-                            let credited = self.took_at.after(self.limits.taking_time(count));
+                            let credited = self.waiting_since.after(self.limits.taking_time(count));
                             credited.min(now.after(self.limits.stall_after))
                         }
                     };
@@ -552,7 +584,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Nothing waits for the peer, nor for the handler to hear of it.
     #[inline]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.outbox.is_empty() && self.pressure == Pressure::Low && self.writing == Half::Open
+        self.outbox.is_empty() && self.pressure == Pressure::Relaxed && self.writing == Half::Open
     }
 
     /// What the transport itself still holds, and behind it our end of file.
@@ -565,7 +597,7 @@ impl<T: Transport, S> Connection<T, S> {
             {
                 Ok(()) if finishing => {
                     self.writing = Half::Finished;
-                    self.took_at = now; // lingering begins
+                    self.waiting_since = now; // lingering begins
                 }
                 Ok(()) => {}
                 // The peer went altogether between its end of file and ours: then it is over, too.
@@ -589,33 +621,25 @@ impl<T: Transport, S> Connection<T, S> {
         let limits = &self.limits;
         if self.stage == Stage::Opening {
             // Absolute: bytes don't extend it, or a byte every second would hold the slot for good.
-            (self.took_at.after(limits.handshake_within), CloseReason::HandshakeTimeout)
+            (self.waiting_since.after(limits.handshake_within), CloseReason::HandshakeTimeout)
         } else if self.lingers() {
             // Absolute as well, from when our FIN went out.
             let reason = match self.reason {
-                CloseReason::Finished => CloseReason::Lingered,
-                reason => reason,
+                None | Some(CloseReason::Finished) => CloseReason::Lingered,
+                Some(reason) => reason,
             };
-            (self.took_at.after(limits.linger_for), reason)
+            (self.waiting_since.after(limits.linger_for), reason)
         } else if !self.outbox.is_empty() || self.writing == Half::Finishing {
-            (self.took_at.after(limits.stall_after), CloseReason::Stalled)
+            (self.waiting_since.after(limits.stall_after), CloseReason::Stalled)
         } else {
             // A paused connection is not idle.
             let paused_until = if self.is_paused() { self.ready_at() } else { Moment::default() };
-            let moved_at = self.heard_at.max(self.took_at).max(paused_until);
+            let moved_at = self.received_at.max(self.waiting_since).max(paused_until);
             let (idle_at, overdue_at) = (moved_at.after(limits.idle_after), self.overdue_at());
             match overdue_at < idle_at {
                 true => (overdue_at, CloseReason::MessageTimeout),
                 false => (idle_at, CloseReason::Idle),
             }
         }
-    }
-}
-
-/// What stands among the latches from the beginning.
-fn metering(limits: &Limits) -> Readiness {
-    match limits.read_bytes_per_s {
-        Some(_) => Readiness::METERED,
-        None => Readiness::default(),
     }
 }

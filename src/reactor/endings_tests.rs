@@ -88,7 +88,7 @@ impl Handler for Restless {
     }
 
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
-        while !inbox.is_empty() && board.serving(from).is_some() {
+        while !inbox.is_empty() && board.admit_message(from).is_some() {
             inbox.consume(inbox.len().min(5));
             self.act(board, Some(from));
         }

@@ -5,7 +5,7 @@ use super::board::lookup;
 use super::connection::{Half, Readiness};
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
-use super::listener::{Hold, resume};
+use super::listener::{Hold, resume_unless_by_owner};
 use super::token::Peer;
 
 impl<H: Handler> Reactor<H> {
@@ -23,7 +23,7 @@ impl<H: Handler> Reactor<H> {
         }
         for (index, listener) in listeners.iter_mut().enumerate() {
             if matches!(listener.hold, Hold::Starved(until) if until <= now) {
-                resume(board, index, listener);
+                resume_unless_by_owner(board, index, listener);
             }
         }
     }
@@ -35,7 +35,7 @@ fn expire_connection<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: 
     let now = board.now;
     let Some(connection) = lookup(&mut board.connections, peer) else { return };
     // First: what came during a pause that is over was not late.
-    if connection.resume(now) {
+    if connection.end_pause_if_over(now) {
         board.enqueue(peer);
     }
     let Some(connection) = lookup(&mut board.connections, peer) else { return };
@@ -83,7 +83,7 @@ fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) 
             }
             // It has as long again: from now, and not from when the question is delivered, which changes nothing.
             if let Some(connection) = board.get_mut(peer) {
-                connection.took_at = now;
+                connection.waiting_since = now;
             }
         }
         reason => return board.close_because(peer, reason),

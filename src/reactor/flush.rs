@@ -24,7 +24,7 @@ impl<H: Handler> Reactor<H> {
             batch.into_iter().for_each(|peer| self.write_out(peer));
         }
         let mut fresh = mem::take(&mut self.spare_peers);
-        mem::swap(&mut fresh, &mut self.board.touched);
+        mem::swap(&mut fresh, &mut self.board.to_flush);
         fresh.drain(..).for_each(|peer| self.write_out(peer));
         self.spare_peers = fresh; // its memory serves again
     }
@@ -36,11 +36,11 @@ impl<H: Handler> Reactor<H> {
     /// are sent something hold up another connection for a millisecond, and not for the 50 that all their writes take. No
     /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
     pub(super) fn flush(&mut self) {
-        if self.board.touched.is_empty() && self.unwritten.is_empty() {
+        if self.board.to_flush.is_empty() && self.unwritten.is_empty() {
             return;
         }
         let mut fresh = mem::take(&mut self.spare_peers);
-        mem::swap(&mut fresh, &mut self.board.touched);
+        mem::swap(&mut fresh, &mut self.board.to_flush);
         let older = self.unwritten.pop_front();
         let mut fresh = VecDeque::from(fresh);
         self.write_slice(&mut fresh);
@@ -66,7 +66,7 @@ impl<H: Handler> Reactor<H> {
         };
         for written in 0..SLICE_WRITES {
             let Some(peer) = batch.pop_front() else { return };
-            self.keep_time(written);
+            self.fire_due_now(written);
             self.write_out(peer);
             if written % CLOCK_EVERY == CLOCK_EVERY - 1 && ends != Moment::NEVER && self.clock() >= ends {
                 return;
@@ -77,11 +77,11 @@ impl<H: Handler> Reactor<H> {
     fn write_out(&mut self, peer: Peer) {
         let Reactor { board, handler, .. } = self;
         let Some(connection) = lookup(&mut board.connections, peer) else { return };
-        connection.touched = false;
+        connection.flush_is_arranged = false;
         if connection.stage == Stage::Opening {
             return; // it is written when bytes can flow
         }
-        let (count, outcome) = connection.drain(board.now, &mut board.spares);
+        let (count, outcome) = connection.write_outbox(board.now, &mut board.spares);
         board.counters.bytes_out += count as u64;
         if outcome.is_err() || !connection.is_at_rest() {
             reschedule(handler, board, peer, outcome);
@@ -94,7 +94,7 @@ impl<H: Handler> Reactor<H> {
     /// this, and 1 ms with it: `cargo bench --bench relay`.)
     #[cold]
     #[inline(never)]
-    pub(super) fn keep_time(&mut self, done: usize) {
+    pub(super) fn fire_due_now(&mut self, done: usize) {
         if done % CLOCK_EVERY != CLOCK_EVERY - 1 || !self.board.has_clock {
             return;
         }
@@ -105,17 +105,17 @@ impl<H: Handler> Reactor<H> {
         // The next timer counts from here. Counted from the turn's beginning, it could be due at once.
         self.board.now = now;
         // Other writes wait.
-        let others = mem::take(&mut self.board.touched);
+        let others = mem::take(&mut self.board.to_flush);
         for _ in 0..self.board.limits.timers_per_turn {
             let Some((_, key)) = self.board.timers.pop(now) else { break };
             self.handler.on_timer(&mut self.board, key);
         }
-        let mut touched = VecDeque::from(mem::replace(&mut self.board.touched, others));
-        for _ in 0..SLICE_WRITES.min(touched.len()) {
-            touched.pop_front().into_iter().for_each(|peer| self.write_out(peer));
+        let mut sent = VecDeque::from(mem::replace(&mut self.board.to_flush, others));
+        for _ in 0..SLICE_WRITES.min(sent.len()) {
+            sent.pop_front().into_iter().for_each(|peer| self.write_out(peer));
         }
-        if !touched.is_empty() {
-            self.unwritten.push_back(touched);
+        if !sent.is_empty() {
+            self.unwritten.push_back(sent);
         }
         datagram::flush_all(&mut self.board);
     }

@@ -111,7 +111,7 @@ pub trait Handler: Sized {
     fn on_open(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
 
     /// Bytes came. Consume what makes whole messages and leave the rest: it will be there next time,
-    /// with more behind it. Before each message, ask [`Board::serving`] whether to go on; where the
+    /// with more behind it. Before each message, ask [`Board::admit_message`] whether to go on; where the
     /// outbox is congested the call comes again when it has drained, and where the connection's share of
     /// this turn is spent it comes again in the next one, new bytes or not.
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer);

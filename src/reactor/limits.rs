@@ -20,7 +20,7 @@ pub struct Limits {
     /// Time in one turn after which a connection's next message waits for the next turn, because cheap bytes can be
     /// expensive messages. The message that is being served is not interrupted.
     pub connection_time_per_turn: Duration,
-    /// Time for serving in one turn. What has not been served waits for the next turn; the backlog gets at least half of the time
+    /// Time for serving in one turn. What has not been served waits for the next turn; connections that had their share of the last turn get at least half of the time
     /// that the queue took. Freeing closed connections gets the same time once more.
     pub serve_time_per_turn: Duration,
     /// Datagrams received on one socket in one turn.

@@ -65,7 +65,7 @@ pub(super) enum Hold {
     /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
     Starved(Moment),
     /// The loop's owner needs the descriptors that are left: see [`Reactor::pause_accepting`].
-    Paused,
+    ByOwner,
 }
 
 impl<L> Listener<L> {
@@ -157,7 +157,7 @@ impl<H: Handler> Reactor<H> {
         listener.is_watched = false;
         listener.readable = true;
         self.put_listener(index, listener);
-        resume(&mut self.board, index, &mut self.listeners[index]);
+        resume_unless_by_owner(&mut self.board, index, &mut self.listeners[index]);
         Some(index)
     }
 
@@ -170,16 +170,16 @@ impl<H: Handler> Reactor<H> {
     /// loop's owner needs descriptors, so that no connection takes them.
     pub fn pause_accepting(&mut self) {
         for listener in &mut self.listeners {
-            listener.hold = Hold::Paused;
+            listener.hold = Hold::ByOwner;
         }
     }
 
     /// Ends what [`Reactor::pause_accepting`] began. Without that, it does nothing.
     pub fn resume_accepting(&mut self) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.hold == Hold::Paused {
+            if listener.hold == Hold::ByOwner {
                 listener.hold = Hold::No;
-                resume(&mut self.board, index, listener);
+                resume_unless_by_owner(&mut self.board, index, listener);
             }
         }
     }
@@ -229,7 +229,7 @@ impl<H: Handler> Reactor<H> {
         let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.limits = Arc::clone(&limits);
         self.board.set_limits_of(index as u32, &limits);
-        resume(&mut self.board, index, &mut self.listeners[index]);
+        resume_unless_by_owner(&mut self.board, index, &mut self.listeners[index]);
     }
 
     /// Takes waiting connections, within the budget and the limit.
@@ -345,12 +345,12 @@ impl<H: Handler> Reactor<H> {
 
 /// Ends a listener's rest, unless the loop's owner wants it. Its latch was kept, so that the waiting connections are not
 /// forgotten.
-pub(super) fn resume<T: Transport, S>(
+pub(super) fn resume_unless_by_owner<T: Transport, S>(
     board: &mut Board<T, S>,
     index: usize,
     listener: &mut Listener<T::Listener>,
 ) {
-    if listener.hold == Hold::Paused {
+    if listener.hold == Hold::ByOwner {
         return;
     }
     listener.hold = Hold::No;

@@ -85,7 +85,7 @@ use board::KEPT_ENTRIES;
 use connection::NO_LISTENER;
 use datagram::Datagrams;
 use expiry::end_last_look;
-use listener::{Hold, Listener, resume};
+use listener::{Hold, Listener, resume_unless_by_owner};
 use token::Source;
 
 /// The most events that one turn takes from the kernel. More of them wait there, in their order. So a turn stays short when
@@ -157,7 +157,7 @@ impl<H: Handler> Reactor<H> {
         Reactor::with_clock(handler, limits, Clock::machine())
     }
 
-    /// The same, by another clock: see [`Clock::told`].
+    /// The same, by another clock: see [`Clock::manual`].
     ///
     /// # Errors
     /// Where the system has no descriptor left for the poll.
@@ -190,7 +190,7 @@ impl<H: Handler> Reactor<H> {
         self.board.set_limits_of(NO_LISTENER, &limits);
         self.board.limits = limits;
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            resume(&mut self.board, index, listener); // there may be room for more now
+            resume_unless_by_owner(&mut self.board, index, listener); // there may be room for more now
         }
     }
 
@@ -254,9 +254,9 @@ impl<H: Handler> Reactor<H> {
     /// scripted wire, and stepped by another loop.
     ///
     /// With the machine's clock, time stands still at `now` during this turn, so no time limit within the turn strikes. With a
-    /// [told](Clock::told) clock, time advances at each look, and the limits strike as in [`Reactor::turn`].
+    /// [manual](Clock::manual) clock, time advances at each look, and the limits strike as in [`Reactor::turn`].
     pub fn turn_with(&mut self, now: Moment, ready: &[(Token, Readiness)]) -> Turn {
-        self.board.has_clock = self.board.clock.is_told();
+        self.board.has_clock = self.board.clock.is_manual();
         self.begin(self.board.now.max(now));
         let count = self.note(ready.iter().copied());
         self.go_through(count)
@@ -324,8 +324,8 @@ impl<H: Handler> Reactor<H> {
     /// Whether there is work for the next turn, even without an event. If so, the next turn does not sleep.
     pub fn has_work(&self) -> bool {
         let board = &self.board;
-        let is_idle = board.queue.is_empty() && board.touched.is_empty() && board.closed.is_empty();
-        !(is_idle && board.backlog.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
+        let is_idle = board.queue.is_empty() && board.to_flush.is_empty() && board.closed.is_empty();
+        !(is_idle && board.later.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
     }
 
     /// The moment at which the next timer, deadline or listener's hold comes due. Until then the loop sleeps, if it has no
@@ -376,15 +376,15 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
-    /// Serves each source in the queue once, within its budget, and then those in the backlog. Sources that are queued
+    /// Serves each source in the queue once, within its budget, and then those in `later`. Sources that are queued
     /// meanwhile are served in the next turn.
     ///
     /// When the turn's time is over, the rest waits for the next turn, in its order and before newer entries. A few sources
     /// of each list are served in any case, so both always move on.
     fn serve(&mut self) {
-        let (queued, waiting) = (self.board.queue.len(), self.board.backlog.len());
+        let (queued, waiting) = (self.board.queue.len(), self.board.later.len());
         self.serve_from(|board| &mut board.queue, queued);
-        self.serve_from(|board| &mut board.backlog, waiting);
+        self.serve_from(|board| &mut board.later, waiting);
     }
 
     /// Serves the first `count` sources of this list, or fewer, when the time is over.
@@ -392,7 +392,7 @@ impl<H: Handler> Reactor<H> {
         if count == 0 {
             return;
         }
-        // Where the queue alone took longer than a turn should, the backlog still gets half as much time.
+        // Where the queue alone took longer than a turn should, `later` still gets half as much time.
         let time = self.clock();
         let ends = self.began.after(self.board.limits.serve_time_per_turn);
         let ends = ends.max(time.after(time.since(self.began) / 2));
@@ -400,7 +400,7 @@ impl<H: Handler> Reactor<H> {
             if served % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
                 return;
             }
-            self.keep_time(served);
+            self.fire_due_now(served);
             let Some(token) = list(&mut self.board).pop_front() else { return };
             match Source::from_token(token) {
                 Source::Connection(peer) => {
@@ -457,12 +457,12 @@ impl<H: Handler> Reactor<H> {
                 buffer.clear();
                 buffer.recycle(&mut board.spares);
             }
-            board.counters.closed[connection.reason.row()] += 1;
+            let reason = connection.reason.expect("`close_because` has set it");
+            board.counters.closed[reason.row()] += 1;
             if let Some(listener) = listeners.get_mut(connection.listener as usize) {
                 listener.connections -= 1;
                 listener.handshakes -= usize::from(!connection.established);
             }
-            let reason = connection.reason;
             let (transport, state) = connection.into_parts();
             // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
             drop(transport);
@@ -481,7 +481,7 @@ impl<H: Handler> Reactor<H> {
     fn resume_listeners(&mut self) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             if listener.hold != Hold::No {
-                resume(&mut self.board, index, listener);
+                resume_unless_by_owner(&mut self.board, index, listener);
             }
         }
     }
@@ -510,7 +510,7 @@ impl<H: Handler> Reactor<H> {
             self.board.connections.iter().filter_map(|(_, connection)| connection.peer).collect();
         for peer in peers {
             if let Some(connection) = self.board.get_mut(peer) {
-                connection.reason = CloseReason::Cut; // whatever had begun, this is how it ends
+                connection.reason = Some(CloseReason::Cut); // whatever had begun, this is how it ends
             }
             self.board.close_because(peer, CloseReason::Cut);
         }

@@ -6,7 +6,7 @@ use super::board::lookup;
 use super::connection::Readiness;
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler, Transport};
-use super::listener::{Hold, Listener, resume};
+use super::listener::{Hold, Listener, resume_unless_by_owner};
 use super::token::Peer;
 
 /// Takes a new connection a step towards being open. A handshake takes computing, so those have a budget for each turn.
@@ -63,13 +63,13 @@ fn establish<H: Handler>(
                 // told of them is dropped where they had left the socket before the poll looked.
                 connection.latch(Readiness::READABLE);
             }
-            connection.heard_at = board.now;
+            connection.received_at = board.now;
             let ((at, _), index) = (connection.deadline(), connection.listener as usize);
             board.deadlines.arm(peer.slot, at);
             if let Some(listener) = listeners.get_mut(index) {
                 listener.handshakes -= 1;
                 if listener.hold == Hold::Handshakes {
-                    resume(board, index, listener);
+                    resume_unless_by_owner(board, index, listener);
                 }
             }
             handler.on_open(board, peer);

@@ -7,7 +7,7 @@ use std::mem;
 use super::Reactor;
 use super::board::{Board, lookup};
 use super::buffer::{Buffer, Spares};
-use super::connection::{Connection, Half, Pressure, Readiness, Stage};
+use super::connection::{Connection, Half, LastRead, Pressure, Stage};
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler, Transport};
 use super::opening::step_handshake;
@@ -33,29 +33,22 @@ impl<H: Handler> Reactor<H> {
         }
         board.share.renew();
         // Messages that waited for this turn come before anything more is read.
-        let goes_on = mem::take(&mut connection.unserved);
-
-        // During a stop, each serve reads once, event or not, and then ends the reading: the event may not have fitted in the
-        // batch. If the first read does not empty the socket, a second serve follows. If the outbox is too full to read, the
-        // read happens when the outbox has fallen. If `on_stop` then returns false, reading opens again.
-        let (mut last_call, mut once_more) = (board.draining && connection.reading == Half::Open, false);
-        if last_call {
-            connection.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
-            connection.stop_metering();
-            last_call = connection.can_fill() && !goes_on;
-            once_more = last_call && connection.read_at_full_budget();
-        }
+        let some_waited = mem::take(&mut connection.unserved);
+        let last_read = match board.draining {
+            true => connection.prepare_last_read(some_waited),
+            false => LastRead::No,
+        };
 
         // From the socket to the inbox.
         let mut is_new = connection.inbox.is_empty();
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
-        if goes_on {
+        if some_waited {
             // See above.
         } else if connection.can_fill() {
             let (count, filled) = connection.fill(inbox, &mut board.spares, board.now);
             if count > 0 {
-                connection.heard_at = board.now;
+                connection.received_at = board.now;
                 board.counters.bytes_in += count as u64;
             }
             outcome = filled;
@@ -64,22 +57,20 @@ impl<H: Handler> Reactor<H> {
             board.counters.bytes_in += count as u64;
             outcome = discarded;
         }
-        if last_call && !(once_more && connection.is_readable()) {
-            connection.reading = Half::Finishing;
-        }
+        connection.finish_last_read(last_read);
 
         // To the handler. After a callback, which may have closed this very connection, it is looked up again. Its slot
         // stays: only `reap` frees slots.
         if !inbox.is_empty() && connection.can_serve() {
-            connection.touched = true; // its own replies are written below, and not in the flush phase
+            connection.flush_is_arranged = true; // its own replies are written below, and not in the flush phase
             let waited = inbox.len();
             handler.on_bytes(board, peer, inbox);
             is_new |= inbox.len() < waited;
-            board.connections[peer.slot as usize].touched = false;
+            board.connections[peer.slot as usize].flush_is_arranged = false;
         }
         connection = &mut board.connections[peer.slot as usize];
         connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
-        connection.adjust_appetite();
+        connection.adapt_read_size();
 
         // The end of reading.
         let served = connection.stage == Stage::Open && !connection.is_held_up();
@@ -97,7 +88,7 @@ impl<H: Handler> Reactor<H> {
         if connection.stage == Stage::Closed {
             return;
         }
-        let (count, drained) = connection.drain(board.now, &mut board.spares);
+        let (count, drained) = connection.write_outbox(board.now, &mut board.spares);
         board.counters.bytes_out += count as u64;
         // The error of the read comes last: what was read before it has been served like all else.
         reschedule(handler, board, peer, drained.and(outcome));
@@ -110,11 +101,11 @@ fn finish_reading<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Pee
     connection.reading = Half::Finished;
     if !board.draining {
         return match connection.reason {
-            CloseReason::Truncated => board.finish_because(peer, CloseReason::Truncated), // the rest is no message
+            Some(CloseReason::Truncated) => board.finish_because(peer, CloseReason::Truncated), // the rest is no message
             _ => handler.on_finish(board, peer, inbox),
         };
     }
-    if connection.peer_finished && connection.reason != CloseReason::Truncated {
+    if connection.peer_finished && connection.reason != Some(CloseReason::Truncated) {
         handler.on_finish(board, peer, inbox); // what is left may be its last message
     }
     if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
@@ -139,7 +130,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
     connection.inbox.take_from(inbox, spares);
     if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
         // More can't be read, and what is there is no message: its handler should have said so.
-        connection.reason = CloseReason::InboxFull;
+        connection.reason = Some(CloseReason::InboxFull);
         connection.reading = Half::Finished;
         connection.inbox.clear();
         connection.inbox.recycle(spares);
@@ -157,27 +148,27 @@ pub(super) fn reschedule<H: Handler>(
     peer: Peer,
     outcome: io::Result<()>,
 ) {
-    if !schedule(board, peer, outcome) {
+    if !plan_next(board, peer, outcome) {
         return;
     }
     let connection = &mut board.connections[peer.slot as usize];
-    connection.pressure = Pressure::Low;
-    connection.touched = true;
+    connection.pressure = Pressure::Relaxed;
+    connection.flush_is_arranged = true;
     handler.on_drain(board, peer);
     let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
-    connection.touched = false;
+    connection.flush_is_arranged = false;
     if connection.stage == Stage::Closed {
         return;
     }
-    let (count, outcome) = connection.drain(board.now, &mut board.spares);
+    let (count, outcome) = connection.write_outbox(board.now, &mut board.spares);
     board.counters.bytes_out += count as u64;
-    if schedule(board, peer, outcome) {
-        board.enqueue_behind(peer); // it may send more in the next turn
+    if plan_next(board, peer, outcome) {
+        board.enqueue_later(peer); // it may send more in the next turn
     }
 }
 
 /// The same without the handler. Returns whether `on_drain` is due.
-fn schedule<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
+fn plan_next<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::Result<()>) -> bool {
     let Some(connection) = lookup(&mut board.connections, peer) else { return false };
     if let Err(error) = outcome {
         board.close_because(peer, CloseReason::of(&error));
@@ -188,7 +179,7 @@ fn schedule<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::R
         return false;
     }
     if connection.is_over() {
-        let reason = connection.reason;
+        let reason = connection.reason.unwrap_or(CloseReason::Finished);
         board.close_because(peer, reason);
         return false;
     }
@@ -196,18 +187,18 @@ fn schedule<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::R
     if connection.writing != Half::Open || is_waiting || connection.is_paused() {
         board.deadlines.arm(peer.slot, connection.look_at());
     }
-    let drained = connection.pressure == Pressure::High
+    let drained = connection.pressure == Pressure::DrainOwed
         && connection.outbox.len() <= connection.limits.outbox_bytes_low();
     // Work that no event will tell us of: the budget is spent and the latch still set, messages wait for the
     // next turn, or what the outbox had held up can go on.
     let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
     let goes_on = connection.unserved || (drained && held_up);
     if connection.can_fill() || connection.can_discard() || goes_on {
-        board.enqueue_behind(peer);
+        board.enqueue_later(peer);
     }
     let connection = &mut board.connections[peer.slot as usize];
     if drained && connection.writing != Half::Open {
-        connection.pressure = Pressure::Low; // nothing more can be sent: the handler is not asked for more
+        connection.pressure = Pressure::Relaxed; // nothing more can be sent: the handler is not asked for more
         return false;
     }
     drained

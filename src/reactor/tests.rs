@@ -61,10 +61,10 @@ impl Handler for Sevens {
 
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
         let whole = inbox.len().is_multiple_of(MESSAGE_BYTES) && inbox.bytes()[0] % 2 == 1;
-        if whole && self.acts.is_empty() && board.serving(from).is_some() {
+        if whole && self.acts.is_empty() && board.admit_message(from).is_some() {
             return board.send_whole(from, inbox); // the other way to echo
         }
-        while inbox.len() >= MESSAGE_BYTES && board.serving(from).is_some() {
+        while inbox.len() >= MESSAGE_BYTES && board.admit_message(from).is_some() {
             let first = inbox.bytes()[0];
             board.send(from, &inbox.bytes()[..MESSAGE_BYTES]);
             inbox.consume(MESSAGE_BYTES);
@@ -125,7 +125,7 @@ impl Bench {
     fn new(limits: Limits) -> Bench {
         // Not the machine's clock: on a busy machine that is past the first deadline before the test is over.
         let time = Arc::new(AtomicU64::new(0));
-        let clock = Clock::told(Arc::clone(&time), Duration::ZERO);
+        let clock = Clock::manual(Arc::clone(&time), Duration::ZERO);
         let reactor = Reactor::with_clock(Sevens::default(), limits, clock).expect("a poll");
         let (lines, listener) = (Vec::new(), WireListener::default());
         Bench { reactor, time, now: Moment::default(), lines, listener }
@@ -177,8 +177,8 @@ impl Bench {
                 && self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
             let board = &self.reactor.board;
             let idle = board.queue.is_empty()
-                && board.backlog.is_empty()
-                && board.touched.is_empty()
+                && board.later.is_empty()
+                && board.to_flush.is_empty()
                 && board.closed.is_empty();
             if idle && quiet && board.connections.iter().any(|(_, connection)| connection.is_paused()) {
                 self.now = self.now.after(Duration::from_millis(100));
@@ -206,12 +206,12 @@ impl Bench {
             };
             // Whoever stands in a queue knows it, and stands there once.
             let token = Source::Connection(peer).token();
-            let queues = board.queue.iter().chain(&board.backlog);
+            let queues = board.queue.iter().chain(&board.later);
             let places = queues.filter(|queued| **queued == token).count();
             assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
-            let waits = board.touched.contains(&peer)
+            let waits = board.to_flush.contains(&peer)
                 || self.reactor.unwritten.iter().any(|batch| batch.contains(&peer));
-            assert!(!connection.touched || waits, "{peer}: touched and forgotten");
+            assert!(!connection.flush_is_arranged || waits, "{peer}: its flush is arranged and forgotten");
             // Whoever can make progress without an event is not forgotten.
             let drains = !connection.outbox.is_empty() && connection.is_writable();
             let held_up = !connection.inbox.is_empty()
@@ -219,7 +219,10 @@ impl Bench {
                 && connection.can_serve();
             let work = connection.can_fill() || connection.can_discard() || drains || held_up;
             assert!(
-                !work || connection.queued || connection.touched || connection.stage == Stage::Opening,
+                !work
+                    || connection.queued
+                    || connection.flush_is_arranged
+                    || connection.stage == Stage::Opening,
                 "{peer}: work and nobody to do it"
             );
             assert!(!connection.is_over(), "{peer}: over and still here");
@@ -1648,7 +1651,7 @@ impl Handler for Expensive {
     }
 
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
-        while !inbox.is_empty() && board.serving(from).is_some() {
+        while !inbox.is_empty() && board.admit_message(from).is_some() {
             let began = board.clock();
             while board.clock().since(began) < Duration::from_micros(500) {}
             inbox.consume(1);
@@ -1715,7 +1718,7 @@ fn a_new_connection_does_not_wait_for_a_round_of_flooders() {
     let flooders: Vec<_> = (0..50).map(|_| bench.line()).collect();
     flooders.iter().for_each(|(_, far)| far.say(&[2; 700]));
     bench.turn();
-    assert_eq!(bench.reactor.board.backlog.len(), 50);
+    assert_eq!(bench.reactor.board.later.len(), 50);
     let (near, far) = wire();
     far.say(b"1234567");
     let peer = bench.reactor.board().connect(near, ()).expect("room for it");
@@ -1724,7 +1727,7 @@ fn a_new_connection_does_not_wait_for_a_round_of_flooders() {
     bench.reactor.set_limits(Limits { serve_time_per_turn: Duration::ZERO, ..limits });
     bench.turn();
     assert!(bench.reactor.handler().opened.contains(&peer), "it is served before most of the others");
-    assert_eq!(bench.reactor.board.backlog.len(), 50);
+    assert_eq!(bench.reactor.board.later.len(), 50);
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Clock {
 
     /// Returns a clock for simulations. It shows the nanoseconds in `time`, which its owner moves on. Each look at it adds
     /// `look`, as if something were done between two looks.
-    pub fn told(time: Arc<AtomicU64>, look: Duration) -> Clock {
+    pub fn manual(time: Arc<AtomicU64>, look: Duration) -> Clock {
         Clock(Kind::Told(time, Moment::at(look).0))
     }
 
@@ -87,7 +87,7 @@ impl Clock {
     }
 
     /// It is one for simulations.
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_manual(&self) -> bool {
         matches!(self.0, Kind::Told(..))
     }
 }

@@ -127,7 +127,7 @@ impl<S: Service> Server<S> {
         self
     }
 
-    /// What tells the loop the time: see [`Clock::told`].
+    /// What tells the loop the time: see [`Clock::manual`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self

@@ -65,7 +65,7 @@ pub struct Exchange<S> {
     leave_next: Moment,
 }
 
-/// Permission to serve one message. [`Board::serving`] must be called once for each message, because each call uses up one
+/// Permission to serve one message. [`Board::admit_message`] must be called once for each message, because each call uses up one
 /// message of the connection's share. `on_bytes` calls it before it looks at the protocol, and passes the permission on. (With
 /// a second call, a connection with a share of one message was never served.)
 #[cfg(feature = "web")]
@@ -84,7 +84,7 @@ impl Permit {
     ) -> Option<&'a mut Conversation> {
         match mem::replace(self, Permit::Used) {
             Permit::Given => board.state(peer),
-            Permit::Used => board.serving(peer),
+            Permit::Used => board.admit_message(peer),
         }
     }
 }
@@ -738,7 +738,7 @@ impl<S: Service> Handler for Exchange<S> {
     fn on_bytes(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
         loop {
             // What the service did about the last message may have been the end of it.
-            let Some(Conversation { protocol, .. }) = board.serving(from) else { return };
+            let Some(Conversation { protocol, .. }) = board.admit_message(from) else { return };
             if let Protocol::Raw(_) = protocol {
                 // All of it is one message; said apart, because it saves a tenth of an echo.
                 if inbox.len() >= PASSED_ON_BYTES_MIN {

@@ -119,7 +119,7 @@ impl Host {
 
     fn lines(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer, to_all: bool) {
         while let Some(length) = inbox.bytes().iter().position(|byte| *byte == b'\n') {
-            if board.serving(from).is_none() {
+            if board.admit_message(from).is_none() {
                 return;
             }
             *self.served.entry(from).or_default() += 1;
@@ -216,7 +216,7 @@ impl Handler for Host {
         }
         match board.state(from).and_then(|state| state.guest).map(|(_, service)| service) {
             Some(Service::Echo) => {
-                if !inbox.is_empty() && board.serving(from).is_some() {
+                if !inbox.is_empty() && board.admit_message(from).is_some() {
                     board.send(from, inbox.bytes());
                     inbox.consume(inbox.len());
                 }

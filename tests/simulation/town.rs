@@ -292,7 +292,7 @@ impl Town {
         let server_tls = ServerTls::from_files(&pem("certificate.pem"), &pem("key.pem"), None);
         let mut running = Server::new(Directory::new(ambient.clone()))
             .limits(plan.limits.clone())
-            .clock(Clock::told(Arc::clone(&time), plan.look))
+            .clock(Clock::manual(Arc::clone(&time), plan.look))
             .announce(false)
             .start()
             .expect("a poll");

@@ -274,7 +274,7 @@ impl World {
             Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises, Arc::clone(&time));
         kernel.lock().expect("it is new").splits = plan.splits;
         kernel.lock().expect("it is new").close_takes = plan.close_takes;
-        let clock = Clock::told(Arc::clone(&time), plan.look);
+        let clock = Clock::manual(Arc::clone(&time), plan.look);
         let host = Host::new(plan.ticks, plan.kicks, plan.refuses_one_in);
         let mut reactor = Reactor::with_clock(host, plan.limits.clone(), clock).expect("a poll");
         let index = reactor.listen(kernel::listen(&kernel)).expect("nothing can fail there");
