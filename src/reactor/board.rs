@@ -6,7 +6,7 @@
 //!
 //! A [`Peer`] is the name of a connection. "The peer" is the other end.
 //!
-//! Invariant: a source that can make progress without a new event from the kernel is in `queue`, `later`, `to_flush`, `closed`
+//! Invariant: a source that can make progress without a new event from the kernel is in `opening`, `queue`, `later`, `to_flush`, `closed`
 //! or the reactor's `unwritten`. The reactor does not sleep while one of them, or `soon`, holds anything.
 
 use std::collections::VecDeque;
@@ -39,6 +39,8 @@ pub struct Board<T: Transport, S> {
     /// The most connections that there were at a time, since [`Board::shrink`].
     connections_peak: usize,
     pub(super) datagrams: Sockets<T::Datagrams>,
+    /// Connections that are being established, and have had an event.
+    pub(super) opening: VecDeque<Peer>,
     /// Sources to serve in the next pass, each once.
     pub(super) queue: VecDeque<Token>,
     /// The same for connections that have had their share of this turn, and wait for their next one behind all others: so
@@ -62,9 +64,6 @@ pub struct Board<T: Transport, S> {
     pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
-    /// How many handshakes may be taken further in this turn, and how much time they may take.
-    pub(super) handshakes_left: usize,
-    pub(super) handshake_time_left: Duration,
     /// What is left of the share of the connection that is being served.
     pub(super) share: Share,
     /// The time is the clock's, and not one that the caller of the turn names.
@@ -82,6 +81,7 @@ impl<T: Transport, S> Board<T, S> {
             connections: Slab::new(),
             connections_peak: 0,
             datagrams: Sockets::default(),
+            opening: VecDeque::new(),
             queue: VecDeque::new(),
             later: VecDeque::new(),
             to_flush: Vec::new(),
@@ -93,8 +93,6 @@ impl<T: Transport, S> Board<T, S> {
             tally: Arc::default(),
             descriptors: Descriptors::default(),
             now: Moment::default(),
-            handshakes_left: limits.handshakes_per_turn,
-            handshake_time_left: limits.handshake_time_per_turn,
             share: Share::default(),
             has_clock: true,
             limits,
@@ -298,13 +296,17 @@ impl<T: Transport, S> Board<T, S> {
         Ok(peer)
     }
 
-    /// Queues the connection. The note phase comes before the serve phase, so what it queues is served in the same turn. What
-    /// other phases queue is served in the next turn. Does nothing for a connection that is queued already, or closed.
+    /// Queues the connection, to be established or to be served. The note phase comes before these phases, so what it queues has
+    /// its turn at once. What later phases queue waits for the next turn. Does nothing for a connection that is queued already, or closed.
     #[inline]
     pub(super) fn enqueue(&mut self, peer: Peer) {
         let Some(connection) = lookup(&mut self.connections, peer) else { return };
-        if !mem::replace(&mut connection.queued, true) {
-            self.queue.push_back(Source::Connection(peer).token());
+        if mem::replace(&mut connection.queued, true) {
+            return;
+        }
+        match connection.stage {
+            Stage::Opening => self.opening.push_back(peer),
+            Stage::Open | Stage::Closed => self.queue.push_back(Source::Connection(peer).token()),
         }
     }
 
@@ -493,6 +495,7 @@ impl<T: Transport, S> Board<T, S> {
         for list in [&mut self.closed, &mut self.to_flush] {
             list.shrink_to(KEPT_ENTRIES);
         }
+        self.opening.shrink_to(KEPT_ENTRIES);
         self.queue.shrink_to(KEPT_ENTRIES);
         self.later.shrink_to(KEPT_ENTRIES);
         true

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | wait | sleeps until the poll reports something or a time has come; not while work is queued | |
 //! | note | events set latches, and queue their sources, once each | `EVENTS_PER_TURN` |
+//! | establish | connects, headers of proxies and handshakes go a step further | `handshakes_per_turn`, `handshake_time_per_turn`, `serve_time_per_turn` |
 //! | serve | each queued source once: a connection, a listener, a socket of datagrams | a budget for each source, and `serve_time_per_turn` |
 //! | expire | connections and listeners whose moment has come; a silent connection is served once more before it is closed | `timers_per_turn` |
 //! | fire | timers of the handler; `serve` and `flush` look in here, too | `timers_per_turn` |
@@ -270,6 +271,7 @@ impl<H: Handler> Reactor<H> {
     /// The phases of a turn, after the events have been noted. (Timers fire after deadlines, and those without a delay come last:
     /// they are for everything that was served in the turn.)
     fn go_through(&mut self, events: usize) -> Turn {
+        self.establish();
         self.serve();
         self.expire();
         self.fire();
@@ -280,8 +282,6 @@ impl<H: Handler> Reactor<H> {
 
     fn account(&mut self, events: usize) -> Turn {
         let board = &mut self.board;
-        board.handshakes_left = board.limits.handshakes_per_turn;
-        board.handshake_time_left = board.limits.handshake_time_per_turn;
         let (began, ended) = (self.began, board.clock.now().max(board.now));
         let turn = Turn {
             events,
@@ -324,7 +324,10 @@ impl<H: Handler> Reactor<H> {
     /// Whether there is work for the next turn, even without an event. If so, the next turn does not sleep.
     pub fn has_work(&self) -> bool {
         let board = &self.board;
-        let is_idle = board.queue.is_empty() && board.to_flush.is_empty() && board.closed.is_empty();
+        let is_idle = board.opening.is_empty()
+            && board.queue.is_empty()
+            && board.to_flush.is_empty()
+            && board.closed.is_empty();
         !(is_idle && board.later.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
     }
 

@@ -5,39 +5,50 @@ use std::io;
 use super::board::lookup;
 use super::connection::Readiness;
 use super::ending::CloseReason;
+use super::expiry::end_last_look;
 use super::handler::{BoardOf, Handler, Transport};
 use super::listener::{Hold, Listener, resume_unless_by_owner};
 use super::token::Peer;
+use super::{CLOCK_EVERY, Reactor};
 
-/// Takes a new connection a step towards being open. A handshake takes computing, so those have a budget for each turn.
-pub(super) fn step_handshake<H: Handler>(
-    handler: &mut H,
-    board: &mut BoardOf<H>,
-    listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
-    peer: Peer,
-) {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    if !connection.transport.has_handshake() {
-        return establish(handler, board, listeners, peer);
-    }
-    if board.handshakes_left == 0 {
-        return board.enqueue(peer);
-    }
-    board.handshakes_left -= 1;
-    let began = board.has_clock.then(|| board.clock());
-    establish(handler, board, listeners, peer);
-    if let Some(began) = began {
-        let left = board.handshake_time_left.saturating_sub(board.clock().since(began));
-        board.handshake_time_left = left;
-        if left.is_zero() {
-            board.handshakes_left = 0;
+impl<H: Handler> Reactor<H> {
+    /// Takes each connection that is being established, and had an event, a step further. One that comes to its end here is
+    /// served in the same turn.
+    ///
+    /// A handshake takes computing, so handshakes have a budget of their own (`handshakes_per_turn`,
+    /// `handshake_time_per_turn`). Those beyond it wait for the next turn, in their order. When the turn's time is over, all
+    /// others wait as well.
+    pub(super) fn establish(&mut self) {
+        let mut handshakes = self.board.limits.handshakes_per_turn;
+        let mut time_left = self.board.limits.handshake_time_per_turn;
+        let ends = self.began.after(self.board.limits.serve_time_per_turn);
+        for stepped in 0..self.board.opening.len() {
+            if stepped % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
+                return;
+            }
+            let Reactor { board, handler, listeners, .. } = self;
+            let Some(peer) = board.opening.pop_front() else { return };
+            let Some(connection) = lookup(&mut board.connections, peer) else { continue };
+            let computes = connection.transport.has_handshake();
+            if computes && (handshakes == 0 || time_left.is_zero()) {
+                board.opening.push_back(peer);
+                continue;
+            }
+            connection.queued = false;
+            let began = (computes && board.has_clock).then(|| board.clock());
+            step(handler, board, listeners, peer);
+            handshakes -= usize::from(computes);
+            if let Some(began) = began {
+                time_left = time_left.saturating_sub(board.clock().since(began));
+            }
+            end_last_look(handler, board, peer);
         }
     }
 }
 
-/// Asks a new connection whether bytes can flow, and tells the handler when they can.
+/// Asks a new connection whether bytes can flow. If they can, it is open.
 #[inline(never)]
-fn establish<H: Handler>(
+fn step<H: Handler>(
     handler: &mut H,
     board: &mut BoardOf<H>,
     listeners: &mut [Listener<<H::Transport as Transport>::Listener>],
@@ -73,6 +84,7 @@ fn establish<H: Handler>(
                 }
             }
             handler.on_open(board, peer);
+            board.enqueue(peer); // its first bytes may be here
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock && !board.draining => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

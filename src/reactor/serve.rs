@@ -10,7 +10,6 @@ use super::buffer::{Buffer, Spares};
 use super::connection::{Connection, Half, LastRead, Pressure, Stage};
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler, Transport};
-use super::opening::step_handshake;
 use super::token::Peer;
 
 impl<H: Handler> Reactor<H> {
@@ -21,16 +20,9 @@ impl<H: Handler> Reactor<H> {
     /// next connection needs some. With 16 connections that echo 64 KiB, one warm block is in use instead of 16 cold ones.
     /// What others are sent (a broadcast) waits for the flush phase, so that each gets one write per turn.
     pub(super) fn serve_connection(&mut self, peer: Peer) {
-        let Reactor { board, handler, listeners, inbox, .. } = self;
-        let Some(connection) = lookup(&mut board.connections, peer) else { return };
-        connection.queued = false;
-        if connection.stage == Stage::Opening {
-            step_handshake(handler, board, listeners, peer);
-        }
+        let Reactor { board, handler, inbox, .. } = self;
         let Some(mut connection) = lookup(&mut board.connections, peer) else { return };
-        if connection.stage == Stage::Opening {
-            return;
-        }
+        connection.queued = false;
         board.share.renew();
         // Messages that waited for this turn come before anything more is read.
         let some_waited = mem::take(&mut connection.unserved);

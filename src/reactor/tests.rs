@@ -204,10 +204,11 @@ impl Bench {
                 assert_eq!(board.closed.iter().filter(|closed| closed.slot == slot as u32).count(), 1);
                 continue;
             };
-            // Whoever stands in a queue knows it, and stands there once.
+            // A connection that stands in a queue knows it, and stands there once.
             let token = Source::Connection(peer).token();
             let queues = board.queue.iter().chain(&board.later);
-            let places = queues.filter(|queued| **queued == token).count();
+            let places = queues.filter(|queued| **queued == token).count()
+                + board.opening.iter().filter(|queued| **queued == peer).count();
             assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
             let waits = board.to_flush.contains(&peer)
                 || self.reactor.unwritten.iter().any(|batch| batch.contains(&peer));
