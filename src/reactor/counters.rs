@@ -1,8 +1,25 @@
-//! What happened since the reactor was made.
+//! What one turn did, and what happened since the reactor was made.
 
 use std::time::Duration;
 
 use super::ending::CloseReason;
+
+/// What one turn did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Events that the kernel reported.
+    pub events: usize,
+    /// Bytes received, and sent, in this turn.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+    /// Time from the end of the last turn to the return of the poll.
+    pub waited: Duration,
+    /// Time from there to the end of this turn.
+    pub worked: Duration,
+    /// The source given to [`Reactor::watch_signals`](super::Reactor::watch_signals) is readable.
+    pub signalled: bool,
+}
 
 /// What happened since the reactor was made.
 #[derive(Debug, Clone, Default)]

@@ -201,6 +201,22 @@ impl<D: DatagramSocket> Datagrams<D> {
 }
 
 impl<H: Handler> Reactor<H> {
+    /// Watches a datagram socket; returns its index, which [`Handler::on_datagram`] gets. An index is never used again.
+    ///
+    /// # Errors
+    /// Where the poll refuses it.
+    pub fn listen_datagrams(
+        &mut self,
+        socket: impl Into<<H::Transport as Transport>::Datagrams>,
+    ) -> io::Result<usize> {
+        let mut socket = socket.into();
+        let index = self.board.datagrams.next_index();
+        let token = Source::Datagram(index as u32).token();
+        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+        self.board.datagrams.put(Datagrams::new(socket));
+        Ok(index)
+    }
+
     /// This datagram socket; `None` once it is closed.
     pub fn datagram_socket(&self, index: usize) -> Option<&<H::Transport as Transport>::Datagrams> {
         self.board.datagrams.get(index)?.socket.as_ref()

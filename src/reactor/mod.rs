@@ -26,8 +26,14 @@
 //! 4. `handler`: what is below ([`Transport`]) and above ([`Handler`]).
 //!
 //! The others can be taken on trust at first. `opening`: before the first byte. `expiry`: deadlines. `flush`: many outboxes.
-//! `listener`, `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
+//! `stopping`: how it comes to an end. `listener`, `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
 //! `descriptors`, `tally`: the parts.
+//!
+//! Words for amounts. A *limit* is what the loop's owner sets ([`Limits`]). A *budget* is the part of it that one source, or
+//! one phase, may use in a turn. A connection's *share* is its budget of messages and time; `Board::admit_message` spends it. Its
+//! *read size* is how much is read at once, and adapts to what it uses. Its *pace* is its bytes per second. A *slice* is the
+//! part of a batch of outboxes that one turn writes. Of an outbox's two marks, reading stops above the low one, and serving at the
+//! high one.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -56,6 +62,7 @@ mod listener;
 mod opening;
 mod pace;
 mod serve;
+mod stopping;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -65,7 +72,7 @@ mod token;
 pub use board::{Board, Outbox};
 pub use buffer::{Buffer, Spares};
 pub use connection::Readiness;
-pub use counters::Counters;
+pub use counters::{Counters, Turn};
 pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
 pub use ending::CloseReason;
@@ -82,9 +89,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use board::KEPT_ENTRIES;
 use connection::NO_LISTENER;
-use datagram::Datagrams;
 use expiry::end_last_look;
 use listener::{Hold, Listener, resume_unless_by_owner};
 use token::Source;
@@ -96,10 +101,6 @@ const EVENTS_PER_TURN: usize = 1024;
 /// After this many sources have been served, or outboxes written, the clock is looked at: a timer may be due, or the turn's
 /// time over.
 const CLOCK_EVERY: usize = 4;
-
-/// After as many closed connections have been freed, the clock is looked at: closing a socket takes microseconds, and
-/// thousands of peers can go at once.
-const CLOCK_EVERY_CLOSED: usize = 64;
 
 /// The longest sleep. The poll counts milliseconds in an `i32`, which a longer one would overflow. Waking up once a day costs
 /// nothing.
@@ -130,23 +131,6 @@ pub struct Reactor<H: Handler> {
     /// The bytes in and out of earlier turns.
     accounted: (u64, u64),
     signalled: bool,
-}
-
-/// What one turn did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// Events that the kernel reported.
-    pub events: usize,
-    /// Bytes received, and sent, in this turn.
-    pub bytes_in: u64,
-    /// See `bytes_in`.
-    pub bytes_out: u64,
-    /// Time from the end of the last turn to the return of the poll.
-    pub waited: Duration,
-    /// Time from there to the end of this turn.
-    pub worked: Duration,
-    /// The source given to [`Reactor::watch_signals`] is readable.
-    pub signalled: bool,
 }
 
 impl<H: Handler> Reactor<H> {
@@ -193,22 +177,6 @@ impl<H: Handler> Reactor<H> {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             resume_unless_by_owner(&mut self.board, index, listener); // there may be room for more now
         }
-    }
-
-    /// Watches a datagram socket; returns its index, which [`Handler::on_datagram`] gets. An index is never used again.
-    ///
-    /// # Errors
-    /// Where the poll refuses it.
-    pub fn listen_datagrams(
-        &mut self,
-        socket: impl Into<<H::Transport as Transport>::Datagrams>,
-    ) -> io::Result<usize> {
-        let mut socket = socket.into();
-        let index = self.board.datagrams.next_index();
-        let token = Source::Datagram(index as u32).token();
-        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.board.datagrams.put(Datagrams::new(socket));
-        Ok(index)
     }
 
     /// Watches a source of signals; [`Turn::signalled`] says when it is readable.
@@ -386,19 +354,18 @@ impl<H: Handler> Reactor<H> {
     /// of each list are served in any case, so both always move on.
     fn serve(&mut self) {
         let (queued, waiting) = (self.board.queue.len(), self.board.later.len());
-        self.serve_from(|board| &mut board.queue, queued);
-        self.serve_from(|board| &mut board.later, waiting);
+        self.serve_first(queued, |board| &mut board.queue);
+        self.serve_first(waiting, |board| &mut board.later);
     }
 
     /// Serves the first `count` sources of this list, or fewer, when the time is over.
-    fn serve_from(&mut self, list: fn(&mut BoardOf<H>) -> &mut VecDeque<Token>, count: usize) {
+    fn serve_first(&mut self, count: usize, list: fn(&mut BoardOf<H>) -> &mut VecDeque<Token>) {
         if count == 0 {
             return;
         }
-        // Where the queue alone took longer than a turn should, `later` still gets half as much time.
-        let time = self.clock();
-        let ends = self.began.after(self.board.limits.serve_time_per_turn);
-        let ends = ends.max(time.after(time.since(self.began) / 2));
+        // What came before in this turn may have used up its time. Then the list still gets half as much.
+        let (now, ends) = (self.clock(), self.began.after(self.board.limits.serve_time_per_turn));
+        let ends = ends.max(now.after(now.since(self.began) / 2));
         for served in 0..count {
             if served % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
                 return;
@@ -432,94 +399,6 @@ impl<H: Handler> Reactor<H> {
             self.handler.on_timer(&mut self.board, key);
         }
         self.spare_keys = keys;
-    }
-
-    /// Frees what was marked closed. From here on its slot may be used again. Where thousands went at once, it takes
-    /// several turns.
-    #[inline(never)]
-    fn reap(&mut self) {
-        if self.board.descriptors.were_returned() {
-            self.resume_listeners();
-        }
-        if self.board.closed.is_empty() {
-            return;
-        }
-        let ends = self.clock().after(self.board.limits.serve_time_per_turn);
-        let Reactor { board, handler, listeners, .. } = self;
-        let mut peers = mem::take(&mut self.spare_peers);
-        mem::swap(&mut peers, &mut board.closed);
-        let mut freed = 0;
-        for peer in &peers {
-            let is_late = || board.clock.now() >= ends;
-            if freed % CLOCK_EVERY_CLOSED == CLOCK_EVERY_CLOSED - 1 && board.has_clock && is_late() {
-                break;
-            }
-            freed += 1;
-            let mut connection = board.connections.remove(peer.slot as usize);
-            for buffer in [&mut connection.inbox, &mut connection.outbox] {
-                buffer.clear();
-                buffer.recycle(&mut board.spares);
-            }
-            let reason = connection.reason.expect("`close_because` has set it");
-            board.counters.closed[reason.row()] += 1;
-            if let Some(listener) = listeners.get_mut(connection.listener as usize) {
-                listener.connections -= 1;
-                listener.handshakes -= usize::from(!connection.established);
-            }
-            let (transport, state) = connection.into_parts();
-            // Closing takes the descriptor out of the poll: no deregistration, one syscall less.
-            drop(transport);
-            handler.on_close(board, *peer, state, reason);
-        }
-        peers.drain(..freed);
-        board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn
-        if board.shrink() {
-            peers.shrink_to(KEPT_ENTRIES);
-        }
-        self.spare_peers = peers;
-        self.resume_listeners();
-    }
-
-    /// There may be a place or a descriptor for which a listener waits.
-    fn resume_listeners(&mut self) {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.hold != Hold::No {
-                resume_unless_by_owner(&mut self.board, index, listener);
-            }
-        }
-    }
-
-    /// Begins a stop. Listeners close. For every connection, what has arrived by now (up to one budget) is served, the outbox is
-    /// delivered, and it is finished. Call `turn` until [`Board::connections`] is 0.
-    ///
-    /// What waits in the listeners' backlogs is accepted first: those peers have been told that they
-    /// are connected.
-    pub fn drain(&mut self) {
-        if self.board.draining {
-            return;
-        }
-        self.board.draining = true;
-        for index in 0..self.listeners.len() {
-            self.unlisten(index, false);
-        }
-        let peers: Vec<Peer> =
-            self.board.connections.iter().filter_map(|(_, connection)| connection.peer).collect();
-        peers.into_iter().for_each(|peer| self.board.enqueue(peer));
-    }
-
-    /// Closes every connection now.
-    pub fn cut(&mut self) {
-        let peers: Vec<Peer> =
-            self.board.connections.iter().filter_map(|(_, connection)| connection.peer).collect();
-        for peer in peers {
-            if let Some(connection) = self.board.get_mut(peer) {
-                connection.reason = Some(CloseReason::Cut); // whatever had begun, this is how it ends
-            }
-            self.board.close_because(peer, CloseReason::Cut);
-        }
-        while !self.board.closed.is_empty() {
-            self.reap();
-        }
     }
 
     /// The board, for the owner of the loop.

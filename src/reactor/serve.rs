@@ -10,6 +10,7 @@ use super::buffer::{Buffer, Spares};
 use super::connection::{Connection, Half, LastRead, Pressure, Stage};
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler, Transport};
+use super::stopping::finish_reading;
 use super::token::Peer;
 
 impl<H: Handler> Reactor<H> {
@@ -84,31 +85,6 @@ impl<H: Handler> Reactor<H> {
         board.counters.bytes_out += count as u64;
         // The error of the read comes last: what was read before it has been served like all else.
         reschedule(handler, board, peer, drained.and(outcome));
-    }
-}
-
-/// Everything that arrived before the peer's end of file, or before a stop, has been served: tells the handler.
-fn finish_reading<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer, inbox: &mut Buffer) {
-    let connection = &mut board.connections[peer.slot as usize];
-    connection.reading = Half::Finished;
-    if !board.draining {
-        return match connection.reason {
-            Some(CloseReason::Truncated) => board.finish_because(peer, CloseReason::Truncated), // the rest is no message
-            _ => handler.on_finish(board, peer, inbox),
-        };
-    }
-    if connection.peer_finished && connection.reason != Some(CloseReason::Truncated) {
-        handler.on_finish(board, peer, inbox); // what is left may be its last message
-    }
-    if board.get(peer).is_none_or(|connection| connection.writing != Half::Open) {
-        return; // it is ending already
-    }
-    if !handler.on_stop(board, peer) {
-        let connection = &mut board.connections[peer.slot as usize];
-        match connection.peer_finished {
-            true => board.finish_because(peer, CloseReason::Drained),
-            false => connection.reading = Half::Open,
-        }
     }
 }
 

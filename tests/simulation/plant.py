@@ -41,7 +41,7 @@ FAULTS = [
     ("What is left of a list when the turn's time is over is dropped",
      "self.clock() >= ends {\n                return;\n            }\n            self.fire_due_now(served);",
      "self.clock() >= ends {\n                list(&mut self.board).drain(..count - served);\n                return;\n            }\n            self.fire_due_now(served);"),
-    ("Those that had their share are not served again", "        self.serve_from(|board| &mut board.later, waiting);\n", "        let _ = waiting;\n"),
+    ("Those that had their share are not served again", "        self.serve_first(waiting, |board| &mut board.later);\n", "        let _ = waiting;\n"),
     ("A source stays marked as queued", "        connection.queued = false;\n        board.share", "        board.share"),
     ("The accept edge is lost at the limit of connections",
      "            if full || listener.connections >= listener.limits.connections_max {\n",
