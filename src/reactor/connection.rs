@@ -365,7 +365,7 @@ impl<T: Transport, S> Connection<T, S> {
         let budget = limits
             .read_bytes_per_turn
             .min(self.read_size as usize)
-            .min(limits.outbox_bytes_high - self.outbox.len())
+            .min(limits.outbox_bytes_high.saturating_sub(self.outbox.len()))
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
         let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.metering != Metering::Off) else {
             return self.read(inbox, budget, spares, T::read);

@@ -139,8 +139,8 @@ pub trait Handler: Sized {
     }
 
     /// The reactor comes to its end, and every whole message that had arrived from the peer has been served. The default
-    /// finishes the connection. (Where the peer had finished its direction, `on_finish` came before.) A handler that
-    /// returns false finishes it later, and the peer is served until then.
+    /// finishes the connection. (If the peer had finished its direction, `on_finish` came before.) A handler that
+    /// returns false finishes it later. Until then the peer is served, and this is called again after each time.
     fn on_stop(&mut self, board: &mut BoardOf<Self>, peer: Peer) -> bool {
         board.finish_because(peer, CloseReason::Drained);
         true

@@ -48,9 +48,9 @@ pub(super) struct Listener<L> {
     is_behind: bool,
     /// When accepting paused last in the episode that the log has a line for.
     paused_at: Option<Moment>,
-    /// How many accepts to try before the poll is asked whether there are more, and the turn in which
-    /// it was asked last, unless accepting has paused since.
+    /// See [`Listener::accepts_to_try`].
     streak: usize,
+    /// The turn in which the poll was asked whether there are more, unless accepting has paused since.
     asked_in: Option<u64>,
 }
 
@@ -92,7 +92,22 @@ impl<L> Listener<L> {
         self.socket.is_none() && self.connections == 0
     }
 
-    /// Accepting pauses; whether that begins an episode, which the log is to have a line for.
+    /// How many accepts to try in this turn, at most `budget`, before the poll is asked whether there are more: twice as many
+    /// as the last time, if it reported more at once; otherwise one.
+    fn accepts_to_try(&mut self, turn: u64, budget: usize) -> usize {
+        let reported_at_once = self.asked_in.is_some_and(|asked_in| turn <= asked_in + 1);
+        if self.asked_in.take().is_some() && !reported_at_once {
+            self.is_behind = false; // for a while, no connection has been waiting
+        }
+        self.streak = match (self.leaving, reported_at_once) {
+            (true, _) => budget, // until it would block
+            (false, true) => (2 * self.streak).min(budget),
+            (false, false) => 1,
+        };
+        self.streak
+    }
+
+    /// Accepting pauses. Returns whether that begins an episode, which gets a line in the log.
     fn pause(&mut self, hold: Hold, now: Moment, spells: &mut u64) -> bool {
         self.hold = hold;
         *spells += u64::from(!mem::replace(&mut self.is_behind, true));
@@ -232,115 +247,124 @@ impl<H: Handler> Reactor<H> {
         resume_unless_by_owner(&mut self.board, index, &mut self.listeners[index]);
     }
 
-    /// Takes waiting connections, within the budget and the limit.
+    /// Takes waiting connections, within the budget and the limits.
     ///
     /// Edge-triggered, one would go on until accept(2) would block. But an accept that comes to nothing
     /// costs as much as one that succeeds (Linux makes the descriptor and the socket first, and throws
-    /// them away): 5 % of a connection's whole life where they come one by one. So after one accept we
-    /// ask the poll to tell us again if there are more, which is a fifth of that; and while it says so at
-    /// once, we take twice as many the next time.
+    /// them away): 5 % of a connection's whole life where they come one by one. So after one accept the poll is asked to report
+    /// again if there are more, which costs a fifth of that. While it does so at once, twice as many are taken the next time.
     #[inline(never)]
     pub(super) fn accept(&mut self, index: usize) {
-        let Reactor { board, handler, listeners, .. } = self;
-        let Some(listener) = listeners.get_mut(index) else { return };
+        let turn = self.board.counters.turns;
+        let budget = self.board.limits.accepts_per_turn;
+        let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.queued = false;
-        if listener.hold != Hold::No {
+        if listener.hold != Hold::No || listener.socket.is_none() {
             return;
         }
-        let (turn, token) = (board.counters.turns, Source::Listener(index as u32).token());
-        match listener.asked_in.take() {
-            Some(asked_in) if turn <= asked_in + 1 => {
-                listener.streak = (2 * listener.streak).min(board.limits.accepts_per_turn);
-            }
-            Some(_) => {
-                listener.streak = 1;
-                listener.is_behind = false; // for a while, nobody has been waiting
-            }
-            None => listener.streak = 1,
-        }
-        if listener.socket.is_none() {
-            return;
-        }
-        if listener.leaving {
-            listener.streak = board.limits.accepts_per_turn; // until it would block
-        }
-        for _ in 0..listener.streak {
-            let full = board.is_full();
-            if full || listener.connections >= listener.limits.connections_max {
-                if listener.pause(Hold::Full, board.now, &mut board.counters.accept_holds) {
-                    let (count, whose) = match (full, board.descriptors()) {
-                        (true, 0) => (board.connections.len(), String::new()),
-                        (true, files) => (board.connections.len(), format!(" and {files} files")),
-                        (false, _) => (listener.connections, format!(" of listener {index}")),
-                    };
-                    log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
-                }
+        let count = listener.accepts_to_try(turn, budget);
+        for _ in 0..count {
+            if !self.accept_one(index) {
                 return;
             }
-            if listener.handshakes >= listener.limits.handshakes_max {
-                if listener.pause(Hold::Handshakes, board.now, &mut board.counters.accept_holds) {
-                    let count = listener.handshakes;
-                    log::warn!(
-                        "{count} connections of listener {index} are in their handshake: new ones wait"
-                    );
-                }
-                return;
-            }
-            let Some(socket) = &mut listener.socket else { return };
-            match H::Transport::accept(socket) {
-                Ok((mut transport, address)) => {
-                    let Some(state) = handler.admit(index, &address, board.now) else {
-                        board.counters.refused += 1;
-                        continue;
-                    };
-                    handler.on_admitted(&state, &mut transport);
-                    match board.insert(transport, state, index as u32, &listener.limits) {
-                        Ok(_) => {
-                            listener.connections += 1;
-                            listener.handshakes += 1;
-                            board.counters.accepted += 1;
-                        }
-                        Err((error, state)) => {
-                            log::warn!("an accepted connection could not be watched: {error}");
-                            handler.on_withdrawn(state, board.now);
-                        }
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Where the poll does not know it yet, asking reports connections that have come meanwhile.
-                    if listener.is_watched || board.watch_again(socket, token).is_ok() {
-                        listener.is_watched = true;
-                        listener.readable = false;
-                        listener.is_behind = false;
-                    } else {
-                        listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                    }
-                    return;
-                }
-                // The error of one connection that is gone already. The next one may be fine.
-                Err(error) if is_of_one_connection(&error) => log::debug!("not accepted: {error}"),
-                // No descriptor (EMFILE, ENFILE), no memory, or something we have no name for. The edge
-                // that told us of waiting connections will not come again: keep the latch, and come
-                // back when it may have got better. Trying on at once would burn the whole core.
-                Err(error) => {
-                    let hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                    if listener.pause(hold, board.now, &mut board.counters.accept_holds) {
-                        log::warn!("accepting pauses: {error}");
-                    }
-                    return;
-                }
-            }
         }
-        listener.asked_in = Some(turn);
-        let spent = listener.streak == board.limits.accepts_per_turn;
+        let Reactor { board, listeners, .. } = self;
+        let listener = &mut listeners[index];
         let Some(socket) = &mut listener.socket else { return };
-        if !spent && board.watch_again(socket, token).is_ok() {
+        listener.asked_in = Some(turn);
+        if count < budget && board.watch_again(socket, Source::Listener(index as u32).token()).is_ok() {
             listener.is_watched = true;
             listener.readable = false;
-            return;
+        } else {
+            board.enqueue_listener(index, listener);
         }
-        board.enqueue_listener(index, listener);
     }
+
+    /// Takes one waiting connection, if there is one and a place for it. Returns whether to try for another.
+    fn accept_one(&mut self, index: usize) -> bool {
+        let Reactor { board, handler, listeners, .. } = self;
+        let listener = &mut listeners[index];
+        if !has_place(board, index, listener) {
+            return false;
+        }
+        let Some(socket) = &mut listener.socket else { return false };
+        match H::Transport::accept(socket) {
+            Ok((mut transport, address)) => {
+                let Some(state) = handler.admit(index, &address, board.now) else {
+                    board.counters.refused += 1;
+                    return true;
+                };
+                handler.on_admitted(&state, &mut transport);
+                match board.insert(transport, state, index as u32, &listener.limits) {
+                    Ok(_) => {
+                        listener.connections += 1;
+                        listener.handshakes += 1;
+                        board.counters.accepted += 1;
+                    }
+                    Err((error, state)) => {
+                        log::warn!("an accepted connection could not be watched: {error}");
+                        handler.on_withdrawn(state, board.now);
+                    }
+                }
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // If the poll does not know the socket yet, asking reports connections that have come meanwhile.
+                let token = Source::Listener(index as u32).token();
+                if listener.is_watched || board.watch_again(socket, token).is_ok() {
+                    listener.is_watched = true;
+                    listener.readable = false;
+                    listener.is_behind = false;
+                } else {
+                    listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
+                }
+                false
+            }
+            // The error of one connection that is gone already. The next one may be fine.
+            Err(error) if is_of_one_connection(&error) => {
+                log::debug!("not accepted: {error}");
+                true
+            }
+            // No descriptor (EMFILE, ENFILE), no memory, or an error without a name here. The edge that reported the waiting
+            // connections does not come again. So the latch stays set, and accepting is tried again later: at once would burn
+            // the whole core.
+            Err(error) => {
+                let hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
+                if listener.pause(hold, board.now, &mut board.counters.accept_holds) {
+                    log::warn!("accepting pauses: {error}");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Whether one more connection may be accepted now. If not, the listener pauses until others are gone.
+fn has_place<T: Transport, S>(
+    board: &mut Board<T, S>,
+    index: usize,
+    listener: &mut Listener<T::Listener>,
+) -> bool {
+    let is_full = board.is_full();
+    if is_full || listener.connections >= listener.limits.connections_max {
+        if listener.pause(Hold::Full, board.now, &mut board.counters.accept_holds) {
+            let (count, whose) = match (is_full, board.descriptors()) {
+                (true, 0) => (board.connections.len(), String::new()),
+                (true, files) => (board.connections.len(), format!(" and {files} files")),
+                (false, _) => (listener.connections, format!(" of listener {index}")),
+            };
+            log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
+        }
+        return false;
+    }
+    if listener.handshakes >= listener.limits.handshakes_max {
+        if listener.pause(Hold::Handshakes, board.now, &mut board.counters.accept_holds) {
+            let count = listener.handshakes;
+            log::warn!("{count} connections of listener {index} are in their handshake: new ones wait");
+        }
+        return false;
+    }
+    true
 }
 
 /// Ends a listener's rest, unless the loop's owner wants it. Its latch was kept, so that the waiting connections are not

@@ -248,20 +248,21 @@ impl<H: Handler> Reactor<H> {
         self.account(events)
     }
 
+    /// Sums up the turn.
     fn account(&mut self, events: usize) -> Turn {
         let board = &mut self.board;
-        let (began, ended) = (self.began, board.clock.now().max(board.now));
+        let ended = board.clock.now().max(board.now);
         let turn = Turn {
             events,
-            bytes_in: board.counters.bytes_in - mem::replace(&mut self.accounted.0, board.counters.bytes_in),
-            bytes_out: board.counters.bytes_out
-                - mem::replace(&mut self.accounted.1, board.counters.bytes_out),
-            waited: began.since(self.ended),
-            worked: ended.since(began),
+            bytes_in: board.counters.bytes_in - self.accounted.0,
+            bytes_out: board.counters.bytes_out - self.accounted.1,
+            waited: self.began.since(self.ended),
+            worked: ended.since(self.began),
             signalled: mem::take(&mut self.signalled),
         };
-        board.counters.count_turn(events, ended.ns_since(began));
+        self.accounted = (board.counters.bytes_in, board.counters.bytes_out);
         self.ended = ended;
+        board.counters.count_turn(events, ended.ns_since(self.began));
         turn
     }
 
@@ -282,11 +283,11 @@ impl<H: Handler> Reactor<H> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let sleep = match self.next_due() {
-            Moment::NEVER => asked?,
-            next => asked.unwrap_or(SLEEP_MAX).min(next.since(self.ended)),
-        };
-        Some(sleep.min(SLEEP_MAX))
+        match (self.next_due(), asked) {
+            (Moment::NEVER, None) => None, // only an event can wake it
+            (Moment::NEVER, Some(asked)) => Some(asked.min(SLEEP_MAX)),
+            (next, asked) => Some(next.since(self.ended).min(asked.unwrap_or(SLEEP_MAX)).min(SLEEP_MAX)),
+        }
     }
 
     /// Whether there is work for the next turn, even without an event. If so, the next turn does not sleep.
