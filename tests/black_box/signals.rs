@@ -113,8 +113,9 @@ fn what_was_read_but_not_yet_served_is_answered_before_the_end() {
     let mut alice = Client::prepared(server.url(), small_buffers);
     alice.say("\n".repeat(10_000));
     let summary = server.at_rest();
-    assert_eq!(summary.of("bytes in"), 10_000, "all of it has been read");
-    assert!(summary.bytes_out() < 10_000 * 2001, "the kernel took all replies: {summary:?}");
+    // (On a busy machine less is read at once, and a part of it waits in the kernel.)
+    let read = summary.of("bytes in");
+    assert!(summary.bytes_out() < read * 2001, "the kernel took all replies: {summary:?}");
     server.signal(Signal::SIGTERM);
     server.logs("stopping");
     assert_same(&alice.hear_until_the_end(), (message + "\n").repeat(10_000).as_bytes());
