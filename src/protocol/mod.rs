@@ -52,6 +52,37 @@ impl<'a> Message<'a> {
     }
 }
 
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    /// Bytes stay bytes, even where they are text: [`Message::from_bytes`] looks.
+    fn from(bytes: &'a [u8]) -> Message<'a> {
+        Message::Binary(bytes)
+    }
+}
+
+impl<'a, const COUNT: usize> From<&'a [u8; COUNT]> for Message<'a> {
+    fn from(bytes: &'a [u8; COUNT]) -> Message<'a> {
+        Message::Binary(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Message<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Message<'a> {
+        Message::Binary(bytes)
+    }
+}
+
 /// What the waiting bytes begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {

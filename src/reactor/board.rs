@@ -64,6 +64,8 @@ pub struct Board<T: Transport, S> {
     pub(super) limits: Arc<Limits>,
     pub(super) counters: Counters,
     pub(super) draining: bool,
+    /// See [`Board::shutdown`].
+    pub(super) shutdown: bool,
     /// What is left of the share of the connection that is being served.
     pub(super) share: Share,
     /// The time is the clock's, and not one that the caller of the turn names.
@@ -98,6 +100,7 @@ impl<T: Transport, S> Board<T, S> {
             limits,
             counters: Counters::default(),
             draining: false,
+            shutdown: false,
             registry,
             last_generation: NonZeroU32::MAX,
             clock,
@@ -475,7 +478,12 @@ impl<T: Transport, S> Board<T, S> {
         &self.counters
     }
 
-    /// Whether the reactor was told to come to an end.
+    /// Asks the loop's owner for a graceful stop. [`Turn::shutdown`](super::Turn::shutdown) reports it when this turn has ended.
+    pub fn shutdown(&mut self) {
+        self.shutdown = true;
+    }
+
+    /// Whether the reactor is stopping: see [`Reactor::drain`](super::Reactor::drain).
     pub fn draining(&self) -> bool {
         self.draining
     }

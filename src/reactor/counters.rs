@@ -19,6 +19,8 @@ pub struct Turn {
     pub worked: Duration,
     /// The source given to [`Reactor::watch_signals`](super::Reactor::watch_signals) is readable.
     pub signalled: bool,
+    /// The handler asked for a stop: see [`Board::shutdown`](super::Board::shutdown).
+    pub shutdown: bool,
 }
 
 /// What happened since the reactor was made.

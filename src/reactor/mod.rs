@@ -192,13 +192,18 @@ impl<H: Handler> Reactor<H> {
         Arc::clone(&self.waker)
     }
 
-    /// Turns until the poll fails.
+    /// Turns until the handler asks for a [stop](Board::shutdown) and every connection has come to its end.
     ///
     /// # Errors
     /// Only those of the poll itself.
     pub fn run(&mut self) -> io::Result<()> {
         loop {
-            self.turn(None)?;
+            if self.turn(None)?.shutdown {
+                self.drain();
+            }
+            if self.board.draining && self.board.connections() == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -259,6 +264,7 @@ impl<H: Handler> Reactor<H> {
             waited: self.began.since(self.ended),
             worked: ended.since(self.began),
             signalled: mem::take(&mut self.signalled),
+            shutdown: mem::take(&mut board.shutdown),
         };
         self.accounted = (board.counters.bytes_in, board.counters.bytes_out);
         self.ended = ended;

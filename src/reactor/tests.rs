@@ -568,6 +568,19 @@ fn room(members: usize) -> (Bench, Remote, Vec<(Peer, Remote)>, Remote) {
     (bench, poster, room, outsider)
 }
 
+#[test]
+fn a_handler_that_asks_for_a_stop_is_reported_once_and_what_it_sent_is_delivered() {
+    let mut bench = Bench::new(Limits::default());
+    let (_, alice) = bench.line();
+    assert!(!bench.reactor.turn_with(Moment::default(), &[]).shutdown);
+    bench.reactor.board().shutdown();
+    alice.say(b"message");
+    assert!(bench.turn().shutdown);
+    assert_eq!(alice.hear(), b"message");
+    assert!(!bench.turn().shutdown, "once");
+    assert!(!bench.reactor.board().draining(), "the loop's owner decides");
+}
+
 fn told(room: &[(Peer, Remote)]) -> usize {
     room.iter().filter(|(_, far)| !far.hear().is_empty()).count()
 }

@@ -72,6 +72,10 @@ impl Outside {
         self.supervisor.turned();
         self.reserve.turned();
         let mut told = self.serve_heir(running, turn.signalled).then_some(Told::HandedOver);
+        // Asked for once more while it stops, as by a service that does so for each connection, it changes nothing.
+        if turn.shutdown && !running.reactor().board().draining() {
+            told = Some(Told::Stop);
+        }
         if !turn.signalled {
             return Ok(told);
         }

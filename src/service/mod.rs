@@ -52,6 +52,42 @@ use exchange::Conversation;
 use metrics::Metrics;
 
 /// What a user implements.
+///
+/// # The order of the callbacks
+///
+/// ```text
+///                    ┌───────────────────────────────┐
+///                    ▼                               │ any number, in any order
+///  (accepted) ──► on_open ──► on_message, on_drain ──┘
+///                                    │
+///               the peer's end of file: on_finish      (it may still read: send, then finish)
+///                                    │
+///                                    ▼
+///                                on_close ──► the name is never used again
+/// ```
+///
+/// - `on_open` comes first and `on_close` last, each once for each peer. Only `on_close` is certain: a peer may be gone before it has
+///   said anything, and its connection may end without `on_finish` (a reset, a deadline, `close`).
+/// - `on_timer` and `on_datagram` belong to no peer and may come at any time. A timer cannot be cancelled: remember which ones count.
+/// - Callbacks never run inside one another. Whatever a callback does to the [`Switchboard`] takes effect when it has returned. So it
+///   may send to, finish or close every peer, the one that it is called for included.
+/// - A callback must not block: it runs on the thread that serves everybody.
+///
+/// What differs by protocol:
+///
+/// | listener | `on_open` | a message is | when may be sent |
+/// |---|---|---|---|
+/// | `tcp://`, `unix:`, `tls://` | accepted, and through the TLS handshake | what came in one read | at any time |
+/// | `+lines`, `+prefixed` | the same | a line, a frame | at any time |
+/// | `http://` | not called | a request's body, by `on_request` | as the answer to the request |
+/// | `ws://` | after the upgrade, by `on_upgrade` | a WebSocket message | at any time |
+/// | `udp://` | not called | not called: `on_datagram` | `send_to` |
+///
+/// # State of each peer
+///
+/// Keep it in a map whose key is the [`Peer`]: put it in with `on_open`, take it out with `on_close` (`examples/chat_bot.rs`). The name
+/// is a slot and a generation, and no later connection has it again, so an entry can't become somebody else's. State that all
+/// peers share is a field of the service (`examples/key_value.rs`): one thread runs all callbacks, so there is nothing to lock.
 pub trait Service {
     /// A connection is there.
     fn on_open(&mut self, _board: &mut Switchboard<'_>, _peer: Peer) {}
@@ -191,9 +227,14 @@ impl<'a> Switchboard<'a> {
         matches!(self.whole, Whole::Returned(..))
     }
 
-    /// Sends a message, framed as the peer's listener has it. To a peer that is gone, nothing is sent.
+    /// Sends a message (text or bytes will do), framed as the peer's listener has it. To a peer that is gone, nothing is sent.
     #[inline(always)]
-    pub fn send(&mut self, to: Peer, message: Message<'_>) {
+    pub fn send<'m>(&mut self, to: Peer, message: impl Into<Message<'m>>) {
+        self.send_message(to, message.into());
+    }
+
+    #[inline(always)]
+    fn send_message(&mut self, to: Peer, message: Message<'_>) {
         if !matches!(self.whole, Whole::No) && self.returns(to, message.bytes()) {
             return;
         }
@@ -238,7 +279,8 @@ impl<'a> Switchboard<'a> {
 
     /// Sends a message to all of these, encoded once for each framing that they speak. The loop writes each outbox once in
     /// a turn, whatever was put into it.
-    pub fn broadcast(&mut self, to: impl IntoIterator<Item = Peer>, message: Message<'_>) {
+    pub fn broadcast<'m>(&mut self, to: impl IntoIterator<Item = Peer>, message: impl Into<Message<'m>>) {
+        let message = message.into();
         let mut known: Vec<Encoded> = Vec::new();
         for peer in to {
             let Some(framing) = self.framing(peer) else { continue };
@@ -464,7 +506,12 @@ impl<'a> Switchboard<'a> {
         self.board.counters().turns
     }
 
-    /// Whether the server has been told to stop.
+    /// Stops the server gracefully, as SIGTERM does: see [`Server::run`](crate::Server::run). What was sent is delivered.
+    pub fn shutdown(&mut self) {
+        self.board.shutdown();
+    }
+
+    /// Whether the server is stopping.
     pub fn draining(&self) -> bool {
         self.board.draining()
     }

@@ -141,6 +141,19 @@ promises! {
         talks_to_another_server
         names_an_address_where_nobody_listens
         hangs_up_on_a_server_without_end;
+
+    upper, "upper":
+        names_an_address_that_it_cannot_have
+        shouts_back_lines_and_datagrams;
+
+    key_value, "key_value":
+        names_an_address_that_it_cannot_have
+        keeps_values_and_forgets_them_in_time
+        stops_when_it_is_told_to_and_delivers_what_it_said;
+
+    chat_bot, "chat_bot":
+        names_an_address_that_it_cannot_have
+        greets_counts_and_says_who_is_here;
 }
 
 #[cfg(feature = "web")]
@@ -462,6 +475,78 @@ fn speaks_lines_where_its_url_says_so(example: &str) {
     alice.half_close();
     alice.hear("three\n");
     alice.hear_the_end();
+}
+
+fn shouts_back_lines_and_datagrams(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let mut alice = rung.call();
+    alice.say("straße 7\n");
+    alice.hear("STRASSE 7\n");
+    alice.say(b"\xffabc\n");
+    alice.hear(b"\xffABC\n");
+
+    let rung = Rung::start_with(example, &["udp://127.0.0.1:0"]);
+    let bob = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    bob.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    bob.send_to(b"hello", rung.address()).expect("it is sent");
+    let mut heard = [0; 16];
+    let count = bob.recv(&mut heard).expect("an answer");
+    assert_eq!(&heard[..count], b"HELLO");
+}
+
+fn keeps_values_and_forgets_them_in_time(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let (mut alice, mut bob) = (rung.call(), rung.call());
+    let mut ask = |question: &str, answer: &str| {
+        alice.say(format!("{question}\n"));
+        alice.hear(format!("{answer}\n"));
+    };
+    ask("GET name", "NONE");
+    ask("SET name Ada", "OK");
+    ask("SET code 42 0", "OK");
+    ask("SET name Grace 3600", "OK");
+    ask("SET long 1 soon", "ERROR the seconds are no whole number");
+    ask("SET", "ERROR SET key value [seconds], GET key, DEL key or SHUTDOWN");
+    ask("GET code", "NONE"); // its time was over at the end of that turn
+    bob.say("GET name\nDEL name\nGET name\n");
+    bob.hear("Grace\nOK\nNONE\n");
+    // The timer of a value that has been set again is not the new one's.
+    bob.say("SET name A 0\nSET name B\nGET name\n");
+    bob.hear("OK\nOK\nB\n");
+    bob.say("GET name\n");
+    bob.hear("B\n");
+}
+
+fn stops_when_it_is_told_to_and_delivers_what_it_said(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let (mut alice, mut bob) = (rung.call(), rung.call());
+    bob.say("SET name Ada\n");
+    bob.hear("OK\n");
+    alice.say("GET name\nSHUTDOWN\n");
+    alice.hear("Ada\nOK\n");
+    alice.hear_the_end();
+    bob.hear_the_end();
+    drop((alice, bob));
+    assert_eq!(rung.wait(), Some(0));
+}
+
+fn greets_counts_and_says_who_is_here(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0"]);
+    let mut alice = rung.call();
+    alice.hear("bot: hello guest1, try !who, !count or !bye\n");
+    let mut bob = rung.call();
+    bob.hear("bot: hello guest2, try !who, !count or !bye\n");
+    alice.hear("bot: guest2 is here\n");
+    alice.say("hi\n");
+    alice.hear("guest1: hi\n");
+    bob.hear("guest1: hi\n");
+    alice.say("!count\n!who\n");
+    alice.hear("bot: you have said 1 things\nbot: guest1, guest2\n");
+    bob.say("!count\n!bye\n");
+    bob.hear("bot: you have said 0 things\nbot: bye\n");
+    bob.hear_the_end();
+    drop(bob);
+    alice.hear("bot: guest2 is gone\n");
 }
 
 /// SIGTERM: what was said before it is answered, and everybody gets a FIN.
@@ -914,7 +999,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
 
-/// Of rungs 7 and 11 to 14: one line, and no address is called `--help`.
+/// Of rungs 7 and 11 to 14, and the library's examples: one line, and no address is called `--help`.
 #[test]
 fn later_rungs_explain_their_command_lines_and_errors() {
     let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_switchboard"));
@@ -928,7 +1013,7 @@ fn later_rungs_explain_their_command_lines_and_errors() {
         assert_eq!(told.len(), 1, "{name} {words:?}: {said}");
         (output.status.code(), told[0].clone())
     };
-    for name in ["07_hello", "11_tls", "12_web", "13_chat", "14_relay"] {
+    for name in ["07_hello", "11_tls", "12_web", "13_chat", "14_relay", "upper", "key_value", "chat_bot"] {
         let (code, said) = run(name, &["--help"]);
         assert!(code == Some(2) && said.starts_with(&format!("usage: {name} [URL")), "{said}");
         let (code, said) = run(name, &["gopher://127.0.0.1:0"]);

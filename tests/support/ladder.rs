@@ -141,9 +141,14 @@ impl Rung {
     }
 
     /// Tells it to end, with SIGTERM, and waits until it has; its exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         self.signal(Signal::SIGCONT); // it may stand still
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself; its exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
         self.stopped = true;
         // Its standard output ends when it does.
         let ended = loop {
