@@ -66,7 +66,7 @@ use metrics::Metrics;
 ///                                on_close ──► the name is never used again
 /// ```
 ///
-/// - `on_open` comes first and `on_close` last, each once for each peer. Only `on_close` is certain: a peer may be gone before it has
+/// - `on_open` comes first, and `on_close` last, once for each peer. Only `on_close` is certain: a peer may be gone before it has
 ///   said anything, and its connection may end without `on_finish` (a reset, a deadline, `close`).
 /// - `on_timer` and `on_datagram` belong to no peer and may come at any time. A timer cannot be cancelled: remember which ones count.
 /// - Callbacks never run inside one another. Whatever a callback does to the [`Switchboard`] takes effect when it has returned. So it
@@ -79,7 +79,7 @@ use metrics::Metrics;
 /// |---|---|---|---|
 /// | `tcp://`, `unix:`, `tls://` | accepted, and through the TLS handshake | what came in one read | at any time |
 /// | `+lines`, `+prefixed` | the same | a line, a frame | at any time |
-/// | `http://` | not called | a request's body, by `on_request` | as the answer to the request |
+/// | `http://` | accepted; if the request makes it a WebSocket, `on_upgrade` calls it again by default | a request's body, by `on_request` | as the answer to the request |
 /// | `ws://` | after the upgrade, by `on_upgrade` | a WebSocket message | at any time |
 /// | `udp://` | not called | not called: `on_datagram` | `send_to` |
 ///

@@ -90,7 +90,8 @@ fn read(directory: &Directory, name: &str) -> String {
 /// What the lines name is there: a page, a certificate and its key, the configuration that the page in question shows.
 fn furnish(directory: &Directory) {
     let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
-    let config = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let tables = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let config = tables.into_iter().find(|text| !text.contains("[dependencies]"));
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it can be made");
     for (name, text) in [
         ("index.html", "<!doctype html>hello".to_owned()),
