@@ -160,6 +160,8 @@ struct Hall<'a> {
     speaking: bool,
     /// Deliveries that are still to come, of members who are there.
     outstanding: u64,
+    /// A sender was sent its own message, in the warm-up or after it: a closed loop lives by that.
+    came_back: bool,
     fatal: Option<String>,
     filling: Vec<u8>,
 }
@@ -276,6 +278,7 @@ impl Hall<'_> {
         self.outstanding = self.outstanding.saturating_sub(1 + missed.len() as u64);
         let Times { due_ns, sent_ns } = speaker.times_of(number);
         if sender == index {
+            self.came_back = true;
             speaker.in_flight = speaker.in_flight.saturating_sub(1 + missed.len());
         }
         self.lose(index, sender, missed);
@@ -529,6 +532,7 @@ fn carry_out(
         window: Window { from_ns: u64::MAX, to_ns: u64::MAX },
         speaking: false,
         outstanding: 0,
+        came_back: false,
         fatal: None,
         // Letters that are themselves in JSON, and not the same ones for all lengths of a run.
         filling: (0..room.text_bytes - MARK_BYTES).map(|at| b'a' + (at % 26) as u8).collect(),
@@ -659,7 +663,7 @@ impl Run<'_> {
         let hall = self.reactor.handler();
         match (hall.account.heard, hall.account.sent, plan.rate) {
             (0, sent, _) => Err(format!("nobody was told any of {sent} messages by {}", plan.target)),
-            (_, _, None) if hall.account.replies == 0 => Err(format!(
+            (_, _, None) if !hall.came_back => Err(format!(
                 "what a member says does not come back to himself at {}: give a --rate",
                 plan.target
             )),
