@@ -17,6 +17,10 @@ use super::{CLOCK_EVERY, Reactor, datagram};
 pub(super) const SLICE_WRITES: usize = 64;
 const SLICE_TIME: Duration = Duration::from_micros(500);
 
+/// Rests of batches that take turns, beside the one whose slice is being written. With more of them, each would wait for all
+/// others: the rest of a later one joins the newest.
+const BATCHES_MAX: usize = 3;
+
 impl<H: Handler> Reactor<H> {
     /// Writes everything that waits to be written now, and not in the next turns: for the loop's owner, between two turns.
     pub fn write_all_now(&mut self) {
@@ -44,9 +48,11 @@ impl<H: Handler> Reactor<H> {
         let older = self.unwritten.pop_front();
         let mut fresh = VecDeque::from(fresh);
         self.write_slice(&mut fresh);
-        match fresh.is_empty() {
-            true => self.spare_peers = fresh.into(), // its memory serves again
-            false => self.unwritten.push_back(fresh),
+        let is_full = self.unwritten.len() >= BATCHES_MAX;
+        match self.unwritten.back_mut().filter(|_| is_full) {
+            _ if fresh.is_empty() => self.spare_peers = fresh.into(), // its memory serves again
+            Some(newest) => newest.append(&mut fresh),
+            None => self.unwritten.push_back(fresh),
         }
         if let Some(mut older) = older {
             self.write_slice(&mut older);

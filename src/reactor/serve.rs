@@ -55,11 +55,13 @@ impl<H: Handler> Reactor<H> {
         // To the handler. After a callback, which may have closed this very connection, it is looked up again. Its slot
         // stays: only `reap` frees slots.
         if !inbox.is_empty() && connection.can_serve() {
-            connection.flush_is_arranged = true; // its own replies are written below, and not in the flush phase
+            // Its own replies are written below, and not in the flush phase. (If it stands in a list to be flushed already, it
+            // keeps that one place: a second one for each message would let the lists grow without bound.)
+            let was_arranged = mem::replace(&mut connection.flush_is_arranged, true);
             let waited = inbox.len();
             handler.on_bytes(board, peer, inbox);
             is_new |= inbox.len() < waited;
-            board.connections[peer.slot as usize].flush_is_arranged = false;
+            board.connections[peer.slot as usize].flush_is_arranged = was_arranged;
         }
         connection = &mut board.connections[peer.slot as usize];
         connection.unserved = mem::take(&mut board.share.is_spent) && !inbox.is_empty();
@@ -121,10 +123,10 @@ pub(super) fn reschedule<H: Handler>(
     }
     let connection = &mut board.connections[peer.slot as usize];
     connection.pressure = Pressure::Relaxed;
-    connection.flush_is_arranged = true;
+    let was_arranged = mem::replace(&mut connection.flush_is_arranged, true);
     handler.on_drain(board, peer);
     let connection = &mut board.connections[peer.slot as usize]; // only `reap` frees slots
-    connection.flush_is_arranged = false;
+    connection.flush_is_arranged = was_arranged;
     if connection.stage == Stage::Closed {
         return;
     }
@@ -151,7 +153,7 @@ fn plan_next<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::
         board.close_because(peer, reason);
         return false;
     }
-    let is_waiting = !connection.outbox.is_empty() || !connection.inbox.is_empty();
+    let is_waiting = connection.owes_bytes() || !connection.inbox.is_empty();
     if connection.writing != Half::Open || is_waiting || connection.is_paused() {
         board.deadlines.arm(peer.slot, connection.look_at());
     }

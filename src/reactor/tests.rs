@@ -607,6 +607,37 @@ fn a_large_room_is_written_in_slices_and_others_are_served_in_between() {
     assert_eq!(count, room.len(), "nobody is forgotten, and nobody is told twice");
 }
 
+/// Several members of a room speak in each turn, and every post is for everybody: the outboxes that wait must not become more than
+/// there are members, and a member that only listens gets its turn.
+#[test]
+fn posts_in_every_turn_neither_fill_the_lists_of_outboxes_nor_starve_one_who_only_listens() {
+    const MEMBERS: usize = 5 * SLICE_WRITES;
+    let mut bench = Bench::new(Limits::default());
+    let room: Vec<(Peer, Remote)> = (0..MEMBERS).map(|_| bench.line()).collect();
+    let acts = room.iter().map(|(peer, _)| (b'p', Act::Send(*peer, b"post ")));
+    bench.reactor.handler().acts.extend(acts);
+    let (_, listener) = &room[MEMBERS - 1];
+    let mut last_heard = 0;
+    for turn in 1..=300 {
+        for speaker in 0..20 {
+            room[(turn * 20 + speaker) % (MEMBERS - 1)].1.say(b"p234567");
+        }
+        bench.turn();
+        room[..MEMBERS - 1].iter().for_each(|(_, far)| drop(far.hear()));
+        if !listener.hear().is_empty() {
+            last_heard = turn;
+        }
+        let waiting = bench.reactor.unwritten.iter().map(VecDeque::len).sum::<usize>();
+        assert!(waiting <= MEMBERS, "{waiting} outboxes of {MEMBERS} members wait in turn {turn}");
+        // One slice in each turn, and at most four batches that take turns.
+        assert!(
+            turn - last_heard <= 4 * 5 + 5,
+            "the listener was written to {} turns ago",
+            turn - last_heard
+        );
+    }
+}
+
 #[test]
 fn a_small_group_does_not_wait_behind_a_large_room() {
     let (mut bench, poster, _room, _) = room(20 * SLICE_WRITES);
@@ -1082,6 +1113,27 @@ fn who_is_held_is_not_served_nor_ended_and_loses_nothing() {
     assert_eq!(alice.hear(), said);
     assert!(alice.saw_finish());
     assert_eq!(bench.reason(peer), Some(CloseReason::Finished));
+}
+
+/// TLS takes what is written into a buffer of its own. The outbox is empty then, and the peer has taken nothing.
+#[test]
+fn a_peer_is_stalled_though_the_transport_holds_all_that_it_does_not_take() {
+    let limits = Limits { stall_after: Duration::from_secs(3), ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let ((taker, taking), (peer, far)) = (bench.line(), bench.line());
+    for line in [&taking, &far] {
+        line.hold_back(true);
+        line.say(b"1234567");
+    }
+    bench.turn();
+    assert_eq!((far.hear_count(), bench.reactor.board().outbox_bytes(peer)), (7, 0));
+    bench.turn_after(Duration::from_secs(2));
+    taking.hold_back(false);
+    bench.turn_after(Duration::from_millis(900));
+    assert_eq!((bench.reason(taker), bench.reason(peer)), (None, None));
+    bench.turn_after(Duration::from_secs(1));
+    bench.settle();
+    assert_eq!((bench.reason(taker), bench.reason(peer)), (None, Some(CloseReason::Stalled)));
 }
 
 #[test]
