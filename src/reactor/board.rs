@@ -185,7 +185,7 @@ impl<T: Transport, S> Board<T, S> {
                 return self.close_because(peer, reason);
             }
             connection.reading = Half::Finished;
-            connection.reason = Some(reason);
+            connection.note_reason(reason);
             self.end_writing(peer);
         }
     }
@@ -237,10 +237,7 @@ impl<T: Transport, S> Board<T, S> {
     pub(super) fn close_because(&mut self, peer: Peer, reason: CloseReason) {
         if let Some(connection) = self.get_mut(peer) {
             connection.mark_closed();
-            // What began the end is the reason, and not what happened on the way. A failure outweighs a graceful end.
-            if let None | Some(CloseReason::Finished) = connection.reason {
-                connection.reason = Some(reason);
-            }
+            connection.note_reason(reason);
             self.closed.push(peer);
         }
     }

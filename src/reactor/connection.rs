@@ -173,6 +173,8 @@ pub(super) struct Connection<T, S> {
     /// The handler holds the connection, because it is not done with the last message.
     is_held: bool,
     pub(super) pressure: Pressure,
+    /// The transport holds bytes that the peer did not take (TLS: records). The outbox may be empty then.
+    transport_holds_some: bool,
     /// It has been established, and counts no longer as one in its handshake.
     pub(super) established: bool,
     /// It stands in the queue of sources to serve.
@@ -224,6 +226,7 @@ impl<T: Transport, S> Connection<T, S> {
             pace: Pace::default(),
             is_held: false,
             pressure: Pressure::Relaxed,
+            transport_holds_some: false,
             established: false,
             queued: false,
             unserved: false,
@@ -251,6 +254,13 @@ impl<T: Transport, S> Connection<T, S> {
             self.tally.move_to(self.column());
         }
         is_new
+    }
+
+    /// What began the end is the reason, and not what happened on the way. A failure outweighs a graceful end.
+    pub(super) fn note_reason(&mut self, reason: CloseReason) {
+        if let None | Some(CloseReason::Finished) = self.reason {
+            self.reason = Some(reason);
+        }
     }
 
     /// It is over: no name finds it any more, and it is freed at the end of the turn.
@@ -581,10 +591,16 @@ impl<T: Transport, S> Connection<T, S> {
         self.latches.has(Readiness::WRITABLE)
     }
 
-    /// Nothing waits for the peer, nor for the handler to hear of it.
+    /// Bytes wait for the peer, here or in the transport.
+    #[inline]
+    pub(super) fn owes_bytes(&self) -> bool {
+        !self.outbox.is_empty() || self.transport_holds_some
+    }
+
+    /// Nothing waits for the peer, and no `on_drain` is due.
     #[inline]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.outbox.is_empty() && self.pressure == Pressure::Relaxed && self.writing == Half::Open
+        !self.owes_bytes() && self.pressure == Pressure::Relaxed && self.writing == Half::Open
     }
 
     /// What the transport itself still holds, and behind it our end of file.
@@ -592,6 +608,9 @@ impl<T: Transport, S> Connection<T, S> {
         let finishing = self.writing == Half::Finishing;
         loop {
             let flushed = self.transport.flush();
+            if std::mem::replace(&mut self.transport_holds_some, flushed.is_err()) && flushed.is_ok() {
+                self.waiting_since = now; // the peer has taken all of it
+            }
             match flushed
                 .and_then(|()| if finishing { self.transport.finish(self.peer_finished) } else { Ok(()) })
             {
@@ -629,7 +648,7 @@ impl<T: Transport, S> Connection<T, S> {
                 Some(reason) => reason,
             };
             (self.waiting_since.after(limits.linger_for), reason)
-        } else if !self.outbox.is_empty() || self.writing == Half::Finishing {
+        } else if self.owes_bytes() || self.writing == Half::Finishing {
             (self.waiting_since.after(limits.stall_after), CloseReason::Stalled)
         } else {
             // A paused connection is not idle.

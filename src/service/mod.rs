@@ -411,10 +411,16 @@ impl<'a> Switchboard<'a> {
     pub fn finish(&mut self, peer: Peer) {
         self.copy_returned(); // behind our end of file, it would be too late
         #[cfg(feature = "web")]
+        let draining = self.board.draining();
+        #[cfg(feature = "web")]
         if let Some((conversation, mut outbox)) = self.board.outbox(peer)
             && let Protocol::WebSocket(socket) = conversation.protocol()
         {
-            socket.close(websocket::code::NORMAL, "", &mut outbox);
+            // RFC 6455 section 7.4.1: a server that stops is going away, also where the service ends the conversation.
+            match draining {
+                true => socket.close(websocket::code::GOING_AWAY, "the server stops", &mut outbox),
+                false => socket.close(websocket::code::NORMAL, "", &mut outbox),
+            }
         }
         self.board.finish(peer);
     }

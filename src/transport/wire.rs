@@ -51,6 +51,8 @@ struct Line {
     reads_made: u64,
     writes_made: u64,
     short_read_means_empty: bool,
+    /// What was written is not flushed.
+    holds_back: bool,
 }
 
 /// A new line with its two ends. It takes everything that is written to it until told otherwise.
@@ -123,6 +125,15 @@ impl Remote {
         let mut line = self.0.borrow_mut();
         line.room = bytes;
         if bytes > 0 {
+            line.edge = line.edge.union(Readiness::WRITABLE);
+        }
+    }
+
+    /// Whether the near end holds what was written to it, as TLS does with records that the socket does not take.
+    pub fn hold_back(&self, holds_back: bool) {
+        let mut line = self.0.borrow_mut();
+        line.holds_back = holds_back;
+        if !holds_back {
             line.edge = line.edge.union(Readiness::WRITABLE);
         }
     }
@@ -232,7 +243,10 @@ impl Write for Wire {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self.0.borrow().holds_back {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
     }
 }
 

@@ -207,6 +207,23 @@ fn a_stop_closes_with_going_away() {
     assert_eq!(server.wait().code, Some(0));
 }
 
+/// `source` ends the conversation itself, when its outbox has drained.
+#[test]
+fn a_stop_closes_with_going_away_also_where_the_service_sends_without_end() {
+    let server = Server::start(&["serve", "source", "--listen", WS]);
+    let mut client = tungstenite(&server);
+    client.read().expect("there is no end");
+    server.signal(Signal::SIGTERM);
+    let code = loop {
+        if let Message::Close(close) = client.read().expect("it is told") {
+            break close.map(|close| close.code);
+        }
+    };
+    assert_eq!(code, Some(CloseCode::Away));
+    drop(client);
+    assert_eq!(server.wait().code, Some(0));
+}
+
 #[test]
 fn a_stop_does_not_send_everybody_away_at_once() {
     const CLIENTS: usize = 300;
