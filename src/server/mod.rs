@@ -197,7 +197,7 @@ impl<S: Service> Server<S> {
         Ok(running)
     }
 
-    /// The reactor, for who wants to turn it himself.
+    /// Returns the reactor, for callers that turn it themselves.
     ///
     /// # Errors
     /// Where the system has no descriptor left for the poll.

@@ -298,7 +298,7 @@ impl Succession {
         Ok(Succession { path: path.into(), listener, is_called: true, rests_until: None, heir: None })
     }
 
-    /// What is to be watched: an heir may come.
+    /// The socket to watch: an heir may connect to it.
     pub(super) fn source(&mut self) -> Option<&mut impl event::Source> {
         self.listener.as_mut()
     }
@@ -341,7 +341,7 @@ impl Succession {
         };
         log::error!("not handed over: {problem}");
         self.heir = None;
-        reserve.take_back();
+        reserve.refill();
         Stage::None
     }
 
@@ -381,7 +381,7 @@ impl Succession {
             }
         }
         if is_lent {
-            reserve.take_back();
+            reserve.refill();
         }
     }
 
