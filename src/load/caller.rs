@@ -1,8 +1,8 @@
 //! The caller: the clients of one generator thread, as a handler on the reactor.
 //!
-//! It opens connections, keeps so many messages in flight on each, and hands what comes back to the
-//! connection's [`Dialogue`]. It decides nothing about the run: when to talk and what is measured, it is
-//! told.
+//! It opens connections, keeps `depth` messages in flight on each, and passes what comes back to the
+//! connection's [`Dialogue`]. It decides nothing about the run: the crew sets when to talk and what is
+//! measured.
 //!
 //! The clock is read once for each read from a socket, not once a turn: with hundreds of replies in a turn,
 //! the last ones would else seem as fast as the first.
@@ -58,7 +58,7 @@ const SOURCES_MAX: u8 = 254;
 pub struct Clock(pub Instant);
 
 impl Clock {
-    /// So many have passed.
+    /// Nanoseconds since the run began.
     #[inline]
     pub fn now_ns(self) -> u64 {
         let elapsed = self.0.elapsed();
@@ -226,7 +226,7 @@ impl Caller {
         self.lines.iter().any(unfinished)
     }
 
-    /// Opens what is to be open by now, `allowed` lines at most in all.
+    /// Opens the connections that should be open by now, at most `allowed` in all.
     pub fn dial(&mut self, board: &mut BoardOf<Self>, now_ns: u64, allowed: usize) {
         for _ in 0..DIALS_PER_TURN {
             if self.opening >= OPENING_MAX || self.opening + self.open >= allowed {
@@ -242,7 +242,7 @@ impl Caller {
         }
     }
 
-    /// When the next line that rests is to be tried.
+    /// When to try the next of the lines that rest.
     pub fn next_dial_ns(&self) -> Option<u64> {
         match self.lines[*self.down.front()?].stage {
             Stage::Down(until_ns) => Some(until_ns),

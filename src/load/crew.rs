@@ -1,6 +1,6 @@
 //! The crew: generator threads, each a reactor with its clients, and the director who tells them when.
 //!
-//! The director (whoever calls [`run`](super::run)) opens no socket and sends nothing. It waits for connections, lets
+//! The director (the caller of [`run`](super::run)) opens no socket and sends nothing. It waits for connections, lets
 //! the warm-up pass, sets the measured window a moment ahead, samples what the machine does meanwhile, and
 //! in the end adds up what the threads have counted. Threads read their orders from a few atomics, once
 //! a turn, and are woken for a new phase. They send a tally every tenth of a second. No message waits for that.
@@ -330,7 +330,7 @@ impl Worker {
         let mut slice_end_ns = SLICE_NS;
         loop {
             let now_ns = self.clock.now_ns();
-            self.obey(now_ns);
+            self.follow_orders(now_ns);
             if self.phase == Phase::Stop as u8 || self.has_finished(now_ns) {
                 break;
             }
@@ -362,7 +362,7 @@ impl Worker {
         // Cut short, what is on its way is no failure; else it has been waited for.
         let cut_short = self.phase == Phase::Stop as u8;
         self.reactor.handler().end(cut_short);
-        // In good order as far as it goes without waiting: over TLS, a server takes anything else for an attack.
+        // Closes gracefully, as far as that needs no waiting: over TLS, a server takes anything else for an attack.
         let peers: Vec<_> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
         self.reactor.write_all_now();
@@ -373,8 +373,8 @@ impl Worker {
         let _ = self.news.send(News::Done(Box::new(account)));
     }
 
-    /// Takes notice of what the director wants.
-    fn obey(&mut self, now_ns: u64) {
+    /// Reads the director's orders, and carries them out.
+    fn follow_orders(&mut self, now_ns: u64) {
         let window = self.orders.window();
         self.reactor.handler().ledger.window = window;
         self.note_bytes(now_ns);

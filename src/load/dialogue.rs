@@ -24,9 +24,9 @@ use crate::protocol::{Framing, Protocol, Step};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flight {
     sequence: u64,
-    /// When it was to be sent.
+    /// When it was due.
     pub due_ns: u64,
-    /// When it was.
+    /// When it was sent.
     pub sent_ns: u64,
 }
 
@@ -70,7 +70,7 @@ pub enum Missed {
     Short(Flight),
 }
 
-/// Replies given up that may still come: so many are remembered, so as not to pass for duplicates.
+/// How many replies that were given up are remembered. One that comes late is then not taken for a duplicate.
 const GIVEN_UP_MAX: usize = 1024;
 
 /// See the module's text.
@@ -113,8 +113,8 @@ impl Compared {
         self.at += part.len();
     }
 
-    /// It is whole: whether it was right. The next one begins.
-    fn conclude(&mut self, expected: Option<&Pieces<'_>>) -> bool {
+    /// Ends the message that is complete now, and returns whether it was right.
+    fn end_message(&mut self, expected: Option<&Pieces<'_>>) -> bool {
         let Compared { at, wrong } = std::mem::take(self);
         !wrong && expected.is_some_and(|expected| at == expected.len())
     }
@@ -142,7 +142,7 @@ enum Greeting {
     #[default]
     Possible,
     /// The first message was no right reply. If a right one follows soon, it was a greeting; else it was a wrong reply.
-    /// So many times nothing had followed when that was looked at.
+    /// Counts how often nothing had followed when that was checked.
     Supposed(u8),
     /// From now on each message is a reply.
     Over,
@@ -172,13 +172,13 @@ struct Reading {
 enum State {
     /// So far it is what it must be.
     Right,
-    /// It isn't, and it ends after so many bytes in all; on a stream of lines, where the line does.
+    /// It isn't. It ends after this many bytes in all, or, on a stream of lines, where the line ends.
     Broken(usize),
 }
 
 /// What a look at the bytes came to.
 struct Understood {
-    /// So many of them are dealt with.
+    /// How many of the bytes are dealt with.
     count: usize,
     /// The reply that they were part of, unless it is complete.
     reading: Option<Reading>,
@@ -295,7 +295,7 @@ impl Dialogue {
         taken
     }
 
-    /// The everyday case: the reply that is due is here, whole and right. Anything else is compared at length,
+    /// The common case: the reply that is due is here, whole and right. Anything else is compared at length,
     /// byte by byte; the tests hold the one against the other. (Of some 900 instructions per message, with 16 in
     /// flight, this and the number that is kept saved more than half.)
     #[inline]
@@ -490,7 +490,7 @@ impl Dialogue {
             };
             taken += count;
             *heard += 1;
-            let right = body.conclude(expected.as_ref()) || !looks || script.wants_no_body();
+            let right = body.end_message(expected.as_ref()) || !looks || script.wants_no_body();
             match self.in_flight.pop_front().map(|sent| sent.flight) {
                 None => {
                     *broken = true; // nobody has asked
@@ -530,7 +530,7 @@ impl Dialogue {
                 websocket::Event::Open(count) => taken += count,
                 websocket::Event::Message(count) => {
                     taken += count;
-                    let right = body.conclude(expected.as_ref()) || !looks;
+                    let right = body.end_message(expected.as_ref()) || !looks;
                     if !*said {
                         continue; // it can be no reply
                     }
@@ -707,7 +707,7 @@ impl Dialogue {
         }
     }
 
-    /// The connection has ended. The next one begins anew, with other numbers.
+    /// The connection has ended. The next one starts again, with other numbers.
     ///
     /// Where that ends an answer, it is returned.
     pub fn end(
@@ -741,7 +741,7 @@ impl Dialogue {
         let ended = answers.end().and_then(|status| {
             let flight = self.in_flight.pop_front()?.flight;
             let expected = script.reply(self.connection, flight.sequence, rendered);
-            let right = body.conclude(Some(&expected)) || *script.expected() == Expected::Anything;
+            let right = body.end_message(Some(&expected)) || *script.expected() == Expected::Anything;
             Some(match (200..300).contains(&status) {
                 false => Heard::Status(flight, status),
                 true if right => Heard::Answer(flight),

@@ -8,8 +8,8 @@
 //! message at one member; what the report calls a reply is a delivery here, and what was offered is what should have been
 //! delivered. Latency is from when a message was due (in a closed loop: sent) until it was there, at each member.
 //!
-//! In a closed loop a sender has `depth` messages on their way: the next one follows when one has come back to himself. So
-//! it finds the most that a server can do; whoever wants to know what members see at some rate gives that.
+//! In a closed loop a sender has `depth` messages in flight: the next one follows when one has come back to the sender. So
+//! a closed loop finds the most that a server can do. To see what members get at some rate, set the rate.
 //!
 //! One thread does it, with the library's own reactor. Invariant: a message that any member misses, gets twice or gets
 //! otherwise is counted, whatever else happens.
@@ -48,7 +48,7 @@ const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Connections and joins that are under way at a time.
 const OPENING_MAX: usize = 200;
 
-/// Messages of one sender whose times are known. Whoever gets an older one has missed a million.
+/// Messages of one sender whose times are known. A member that gets an older one has missed a million.
 const KNOWN_MAX: usize = 1 << 20;
 
 /// What a joining member says, and what is said then, where nothing else is asked for: our own chat's.
@@ -132,7 +132,7 @@ struct Speaker {
     sent: u32,
     /// Of the latest of them; the last one's is at the end.
     times: VecDeque<Times>,
-    /// On their way to himself.
+    /// Messages that have not come back to the sender yet.
     in_flight: usize,
 }
 
@@ -171,7 +171,7 @@ impl Hall<'_> {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Opens what is to be opened next.
+    /// Opens the next connections, [`OPENING_MAX`] at a time.
     fn dial(&mut self, board: &mut BoardOf<Self>) {
         while self.opening < OPENING_MAX && self.down < self.members.len() && self.fatal.is_none() {
             let index = self.down;
@@ -199,7 +199,7 @@ impl Hall<'_> {
     fn speak(&mut self, board: &mut BoardOf<Self>, sender: usize, due_ns: u64) {
         let (number, now_ns) = (self.speakers[sender].sent, self.now_ns());
         let Some(peer) = self.members[sender].peer else {
-            // He was thrown out: what he was to say is due all the same.
+            // The server closed the sender's connection. Its messages are due all the same.
             self.account.fail(|it| &mut it.unsent, self.window, due_ns, 1);
             self.tally.failures += 1;
             if self.window.holds(due_ns) {
@@ -315,8 +315,8 @@ impl Hall<'_> {
         }
     }
 
-    /// What a member has not been told by the end, or by the end of his connection.
-    fn settle(&mut self, index: usize) {
+    /// Counts as lost what a member has not received by the end of the run, or of its connection.
+    fn lose_the_rest(&mut self, index: usize) {
         for sender in 0..self.speakers.len() {
             let (sent, next) = (self.speakers[sender].sent, self.members[index].next[sender]);
             self.members[index].next[sender] = sent;
@@ -325,7 +325,7 @@ impl Hall<'_> {
         }
     }
 
-    /// He is in.
+    /// The member has joined.
     fn enter(&mut self, index: usize) {
         self.members[index].stage = At::In;
         self.opening -= 1;
@@ -428,7 +428,7 @@ impl Handler for Hall<'_> {
         match was {
             At::In => {
                 self.account.fail(|it| &mut it.reset, self.window, self.now_ns(), 1);
-                self.settle(index);
+                self.lose_the_rest(index);
                 self.inside -= 1;
             }
             At::Opening | At::Joining => {
@@ -663,10 +663,9 @@ impl Run<'_> {
         let hall = self.reactor.handler();
         match (hall.account.heard, hall.account.sent, plan.rate) {
             (0, sent, _) => Err(format!("nobody was told any of {sent} messages by {}", plan.target)),
-            (_, _, None) if !hall.came_back => Err(format!(
-                "what a member says does not come back to himself at {}: give a --rate",
-                plan.target
-            )),
+            (_, _, None) if !hall.came_back => {
+                Err(format!("a member's messages do not come back to it at {}: give a --rate", plan.target))
+            }
             _ => Ok(()),
         }
     }
@@ -752,7 +751,7 @@ impl Run<'_> {
         let hall = self.reactor.handler();
         for index in 0..hall.members.len() {
             if hall.members[index].stage == At::In {
-                hall.settle(index);
+                hall.lose_the_rest(index);
             }
         }
         let mut missed: BTreeMap<u64, u32> = BTreeMap::new();
@@ -778,7 +777,7 @@ impl Run<'_> {
             missed_most: missed.last_key_value().map_or(0, |(most, _)| *most),
             missed: missed.into_iter().collect(),
         });
-        // In good order: members leave, and nobody takes that for a broken connection.
+        // Closes gracefully: the members leave, and the server takes none of them for a broken connection.
         let peers: Vec<Peer> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
         self.reactor.write_all_now();
@@ -791,7 +790,7 @@ fn figures(plan: &Plan, room: &Room) -> PlanFigures {
     let deliveries = |per_s: f64| per_s * plan.connections as f64;
     PlanFigures {
         connections: plan.connections as u32,
-        // Of each member: so many deliveries can be on their way.
+        // The deliveries that can be in flight to each member.
         depth: u32::try_from(plan.depth * room.senders).unwrap_or(u32::MAX),
         rate_from_per_s: plan.rate.map(|rate| deliveries(rate.from_per_s)),
         rate_to_per_s: plan.rate.map(|rate| deliveries(rate.to_per_s)),

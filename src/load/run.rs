@@ -347,7 +347,7 @@ impl Director<'_> {
         });
     }
 
-    /// Connects and warms up; the window is set when it returns, if there is to be one.
+    /// Connects and warms up. When it returns the window is set, if the run has one.
     fn up_to_the_window(&mut self) -> WarmUpFigures {
         let mut figures = WarmUpFigures::default();
         let began_ns = self.crew.now_ns();

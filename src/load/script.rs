@@ -1,8 +1,8 @@
 //! What is said, and what must come back: payloads that can be recognised, and need not be remembered.
 //!
 //! A numbered message says who sent it, which one it is and how long; the rest is a slice of a seeded pool
-//! of text. So what a reply must be is worked out anew when it comes, and compared in one sweep; a million
-//! messages in flight cost their numbers and times alone. All of it is printable and without line ends,
+//! of text. So the expected reply is computed again when a reply comes, and compared in one sweep. A million
+//! messages in flight cost only their numbers and times. All of it is printable and without line ends,
 //! so that it passes through a server of lines, and can be read in a capture.
 //!
 //! ```text

@@ -34,7 +34,7 @@ struct Objective {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Figure {
-    /// (per cent, at most so many ns) of the response times, those without an end among them.
+    /// A percentile of the response times, and the most that it may be, in ns. Replies that never came count as infinite.
     Percentile(f64, u64),
     /// The same of the longest.
     Max(u64),

@@ -29,7 +29,7 @@ const STARVED_WAITS: f64 = 0.1;
 const SHARED_WAITS: f64 = 0.2;
 /// Who waits for a CPU more than half of the time is starved, whatever it would have done with it.
 const STARVED_MOSTLY: f64 = 0.5;
-/// Two that wait share their misery, if the one waits at most so many times as long as the other.
+/// Two processes that wait for a CPU share it if one waits at most this many times as long as the other.
 const WAITS_ALIKE: f64 = 3.0;
 /// With waits like that an experiment shows how the CPUs were handed out, and not who was the limit.
 const PROBE_WAITS_MAX: f64 = 0.3;

@@ -37,7 +37,7 @@ const THREADS_MAX: usize = 1024;
 const PROCESSES_MAX: usize = 64;
 /// Processes that are looked at in one tick. With more of them they take turns.
 const PROCESSES_PER_TICK: usize = 4;
-/// What takes longer, to look for new processes and for threads among many, is done every so many ticks.
+/// Looking for new processes, and for threads among many, takes longer. It is done once in this number of ticks.
 const LOOK_AROUND_EVERY: u64 = 10;
 /// Samples that are kept: an hour's.
 const SAMPLES_MAX: usize = 36_000;
@@ -51,7 +51,7 @@ pub enum ServerSource {
     Pid(u32),
     /// `--spawn`: the process that was started; the server may be a child of it.
     Spawned(u32),
-    /// Whoever listens at the target's address, if that is this machine's.
+    /// The process that listens at the target's address, if that is an address of this machine.
     #[default]
     Find,
 }
@@ -71,8 +71,8 @@ pub struct Testimony {
 const MUCH_ON_THE_PATH: u64 = 256 * 1024;
 /// Fewer samples of the path say nothing.
 const LOOKS_FEW: u32 = 5;
-/// The kernel lists all sockets of the machine for a sample of the path, and that costs those who are measured. So a sample
-/// that took long is followed by so many times as long without one.
+/// The kernel lists all sockets of the machine for a sample of the path, and that takes time from what is measured. So no sample
+/// is taken for this many times as long as the last one took.
 const LOOK_PAUSE: u32 = 50;
 
 /// The number by which [`Witness::new`] knows the calling thread.
