@@ -277,7 +277,7 @@ fn a_bad_guest_is_told_and_nobody_else_hears_of_it() {
     terminal.hear_until("2 here");
     bystander.hear("came");
     for (line, problem) in [
-        (&b"\xff\xfe\n"[..], "error: what you say is to be text, in UTF-8"),
+        (&b"\xff\xfe\n"[..], "error: a message must be text in UTF-8"),
         (b"/dance\n", "error: that is not understood: there is no such command, see /help"),
         (b"/nick\n", "error: that is not understood: /nick NAME, see /help"),
         (b"\x1b[A\n", "error: a text has no control characters"),
@@ -422,7 +422,7 @@ fn who_reads_slowly_is_closed_where_that_is_the_policy() {
     server.stop();
 }
 
-/// So many programs, which have not joined yet.
+/// `count` programs, which have not joined yet.
 fn crowd(server: &Server, count: usize) -> Vec<Program> {
     (0..count).map(|_| Program::of(server)).collect()
 }
