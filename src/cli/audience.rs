@@ -1,5 +1,5 @@
-//! For whom each option of `serve` is. One that no listener reads is an error: whoever gave it believes that it does
-//! something.
+//! Which listeners read each option of `serve`. An option that no listener reads is an error: otherwise the user believes
+//! that it does something.
 //!
 //! Invariant: each option has its line in [`AUDIENCES`], and a test compares them with clap's list.
 

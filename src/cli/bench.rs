@@ -117,7 +117,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
 
-    /// tls://: believe any server. For tests: whoever is in between can read and change everything.
+    /// tls://: trust any server. For tests only: anyone in between can read and change everything.
     #[arg(long)]
     insecure: bool,
 
@@ -150,7 +150,7 @@ pub(super) struct Options {
     #[arg(long, requires = "slo")]
     find_max: bool,
 
-    /// What is to be met: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'. Exit code 4 if it is not.
+    /// What the server must meet: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'. Exit code 4 if it does not.
     #[arg(long, value_name = "SLO", conflicts_with = "ab")]
     slo: Option<Slo>,
 

@@ -16,7 +16,7 @@ pub(super) struct Options {
     #[arg(value_name = "A.json")]
     a: PathBuf,
 
-    /// What it is to be compared with.
+    /// The report to compare it with.
     #[arg(value_name = "B.json")]
     b: PathBuf,
 }

@@ -5,11 +5,11 @@
 //! address that comes mapped into IPv6 (`::ffff:192.0.2.1`, RFC 4291) is judged as the IPv4 address that
 //! it is, or a dual-stack listener would be a way around the list.
 //!
-//! What one address may do, whoever it is (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
+//! What any one address may do (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
 //!
 //! Which pages of which sites a browser may bring, and under which names we are reached, is judged in [`sites`].
 //!
-//! What to set depends on who is out there. By default everybody may come, as often as he likes: on a desk, in a test
+//! What to set depends on who is out there. By default every client may come, as often as it likes: on a desk, in a test
 //! and behind a proxy all clients share an address or two, and none of them should be refused by surprise. Where
 //! strangers connect directly: 20 to 100 connections and `10/50` new ones an address, `100/200` datagrams. Behind a
 //! proxy: its network as one that brings others (`with_proxies`), and then the same, for then the addresses are
@@ -193,7 +193,7 @@ impl Guard {
         self
     }
 
-    /// Judges a new connection of this address, and counts it: its ticket is to be [released](Guard::release)
+    /// Judges a new connection of this address, and counts it: its ticket must be [released](Guard::release)
     /// when it is gone.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 //! - Plaintext that is left inside the session raises no event: `read` says would-block only when it has none.
 //! - Ciphertext that the socket did not take is not lost and not unbounded: `write` takes nothing before it has gone,
 //!   and `flush` says would-block until then.
-//! - The end of file is not the end: a stream that ends without close_notify was cut off, by whoever is in between
+//! - The end of file is not the end: a stream that ends without close_notify was cut off, by a third party
 //!   (`UnexpectedEof`). Our own close_notify goes out, whole, before our FIN.
 //! - A handshake that fails says why to the peer (the alert) and to the log. A client that speaks plain HTTP understands
 //!   no alert: it is answered in HTTP.
@@ -600,8 +600,8 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// A certificate with its chain and its key, from PEM files; the order in them does not matter. With `client_ca`, whoever shows no certificate that
-    /// one of those authorities has signed does not get through the handshake.
+    /// A certificate with its chain and its key, from PEM files; the order in them does not matter. With `client_ca`, the handshake
+    /// fails for a client without a certificate that one of those authorities has signed.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
@@ -645,7 +645,7 @@ impl ServerTls {
             error => error.to_string(),
         })?;
         config.ignore_client_order = true; // the stronger one of what both have, and not the client's taste
-        // Tickets hold their sessions themselves: the server remembers nothing. Their key is made anew every six
+        // Tickets hold their sessions themselves: the server remembers nothing. A new key is made every six
         // hours, and with every configuration: what another one has verified is not taken for verified.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         Ok(ServerTls(Arc::new(config)))
@@ -726,7 +726,7 @@ impl fmt::Debug for ClientTls {
 pub enum Trust<'a> {
     /// Whom an authority in this PEM file has signed for.
     Authorities(&'a Path),
-    /// Anybody: whoever is in between can read and change everything.
+    /// Any server: anyone in between can read and change everything.
     Anybody,
 }
 
@@ -780,7 +780,7 @@ impl ClientTls {
 }
 
 /// What a client may resume. rustls's own store holds eight tickets of a server, and each is good for one connection
-/// (RFC 8446, appendix C.4): whoever opens many at once would begin most of them anew.
+/// (RFC 8446, appendix C.4): a client that opens many at once would start most of them again from a full handshake.
 #[derive(Debug)]
 struct Sessions {
     /// All but the tickets of TLS 1.3.
