@@ -157,7 +157,7 @@ pub(super) fn check_process(options: &Options, listeners: &[Listener<'_>]) -> Re
             }
             Services(services) if !listeners.iter().any(|it| services.contains(&it.1)) => {
                 return Err(Failure::Usage(format!(
-                    "{option} is for the service {}, which nobody asks for: write serve {}, or leave it out",
+                    "{option} is for the service {}, and no listener has it: write serve {}, or leave it out",
                     services.join(" or "),
                     services[0]
                 )));

@@ -334,7 +334,7 @@ fn what_needs_http_says_so() {
     assert!(said.contains("--metrics is for http://, https://"), "{said}");
     for option in ["--root=/tmp", "--listing", "--access-log=/tmp/access.log"] {
         let said = wrong(&["echo", option]);
-        assert!(said.contains("is for the service web, which nobody asks for"), "{said}");
+        assert!(said.contains("is for the service web, and no listener has it"), "{said}");
     }
     let said = wrong(&["web", "--root", "/tmp", "--access-log", "/no/such/log", "--listen", HTTP]);
     assert!(said.contains("--access-log /no/such/log: cannot open it: No such file"), "{said}");
