@@ -113,7 +113,7 @@ impl Inherited {
         let given = self.sockets.remove(index);
         if given.giver == Giver::Predecessor && given.takes_ipv4() == Some(options.only_v6) {
             log::warn!(
-                "{wanted}: it takes {}, as the process before has bound it; stop that one first to have it changed",
+                "{wanted}: it accepts {}, as the earlier process bound it; to change that, stop the earlier process first",
                 if options.only_v6 { "IPv4 as well" } else { "IPv6 alone" }
             );
         }

@@ -233,7 +233,7 @@ impl Predecessor {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(self.explained(error));
             }
-            Err(_) => log::warn!("process {}, which we take over from, has ended meanwhile", self.pid),
+            Err(_) => log::warn!("process {} ended while we took over from it", self.pid),
         }
         Ok(())
     }
@@ -429,7 +429,7 @@ fn greet(mut stream: Stream, there: Option<&Heir>) -> Option<Heir> {
             REFUSED
         }
         Some(there) => {
-            log::warn!("not handed over to process {pid}: process {} takes over just now", there.pid);
+            log::warn!("not handed over to process {pid}: process {} is taking over", there.pid);
             BUSY
         }
         None => {

@@ -167,7 +167,7 @@ fn a_supervisor_that_does_not_read_holds_up_nobody_and_hears_the_last_state_when
     command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
     let mut server = Server::start_command(&mut command, 1);
     server.read_log();
-    server.logs("the supervisor does not take our words");
+    server.logs("the supervisor does not read our notifications");
     for _ in 0..50 {
         server.call().echo("hello");
     }
@@ -179,7 +179,7 @@ fn a_supervisor_that_does_not_read_holds_up_nobody_and_hears_the_last_state_when
     });
     assert!(states.contains("MAINPID="), "{states}");
     until("the reload", || notification(&supervisor).contains("RELOADING=1\n").then_some(()));
-    let reports = server.log().iter().filter(|line| line.contains("does not take our words")).count();
+    let reports = server.log().iter().filter(|line| line.contains("does not read our notifications")).count();
     let minutes = began.elapsed().as_secs() / 60;
     assert!(reports as u64 <= 1 + minutes, "{:#?}", server.log());
     while filler.send_to(b"FILLER=1\n", &path).is_ok() {}
