@@ -22,7 +22,7 @@ struct Caller(Client);
 impl Caller {
     fn of(server: &Server) -> Caller {
         let mut caller = Caller(server.call());
-        caller.hear("* welcome to the chat: /help tells how it goes");
+        caller.hear("* welcome to the chat: /help lists the commands");
         caller
     }
 
@@ -648,7 +648,7 @@ fn an_address_that_joins_over_and_over_is_refused_and_others_are_not() {
         socket.bind(&local.into()).expect("all of 127.0.0.0/8 is ours");
     };
     let mut elsewhere = Caller(Client::prepared(server.url(), other));
-    elsewhere.hear("* welcome to the chat: /help tells how it goes");
+    elsewhere.hear("* welcome to the chat: /help lists the commands");
     elsewhere.hear_until("you are guest");
     let mut late = Caller::of(&server);
     until("it may join", || {

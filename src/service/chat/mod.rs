@@ -656,7 +656,7 @@ impl Service for Chat {
     fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         match self.welcome(board, peer) {
             Some(Framing::Lines | Framing::Prefixed) => {
-                board.send(peer, Message::Text("* welcome to the chat: /help tells how it goes"));
+                board.send(peer, Message::Text("* welcome to the chat: /help lists the commands"));
                 if let Err(trouble) = self.join(board, peer, LOBBY, None) {
                     self.answer(board, peer, &Event::from(&trouble));
                 }
