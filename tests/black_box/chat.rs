@@ -763,8 +763,8 @@ fn lines_over_unix_sockets_and_prefixed_messages_are_in_it_too() {
     alice.hear("guest2: good morning");
     alice.say("and to you");
     let heard = prefixed.hear_exactly(4);
-    assert_eq!(heard, 46u32.to_be_bytes(), "the length of the welcome");
-    prefixed.hear_exactly(46);
+    assert_eq!(heard, 47u32.to_be_bytes(), "the length of the welcome");
+    prefixed.hear_exactly(47);
     let mut next = || {
         let len = prefixed.hear_exactly(4);
         let len = u32::from_be_bytes(len.try_into().expect("four bytes"));
