@@ -1,18 +1,18 @@
-//! Fan-out: a room of many members, in which a few speak. How fast is everybody told, and is everybody told everything?
+//! Fan-out: a room of many members, in which a few speak. How fast does each message reach all members, and do all get all?
 //!
 //! ```text
 //! connect ── join ── warm-up ──┬── measured ──┬── deliveries still out ── report
 //! ```
 //!
-//! Each message bears who sent it and its number, and is compared byte for byte at each member's. A *delivery* is one
-//! message at one member; what the report calls a reply is a delivery here, and what was offered is what should have been
-//! delivered. Latency is from when a message was due (in a closed loop: sent) until it was there, at each member.
+//! Each message holds its sender and its number, and is compared byte for byte at each member. A *delivery* is one
+//! message at one member. The report's replies are deliveries here, and what was offered is what should have been
+//! delivered. Latency runs from when a message was due (in a closed loop: sent) until it arrived, at each member.
 //!
 //! In a closed loop a sender has `depth` messages in flight: the next one follows when one has come back to the sender. So
 //! a closed loop finds the most that a server can do. To see what members get at some rate, set the rate.
 //!
 //! One thread does it, with the library's own reactor. Invariant: a message that any member misses, gets twice or gets
-//! otherwise is counted, whatever else happens.
+//! damaged is counted, whatever else happens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;

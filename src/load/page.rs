@@ -1,8 +1,8 @@
-//! The page: a report as one HTML file that can be mailed, printed and opened in ten years.
+//! The page: a report as one HTML file that people can mail, print and still open in ten years.
 //!
-//! It loads nothing and runs nothing: the pictures are SVG inside it, and what they say when pointed at are
-//! SVG's own titles. Each picture is there twice, drawn for a wide and for a narrow screen; the style sheet
-//! shows one, so that nothing is scaled until it can't be read.
+//! It loads nothing and runs nothing: the pictures are SVG inside it, and the texts that appear at the pointer are
+//! SVG's own titles. Each picture is drawn twice, for a wide and for a narrow screen. The style sheet
+//! shows one of them, so that none is scaled down until it is unreadable.
 //!
 //! Invariant: every text from outside goes through [`escape`].
 

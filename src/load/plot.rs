@@ -1,10 +1,10 @@
 //! Pictures as SVG: axes with good ticks, lines, steps, bars with whiskers, bands, rules, a heat map.
 //!
-//! A [`Chart`] is filled and then drawn, either to stand in a page that carries [`style`], or as a file of
-//! its own. It knows nothing of reports, and it scripts nothing: what can be pointed at says what it is by
-//! SVG's own titles. Colours are CSS variables, so that one picture fits light and dark.
+//! A [`Chart`] is filled and then drawn, either as part of a page that carries [`style`], or as a file of
+//! its own. It knows nothing of reports and has no scripts: SVG's own titles are the texts at the
+//! pointer. Colours are CSS variables, so that one picture fits light and dark.
 //!
-//! Invariant: whatever the numbers, every coordinate is a finite one within the picture, and every text is
+//! Invariant: whatever the numbers, every coordinate is finite and within the picture, and every text is
 //! escaped.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What is said, and what must come back: payloads that can be recognised, and need not be remembered.
+//! The messages and the replies that must come back: payloads that can be recognised, and need not be stored.
 //!
 //! A numbered message says who sent it, which one it is and how long; the rest is a slice of a seeded pool
 //! of text. So the expected reply is computed again when a reply comes, and compared in one sweep. A million
@@ -12,10 +12,10 @@
 //! `|` occurs nowhere else, so a reader that lost its place finds the next message. The check tells a damaged
 //! number from another one.
 //!
-//! Messages shorter than that head, and those of a template, carry no number: they are compared, in the
+//! Messages shorter than that head, and those of a template, carry no number: they are compared in the
 //! order in which they were sent.
 //!
-//! Knows no sockets and no clock. Invariant: the same seed says the same.
+//! Knows no sockets and no clock. Invariant: the same seed gives the same messages.
 
 use std::fmt::Write as _;
 
