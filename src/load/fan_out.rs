@@ -42,7 +42,7 @@ use crate::transport::{Address, Stream};
 /// `@` and four digits of the sender, `:` and ten of the number, `@`; the rest of the text is filled up.
 const MARK_BYTES: usize = 17;
 
-/// Longer ones are no news of a room, and would be kept for each member.
+/// Longer ones are no messages of a room, and would be kept for each member.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connections and joins that are under way at a time.
@@ -51,21 +51,21 @@ const OPENING_MAX: usize = 200;
 /// Messages of one sender whose times are known. A member that gets an older one has missed a million.
 const KNOWN_MAX: usize = 1 << 20;
 
-/// What a joining member says, and what is said then, where nothing else is asked for: our own chat's.
+/// By default, what a member sends to join: the message of our own chat.
 pub const JOIN: &str = r#"{"type":"join","room":"{room}","nick":"bench{process}-{conn}"}"#;
-/// See [`JOIN`].
+/// By default, how a member sends a text; see [`JOIN`].
 pub const SAY: &str = r#"{"type":"say","text":"{text}"}"#;
 
-/// What is asked for beyond the [`Plan`], of which `connections` are the members and `depth` is each sender's.
+/// The options beyond the [`Plan`]. Its `connections` are the members, and its `depth` is that of each sender.
 #[derive(Debug, Clone)]
 pub struct Room {
     /// Its name.
     pub name: String,
     /// How many of the members speak.
     pub senders: usize,
-    /// What each member says first: `{room}`, `{conn}` and `{process}` are filled in. Empty, nothing.
+    /// What each member sends first; `{room}`, `{conn}` and `{process}` are filled in. If it is empty, nothing.
     pub join: String,
-    /// How something is said: `{text}` is filled in.
+    /// The message of a sender; `{text}` is filled in.
     pub say: String,
     /// How long the text is.
     pub text_bytes: usize,
@@ -96,16 +96,16 @@ impl Room {
     }
 }
 
-/// One member, as far as the server is concerned.
+/// One member, as the server knows it.
 struct Member {
     peer: Option<Peer>,
     stage: At,
     frames: Frames,
-    /// What has come of the message that is coming.
+    /// The part of the next message that has come.
     message: Vec<u8>,
     /// The next number of each sender.
     next: Box<[u32]>,
-    /// Where the last mark was found: the next one mostly stands there, too.
+    /// Where the last mark was found: the next one is usually there, too.
     mark_at: usize,
     missed: u64,
 }
@@ -126,18 +126,18 @@ struct Times {
     sent_ns: u64,
 }
 
-/// One who speaks.
+/// A member that speaks.
 #[derive(Default)]
 struct Speaker {
     sent: u32,
-    /// Of the latest of them; the last one's is at the end.
+    /// The times of the latest messages, oldest first.
     times: VecDeque<Times>,
     /// Messages that have not come back to the sender yet.
     in_flight: usize,
 }
 
 impl Speaker {
-    /// Of this message; of one that is too old, the beginning of time.
+    /// The times of this message; 0 for one that is too old.
     fn times_of(&self, number: u32) -> Times {
         let age = (self.sent - number) as usize;
         self.times.len().checked_sub(age).map_or(Times::default(), |at| self.times[at])
@@ -158,7 +158,7 @@ struct Hall<'a> {
     tally: Tally,
     window: Window,
     speaking: bool,
-    /// Deliveries that are still to come, of members who are there.
+    /// Deliveries that are still missing, of members that are there.
     outstanding: u64,
     /// A sender was sent its own message, in the warm-up or after it: a closed loop lives by that.
     came_back: bool,
@@ -230,7 +230,7 @@ impl Hall<'_> {
         }
     }
 
-    /// In a closed loop: everybody who may say something does.
+    /// In a closed loop, each sender with a free place sends.
     fn speak_on(&mut self, board: &mut BoardOf<Self>, sender: usize) {
         while self.speaking && self.plan.rate.is_none() && self.speakers[sender].in_flight < self.plan.depth {
             let now_ns = self.now_ns();
@@ -238,7 +238,7 @@ impl Hall<'_> {
         }
     }
 
-    /// A member has been told something.
+    /// A member has received a message.
     fn hear(&mut self, index: usize, now_ns: u64) {
         let member = &mut self.members[index];
         let message = std::mem::take(&mut member.message);
@@ -303,7 +303,7 @@ impl Hall<'_> {
         }
     }
 
-    /// The member has not been told these messages, and will not be.
+    /// The member has not received these messages, and will not.
     fn lose(&mut self, index: usize, sender: usize, numbers: Range<u32>) {
         let count = numbers.len() as u64;
         self.members[index].missed += count;
@@ -447,7 +447,7 @@ impl Handler for Hall<'_> {
     }
 }
 
-/// Where a mark stands: most probably where the last one did.
+/// Where a mark is: probably where the last one was.
 fn find_mark(message: &[u8], hint: usize) -> Option<usize> {
     let is_mark = |at: usize| {
         message.get(at..at + MARK_BYTES).is_some_and(|it| it[0] == b'@' && it[5] == b':' && it[16] == b'@')
@@ -468,7 +468,7 @@ fn holds(message: &[u8], part: &[u8]) -> bool {
     message.windows(part.len()).any(|window| window == part)
 }
 
-/// Carries it out, as [`run`](super::run::run) does for conversations of two.
+/// Runs a fan-out, as [`run`](super::run::run) runs a plan of single dialogues.
 pub fn run(
     plan: &Plan,
     room: &Room,
@@ -687,7 +687,7 @@ impl Run<'_> {
         (counters.bytes_in, counters.bytes_out)
     }
 
-    /// Says what is due, sleeps until something happens or is due, and hears what happened.
+    /// Sends what is due, sleeps until something happens or is due, and handles what happened.
     fn turn(&mut self, stage: Stage, since_ns: u64, until_ns: u64) -> Result<(), String> {
         /// The poll counts milliseconds: below this, the clock is watched.
         const WATCH_NS: u64 = 1_100_000;
@@ -786,7 +786,7 @@ impl Run<'_> {
 }
 
 fn figures(plan: &Plan, room: &Room) -> PlanFigures {
-    // What a rate of messages is in deliveries.
+    // A rate of messages, in deliveries.
     let deliveries = |per_s: f64| per_s * plan.connections as f64;
     PlanFigures {
         connections: plan.connections as u32,

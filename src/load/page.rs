@@ -14,7 +14,7 @@ use super::plot::{self, Axis, Chart, Heat, Ink, Series, escape};
 use super::report::{Latency, Limit, LoadPoint, Report, ServerFigures, Slice};
 
 const PERCENTILES: [f64; 7] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999];
-/// CPU time is sampled so often.
+/// How often CPU time is sampled.
 const SAMPLE_S: f64 = 0.1;
 
 const STYLE: &str = "\
@@ -364,7 +364,7 @@ fn time_axis(slices: &[&Slice]) -> Axis {
     }
 }
 
-/// The stretch that was cut, on a chart over time.
+/// The warm-up that does not count, on a chart over time.
 fn with_warm_up(chart: Chart, slices: &[&Slice]) -> Chart {
     let cut = slices.iter().filter(|it| it.warm_up).map(|it| it.at_s + it.width_s).reduce(f64::max);
     match cut {
