@@ -332,7 +332,7 @@ impl Caller {
             TlsRefusal::Expired => "its certificate has expired: the server needs a new one".into(),
             TlsRefusal::NotYetValid => "its certificate is not valid yet: compare the clocks".into(),
             TlsRefusal::WantsCertificate => {
-                "it wants a client's certificate that it believes: give --client-cert and --client-key".into()
+                "it wants a client certificate that it trusts: give --client-cert and --client-key".into()
             }
             TlsRefusal::NoTls => {
                 "it does not speak TLS: take http://, ws:// or tcp:// instead of https://, wss:// or tls://"

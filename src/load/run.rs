@@ -366,7 +366,7 @@ impl Director<'_> {
             if self.goes_on() && open < wanted {
                 let target = &self.plan.target;
                 self.problem = Some(match open {
-                    0 => format!("no connection to {target} came about within {patience:?}"),
+                    0 => format!("no connection to {target} was made within {patience:?}"),
                     _ => format!(
                         "only {open} of {wanted} connections to {target} came about, and no more within {patience:?}: the \
                          server may have a limit (switchboard's is --connections-max), or too few descriptors \

@@ -63,7 +63,7 @@ impl Slo {
             return Some(format!("only {part:.1} % of the offered rate was achieved"));
         }
         if response.count < REPLIES_MIN {
-            return Some(format!("{} replies are too few to say, {REPLIES_MIN} are needed", response.count));
+            return Some(format!("{} replies are too few: {REPLIES_MIN} are needed", response.count));
         }
         // Both count the same; the larger one holds.
         let infinite = response.infinite.max(report.failures_in_window.unanswered());

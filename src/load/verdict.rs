@@ -236,7 +236,7 @@ impl Run<'_> {
         match &self.server {
             None => "its CPU is not known".to_owned(),
             Some(server) if polls_without_sleep(server.figures) => {
-                "it polls without sleeping, so its CPU says nothing".to_owned()
+                "it polls without sleeping, so its CPU time shows nothing".to_owned()
             }
             Some(server) => format!("its busiest thread took {} of a CPU", percent(server.cpu)),
         }
@@ -286,7 +286,8 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
             percent(run.wait),
             percent(server.wait),
         );
-        let others = "Neither is in the other's way: stop what else runs on these CPUs, or take others.";
+        let others =
+            "Neither slows the other down: stop the other programs on these CPUs, or use other CPUs.";
         let remedy = if run.may_meet() { remedy } else { others };
         return Some(Verdict { limit: Limit::SharedCpu, because, remedy: remedy.into() });
     }
@@ -374,8 +375,7 @@ fn full_server(run: &Run<'_>) -> Option<Verdict> {
                 "The server had no more CPU: {thread} ran {cpu} of the time and waited {wait} of it for one, \
                  {we}."
             ),
-            remedy: "Something else wants its CPUs: stop that to see what the server can do alone."
-                .to_owned(),
+            remedy: "Another program uses its CPUs: stop it to see what the server can do alone.".to_owned(),
         });
     } else {
         return None;
@@ -383,7 +383,7 @@ fn full_server(run: &Run<'_>) -> Option<Verdict> {
     Some(Verdict {
         limit: Limit::Server,
         because: format!("The server was full: {why}."),
-        remedy: "This is what it can do. To get more, make its CPU time per reply less.".to_owned(),
+        remedy: "This is what it can do. To get more, reduce its CPU time per reply.".to_owned(),
     })
 }
 
@@ -461,7 +461,7 @@ fn kept_up(run: &Run<'_>) -> Option<Verdict> {
     (run.open() && answered >= KEPT_UP).then(|| Verdict {
         limit: Limit::Rate,
         because: format!(
-            "The server kept up: {} of {} messages were answered in time, and nobody was full.",
+            "The server kept up: {} of {} messages were answered in time, and neither side was full.",
             run.answers_in_window().min(run.report.offered as f64),
             run.report.offered
         ),
@@ -510,7 +510,7 @@ fn full_path(run: &Run<'_>, stays: f64) -> Option<Verdict> {
         limit: Limit::Network,
         because: format!(
             "The path took no more: in {} of the samples, sent data lay in the kernel unconfirmed (tx_queue in \
-             /proc/net/tcp), nobody was full, and with half the connections silent the rate was {} of the whole.",
+             /proc/net/tcp), neither side was full, and with half the connections silent the rate was {} of the whole.",
             percent(queued),
             percent(stays),
         ),
@@ -535,7 +535,8 @@ fn fell_behind(run: &Run<'_>) -> Option<Verdict> {
                 run.in_flight(),
                 run.server_is(),
             ),
-            remedy: "Raise --connections or --depth: if the rate stays, it is the server's.".to_owned(),
+            remedy: "Raise --connections or --depth: if the rate stays the same, the server is the limit."
+                .to_owned(),
         });
     }
     let failures = match report.failures.total() {
@@ -593,14 +594,14 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     Some(if stays >= PROBE_STAYS {
         Verdict {
             limit: Limit::Server,
-            because: format!("The server was full, but not of computing: {what}, and {}.", run.server_is()),
+            because: format!("The server was full, but not with computing: {what}, and {}.", run.server_is()),
             remedy: "Look for what it waits for: a lock, a disk, a sleep, another server.".to_owned(),
         }
     } else if stays <= PROBE_HALVES {
         Verdict {
             limit: Limit::Concurrency,
             because: format!(
-                "{} were all that the plan allows, and nobody was full: {what}.",
+                "{} were all that the plan allows, and neither side was full: {what}.",
                 sentence(&run.in_flight())
             ),
             remedy: "Raise --connections or --depth to get more.".to_owned(),
@@ -608,8 +609,9 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     } else {
         Verdict {
             limit: Limit::Unknown,
-            because: format!("Nobody was full, and the probe is undecided: {what}."),
-            remedy: "Try twice the --connections: if the rate stays, it is the server's.".to_owned(),
+            because: format!("Neither side was full, and the probe is undecided: {what}."),
+            remedy: "Try twice the --connections: if the rate stays the same, the server is the limit."
+                .to_owned(),
         }
     })
 }
@@ -625,23 +627,26 @@ fn nothing_stood_out(run: &Run<'_>) -> Verdict {
     }
     let (because, remedy) = match (&run.server, run.is_measured()) {
         (_, false) => (
-            "Our own CPU was not measured, so we can't rule ourselves out.".to_owned(),
+            "The generator's CPU was not measured, so it can't be ruled out.".to_owned(),
             "Measure where there is a /proc, and for longer.".to_owned(),
         ),
         (None, true) => (
             format!(
-                "We had room (a busy thread of {}), and the server's CPU is not known.",
+                "The generator had room (its busiest thread took {} of a CPU), and the server's CPU is not known.",
                 percent(run.cpu)
             ),
             "Name its process with --server-pid, or start it with --spawn.".to_owned(),
         ),
         (Some(server), true) => (
             format!(
-                "Nobody was full: our busiest thread took {} of a CPU, the server's {}.",
+                "Neither side was full: our busiest thread took {} of a CPU, the server's {}.",
                 percent(run.cpu),
                 percent(server.cpu)
             ),
-            format!("Try more than {}: if the rate stays, it is the server's.", run.in_flight()),
+            format!(
+                "Try more than {}: if the rate stays the same, the server is the limit.",
+                run.in_flight()
+            ),
         ),
     };
     Verdict { limit: Limit::Unknown, because, remedy }

@@ -142,7 +142,7 @@ impl fmt::Display for Trouble {
                 write!(f, "there are {most} rooms, the most there can be: join one of them")
             }
             Trouble::TooFast(rate) => {
-                write!(f, "that was too fast, and is not done: at most {} a second", rate.per_s)
+                write!(f, "too fast, so this was not done: at most {} a second", rate.per_s)
             }
             Trouble::JoinsTooFast(rate) => {
                 write!(
