@@ -579,7 +579,7 @@ struct Url {
     /// HTTP: the host as it is written, and the path.
     #[cfg_attr(not(feature = "web"), expect(dead_code))]
     asked: Option<(String, String)>,
-    /// HTTP: who asks, as in `user:password@`.
+    /// HTTP: the user, as in `user:password@`.
     #[cfg_attr(not(feature = "web"), expect(dead_code))]
     user: Option<String>,
 }
@@ -643,7 +643,7 @@ fn without_zone(host: &str) -> String {
     }
 }
 
-/// As it is shown, and kept in reports: who asks is nobody else's business, and their password least of all.
+/// As it is shown, and kept in reports: without the user, and above all without the password.
 fn without_user(argument: String) -> String {
     let Some((scheme, rest)) = argument.split_once("://") else { return argument };
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -653,7 +653,7 @@ fn without_user(argument: String) -> String {
     }
 }
 
-/// The same for fields of requests that say who asks: the report keeps their names only.
+/// The same for fields of requests that identify the user: the report keeps only the names of these fields.
 fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
     const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
     let hidden = |argument: String| {
@@ -892,7 +892,7 @@ impl Session {
             let plan = Plan { rate: Some(rate), seed: plan.seed.wrapping_add(steps), ..plan.clone() };
             steps += 1;
             last = self.once(&plan);
-            // A hiccup of the machine is not the server's end: who has answered before is asked once more.
+            // A hiccup of the machine is not the server's end: a server that has answered before gets one more try.
             if last.problem.is_some() && has_answered && !self.interrupted.load(Ordering::Relaxed) {
                 last = self.once(&plan);
             }

@@ -87,7 +87,7 @@ impl From<LogLevel> for LevelFilter {
 /// Runs the program with these arguments, the first being its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = with_default_command(arguments.into_iter().collect());
-    // What stands behind the command, for those who read it more than once.
+    // The words after the command: some commands read them more than once.
     let words = || arguments[2..].to_vec();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -326,7 +326,7 @@ impl Protocol {
     }
 }
 
-/// A message as everybody is sent it who speaks this framing: encoded once, however many there are.
+/// A message, encoded once for all peers with this framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     framing: Framing,

@@ -148,7 +148,7 @@ impl Session {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer speaks plain HTTP"));
             }
             if let Some(error) = self.broken.take() {
-                let _ = self.flush(io); // the alert; who doesn't take it does without
+                let _ = self.flush(io); // the alert; a peer that doesn't take it gets none
                 return Err(broken(&error));
             }
             if self.emptied {
@@ -651,8 +651,8 @@ impl ServerTls {
         Ok(ServerTls(Arc::new(config)))
     }
 
-    /// The same for who speaks this protocol, by the name that it has in a handshake (ALPN, RFC 7301), as `http/1.1`. A
-    /// client that asks for others alone is refused there; one that asks for none is served.
+    /// The same, for clients that speak this protocol. It has the name of the handshake (ALPN, RFC 7301), as `http/1.1`. A
+    /// client that only offers other protocols is refused; a client that offers none is served.
     pub fn speaking(self, protocol: &str) -> ServerTls {
         let mut config = Arc::unwrap_or_clone(self.0);
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
@@ -1011,7 +1011,7 @@ fn is_issuer(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
     one.subject().as_raw() == other.issuer().as_raw() && one.subject().as_raw() != other.subject().as_raw()
 }
 
-/// Why a key can't be used, in words for who has to make another one.
+/// Why a key can't be used, in words for the person that has to make another one.
 fn what_is_wrong_with(key: &PrivateKeyDer<'_>) -> String {
     /// Object identifiers as they are encoded.
     const RSA: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
