@@ -7,7 +7,7 @@
 //!
 //! How, in this order (`measure` below is this list):
 //!
-//! 1. **The roll call.** So many connect, each says one word: how many hear it back? One client at a time serves one of 64,
+//! 1. **The roll call.** All connect, and each sends one word: how many get it back? One client at a time serves one of 64,
 //!    and `select` can't see descriptors from FD_SETSIZE up. Who doesn't serve all has no figures there.
 //! 2. **Throughput.** A closed loop, one message in flight on each connection that talks: as fast as it goes.
 //! 3. **The equal rate.** Half of what the slowest of them reached (an eighth, where one talks alone), offered to all of them on a schedule. Only so can latencies

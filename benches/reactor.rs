@@ -146,7 +146,7 @@ fn timers(criterion: &mut Criterion) {
             });
         });
     }
-    // From none to so many, the last first, and back to none: the heap at its worst.
+    // From none to `count`, the last first, and back to none: the heap at its worst.
     for count in [100_u32, 1000, 10_000, 100_000, 1_000_000] {
         let mut reactor = reactor(None);
         let turns = count.div_ceil(Limits::default().timers_per_turn as u32);

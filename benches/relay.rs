@@ -1,7 +1,7 @@
 //! How late the relay's ticks are, alone and beside a chat that is flooded, on one and the same loop.
 //!
 //! One server serves both, on a core of its own: `--clients` players over UDP who move and are told of the world in each of
-//! 30 ticks a second, and a room of `--members` in which so many messages a second are said to all. On the other core are the
+//! 30 ticks a second, and a room of `--members` in which a number of messages a second go to all. On the other core are the
 //! players, and `switchboard bench --fan-out`. What is shown is what the server says of itself in each tick: how long after
 //! the moment at which it was due it began.
 //!

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     let mut stdout = io::stdout();

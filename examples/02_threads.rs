@@ -7,7 +7,7 @@
 //!
 //! ```sh
 //! cargo run --example 02_threads
-//! printf 'hello\n' | nc -N 127.0.0.1 8080        # served, whoever else is connected and silent
+//! printf 'hello\n' | nc -N 127.0.0.1 8080        # served, even while others are connected and silent
 //! ```
 //!
 //! **The limit** is not speed: a message wakes a thread here, and a loop on the other rungs, for about the
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     let mut stdout = io::stdout();

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // Ready is a hint and no promise: the caller may have left before we come to accept it.
@@ -131,7 +131,7 @@ struct Readiness {
 
 /// Sleeps until the listener or a client is ready for what we want of it.
 ///
-/// `select` overwrites the sets that it is given, so they are made anew each time.
+/// `select` overwrites the sets that it is given, so they are made again each time.
 fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<Ready, Errno> {
     let mut readable = FdSet::new();
     let mut writable = FdSet::new();

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // Ready is a hint and no promise: the caller may have left before we come to accept it.
@@ -122,7 +122,7 @@ struct Readiness {
 /// Sleeps until the listener or a client is ready for what we want of it.
 ///
 /// `poll` leaves the wishes alone and writes the answers beside them, so the list could be kept from one
-/// pass to the next and only be mended. It is made anew as those sets were, for the same borrow.
+/// pass to the next and only be mended. It is made again, as those sets were, for the same borrow.
 fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<Ready, Errno> {
     // The listener keeps its place when it is not wanted, so that the clients keep theirs.
     let mut entries =
@@ -137,10 +137,10 @@ fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<R
 
     poll(&mut entries, PollTimeout::from(timeout))?;
 
-    // Errors and hang-ups are told even to those who did not ask. They count as ready for everything: the
-    // next call on the socket gets the bytes that came before, and then tells what is wrong. Whoever leaves
-    // them out relies on POLLIN being told beside them, as Linux does for TCP; where it is not, `poll`
-    // returns at once, for ever, and nobody acts on it.
+    // The kernel reports errors and hang-ups even if we did not ask for them. They count as ready for everything: the
+    // next call on the socket gets the bytes that came before, and then returns the error. A loop that leaves
+    // them out relies on POLLIN being reported beside them, as Linux does for TCP. Where it is not, `poll`
+    // returns at once, for ever, and the loop does nothing about it.
     let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
     let mut readiness = entries.iter().map(|entry| {
         let told = entry.revents().unwrap_or(broken);

@@ -3,8 +3,8 @@
 //! New here: a socket is registered once, and after that each wait returns only those with news. One message
 //! there and back takes some 40 µs alone, and as much beside 9,000 silent clients. This is `epoll` on Linux and
 //! `kqueue` on the BSDs and macOS; `mio` is a thin layer over both, and works *edge-triggered*: an event says
-//! that something has changed, once. There are no read and write sets to ask with any more. Whoever does
-//! not act on an event must remember it.
+//! that something has changed, once. There are no read and write sets to ask with any more. A loop that
+//! does not act on an event must remember it.
 //!
 //! - Latches: each direction remembers that it is ready, from the event until a call says would-block, and
 //!   never less. A client that we do not read from (its outbox is full) keeps its latch.
@@ -14,7 +14,7 @@
 //! - Out of descriptors: the listener's latch stays, too. Forget it, and the callers in the backlog are
 //!   never heard of again.
 //! - Stale events: a client that is freed while the batch of events is being read could leave an event behind
-//!   for whoever gets its slot. So reading the batch only sets latches, and all serving, freeing and accepting
+//!   for the client that gets its slot. So reading the batch only sets latches, and all serving, freeing and accepting
 //!   comes after it.
 //!
 //! ```sh
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<TcpListener> {
     // std's and not mio's own `bind`, which takes no host names.
     let listener = std::net::TcpListener::bind(address)?;
@@ -121,7 +121,7 @@ struct Server {
     /// Set while the system has no room for one more socket: when to try again.
     accept_after: Option<Instant>,
     clients: Slab<Client>,
-    /// The slots of those with something to do. Nobody stands here twice, and nobody is freed while he
+    /// The slots of the clients with something to do. No client stands here twice, and none is freed while it
     /// stands here, so every slot in it is that of a client.
     queue: VecDeque<usize>,
     chunk: Vec<u8>,
@@ -274,7 +274,7 @@ struct Client {
 }
 
 impl Client {
-    /// A hang-up or an error is news for whoever calls next: it counts as ready for both.
+    /// A hang-up or an error is news for the next call: it counts as ready for both.
     fn latch(&mut self, event: &Event) {
         let broken = event.is_error() || event.is_read_closed() || event.is_write_closed();
         self.readable |= event.is_readable() || broken;

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then prints it: from that line on, clients can connect.
 fn listen(address: &str) -> io::Result<Reactor<Echo>> {
     let address = address.parse().map_err(io::Error::other)?;
     let listener = Listener::tcp(address, &ListenOptions::default())?;

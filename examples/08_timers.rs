@@ -1,6 +1,6 @@
 //! Rung 8: **time**.
 //!
-//! New here: a service that speaks first. It greets whoever comes, and sends a line to everybody once a
+//! New here: a service that speaks first. It greets each client, and sends a line to everybody once a
 //! second. On one thread that takes two things: a set of names to send to, and a way to wait that holds nobody
 //! up. A `sleep` in a callback would be a sleep for everyone; `set_timer` is a note to the loop, which ends its
 //! next wait in time and calls `on_timer`.
@@ -16,8 +16,8 @@
 //! nc 127.0.0.1 8080                              # greets, ticks, and sends back each line that you type
 //! ```
 //!
-//! **The limit**: a stream promises that everything arrives, in order, so a reader who stands still has
-//! everything kept for him: each tick waits in his outbox, until the board gives him up (`stall_after`, 30
+//! **The limit**: a stream promises that everything arrives, in order, so everything is kept for a
+//! reader that stands still: each tick waits in its outbox, until the board gives it up (`stall_after`, 30
 //! seconds). Where only the newest counts, that is the wrong promise. Rung 9 makes none.
 
 use std::collections::BTreeSet;

@@ -9,14 +9,14 @@
 //! - Size: beyond 65,507 bytes (over IPv4) `send` fails with EMSGSIZE. Beyond what the path carries in one piece,
 //!   some 1,400 bytes on most, it travels in fragments, and one lost fragment is the loss of all.
 //! - The sender's address is what the sender says it is. If an answer is larger than its question, anybody can
-//!   aim our answers at somebody else, and have us multiply his bytes (*amplification*). So an echo is as
+//!   aim our answers at somebody else, and have us multiply its bytes (*amplification*). So an echo is as
 //!   long as what it answers. And two such servers, given one datagram with a forged address, echo it to each
 //!   other for ever (CVE-2024-2169). So senders that are servers themselves get no answer, and `Server` limits
 //!   the rate of each address (see `Rate::DATAGRAMS`): an exchange that exceeds it loses a datagram, and ends.
 //! - What is kept for each sender is kept for each address that somebody made up: it needs a bound.
 //!
 //! The counts are longer than any question, so they are told over TCP, where the handshake has proved that the
-//! caller is where he says: the same service, at a second URL.
+//! caller's address is its own: the same service, at a second URL.
 //!
 //! ```sh
 //! cargo run --example 09_udp
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use switchboard::service::Origin;
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
-/// So many senders are told apart; of any others, the datagrams count in `total` only.
+/// How many senders are told apart. Datagrams of any others count in `total` only.
 const SENDERS_MAX: usize = 1000;
 
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Service for Tally {
         }
     }
 
-    /// Somebody came by TCP: he is told, and that is all.
+    /// A client came by TCP: it gets the counts, and that is all.
     fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         let mut report = format!("{} datagrams", self.total);
         for (sender, count) in &self.senders {

@@ -9,8 +9,8 @@
 //!   `on_open` follows, or `on_close`.
 //! - So the first word waits for `on_open`. Before that the kernel takes no byte (ENOTCONN, or would-block on
 //!   Linux), and nobody knows whether there is anybody to talk to.
-//! - `half_close` sends our FIN behind the questions: there are no more. The answers are still heard, and
-//!   the other side's FIN says that they are complete. Whoever closes instead may lose them.
+//! - `half_close` sends our FIN behind the questions: there are no more. The answers still come, and
+//!   the other side's FIN says that they are complete. A client that closes instead may lose them.
 //! - `run` turns for ever; `turn` is one pass of it, for a program that knows when it is done.
 //!
 //! ```sh

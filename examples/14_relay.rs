@@ -3,9 +3,9 @@
 //! New here: a world that goes on by itself. Players say where they are; ten times a second all are told where everybody is
 //! *now*. What was so in between is said to nobody, and what one has missed is not sent later: a game needs the present.
 //!
-//! Who is told, and how often, is up to him: one picture for each word. Whoever has got one says where he is, and that asks
-//! for the next. So nothing piles up on the way to a slow player, neither here nor in the kernel's buffers, which would
-//! hold megabytes of the past; he sees fewer pictures, and each is fresh.
+//! Each player decides how often it gets a picture: one for each message. A player that has got one sends where it is, and that
+//! asks for the next. So nothing piles up on the way to a slow player, neither here nor in the kernel's buffers, which would
+//! hold megabytes of the past. It sees fewer pictures, and each is fresh.
 //!
 //! Ticks are on a grid: the next one is due a tenth of a second after the last one *was due*, not after it was done.
 //!
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! `switchboard serve relay` is this grown up: over UDP, where an address may be a lie and is made to prove itself first, with
-//! an area of interest, so that a crowd costs nobody more than he can see, and with a page.
+//! an area of interest, so that a crowd costs no player more than what it can see, and with a page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 struct Player {
     at: (u8, u8),
-    /// He has said where he is since he was told last.
+    /// The player has sent its place since its last picture.
     asks: bool,
 }
 
@@ -66,7 +66,7 @@ impl Service for World {
 
     fn on_timer(&mut self, board: &mut Switchboard<'_>, _key: u64) {
         let Some(due) = self.due.filter(|_| !self.players.is_empty()) else {
-            self.due = None; // nobody is there: the next one who comes begins it anew
+            self.due = None; // nobody is there: the next player starts it again
             return;
         };
         self.ticks += 1;

@@ -216,7 +216,7 @@ pub fn flush(patience: Duration) {
     let Some(Some(queue)) = LOGGER.get().map(|logger| logger.queue.get()) else { return };
     let (done, written) = sync_channel(1);
     if queue.try_send(Entry::Flush(done)).is_ok() {
-        let _ = written.recv_timeout(patience); // whoever waits longer than that waits in vain
+        let _ = written.recv_timeout(patience); // a longer wait would gain nothing
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn instructions(options: &Options, stage: &Stage) -> Outcome<()> {
             };
             Ok((at(spread.many)? - at(spread.few)?) / (spread.many - spread.few) as f64)
         };
-        let (a, b) = (told(&options.a, connections, count)?, told(&options.b, connections, count)?);
+        let (a, b) = (announced(&options.a, connections, count)?, announced(&options.b, connections, count)?);
         let verdict = verdict(Target::AtMost(INSTRUCTIONS_PER_ECHO_MAX), Some(a), None);
         table.row(vec![
             connections.to_string(),
@@ -106,7 +106,7 @@ pub(crate) fn system_calls(options: &Options, stage: &Stage) -> Outcome<()> {
             }
             Ok(many)
         };
-        let (a, b) = (told(&options.a, connections, count)?, told(&options.b, connections, count)?);
+        let (a, b) = (announced(&options.a, connections, count)?, announced(&options.b, connections, count)?);
         let sum = |calls: &BTreeMap<String, f64>| calls.values().sum::<f64>();
         table.row(vec![
             connections.to_string(),
@@ -133,7 +133,7 @@ pub(crate) fn system_calls(options: &Options, stage: &Stage) -> Outcome<()> {
 }
 
 /// Counts one contender, and says who if it fails.
-fn told<T>(
+fn announced<T>(
     contender: &Contender,
     connections: usize,
     count: impl Fn(&Contender) -> Outcome<T>,

@@ -76,7 +76,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Connect, ask, hear, close, on so many slots at once. The client closes first, as clients do, and keeps the TIME_WAIT.
+    /// Connects, asks, reads the reply and closes, on `slots` connections at once. The client closes first, as clients do, and keeps the TIME_WAIT.
     fn churn(&self) -> Outcome<()> {
         let wire = Wire::new()?;
         let mut churn = Churn { address: self.address, wire: &wire, slots: Vec::new(), dialled: 0 };
@@ -311,7 +311,7 @@ impl Driver {
     }
 }
 
-/// So many short lives at once, each followed by the next.
+/// Short connections, a fixed number at once; each is followed by the next.
 struct Churn<'a> {
     address: SocketAddr,
     wire: &'a Wire,

@@ -120,7 +120,7 @@ impl Lines {
         self.lines.clear();
     }
 
-    /// Sends so many more bytes on a line, as soon as it takes them.
+    /// Sends `bytes` more bytes on a line, as soon as it takes them.
     pub(crate) fn ask(&mut self, index: usize, bytes: u64) -> Outcome<()> {
         self.lines[index].ask(bytes, &self.wire, Instant::now())
     }

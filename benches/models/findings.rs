@@ -19,7 +19,7 @@ const SCHEMA: u32 = 1;
 const RATE_MIN_PER_S: f64 = 100.0;
 /// Who replies to less than this part of what it is offered doesn't keep up.
 const KEPT_UP: f64 = 0.95;
-/// So many may fail without a remark: those that were due as the time ran out.
+/// This part may fail without a remark: those that were due as the time ran out.
 const FAILURES_SMALL: f64 = 0.001;
 
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(crate) struct Findings {
     pub(crate) cells: Vec<Cell>,
 }
 
-/// So many connections, so many of which talk.
+/// The figures for a number of connections, some of which talk.
 #[derive(Serialize)]
 pub(crate) struct Cell {
     #[serde(flatten)]

@@ -120,7 +120,7 @@ pub(crate) fn entrants(models: &[&'static Model]) -> Outcome<Vec<Entrant>> {
 }
 
 impl Model {
-    /// Why a server that heard so many of its callers has no figures. None: it heard them all.
+    /// Returns why a server that answered `served` of its callers has no figures. `None`: it answered all.
     pub(crate) fn absence(&self, served: usize, connections: usize) -> Option<String> {
         // Standard input, output and error, and the listener.
         let descriptors = connections + 4;

@@ -14,7 +14,7 @@ const HELP: &str = "\
 cargo bench --bench models -- [options]
 
   --only NAME,NAME...   these models: socket, threads, select, poll, epoll, bytes, floor, switchboard (all)
-  --connections N,...   so many connections (1,8,64,512,1000)
+  --connections N,...   numbers of connections (1,8,64,512,1000)
   --rounds N            measurements of each, of which the median is shown (3)
   --seconds S           length of one measurement (0.8)
   --quick               socket, floor and switchboard, 8 connections, one round, 0.2 seconds: does it run?
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) words: Vec<String>,
 }
 
-/// So many connections, so many of which talk. The others are there and silent.
+/// How many connections there are, and how many of them talk. The others are silent.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,

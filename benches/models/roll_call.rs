@@ -1,4 +1,4 @@
-//! Who is served at all? So many connect, one after the other, and stay; each says a word and wants to hear it.
+//! Who is served at all? All connect, one after the other, and stay; each sends a word and waits for its echo.
 //!
 //! No rates and no times here: this only decides whether it makes sense to ask for them.
 

@@ -53,7 +53,7 @@ pub(crate) struct Load {
 pub(crate) enum Pace {
     /// The next message when the reply to the last is there.
     FullSpeed,
-    /// So many per second, on a schedule.
+    /// This many per second, on a schedule.
     PerSecond(f64),
 }
 
@@ -153,7 +153,7 @@ pub(crate) struct Server {
 impl Server {
     /// Ends it, and returns how often the kernel took the core from one of its threads or was given it.
     ///
-    /// The kernel adds that up over all threads, those that have ended, too, and hands the sum to whoever waits for the process:
+    /// The kernel adds that up over all threads, those that have ended, too, and returns the sum to the parent that waits for the process:
     /// better than looking into /proc in time, where a thread that ends takes its count with it.
     fn stop(mut self) -> Option<u64> {
         let before = switches_of_ended_children();
@@ -196,7 +196,7 @@ fn leashed(core: Option<usize>, command: &[String]) -> Outcome<Vec<String>> {
     Ok(words)
 }
 
-/// The role `leashed`: move to a core, then become a command that dies with whoever started us.
+/// The role `leashed`: move to a core, then become a command that ends when our parent does.
 pub(crate) fn become_leashed(words: &[String]) -> Outcome<()> {
     let (core, command) = words.split_first().ok_or("leashed: on which core?")?;
     if core != ANY_CORE {

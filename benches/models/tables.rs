@@ -1,4 +1,4 @@
-//! The findings as tables: models down, numbers of connections across. As Markdown for a terminal and the README, as HTML for the page.
+//! The findings as tables: models down, numbers of connections across. As Markdown for a terminal and benches/README.md, as HTML for the page.
 
 use super::findings::{Cell, Findings, Spread};
 use super::measures::{Field, MEASURES, Measure};

@@ -1,5 +1,5 @@
-//! For whom each option of `serve` is. One that no listener reads is an error: whoever gave it believes that it does
-//! something.
+//! Which listeners read each option of `serve`. An option that no listener reads is an error: otherwise the user believes
+//! that it does something.
 //!
 //! Invariant: each option has its line in [`AUDIENCES`], and a test compares them with clap's list.
 
@@ -157,7 +157,7 @@ pub(super) fn check_process(options: &Options, listeners: &[Listener<'_>]) -> Re
             }
             Services(services) if !listeners.iter().any(|it| services.contains(&it.1)) => {
                 return Err(Failure::Usage(format!(
-                    "{option} is for the service {}, which nobody asks for: write serve {}, or leave it out",
+                    "{option} is for the service {}, and no listener has it: write serve {}, or leave it out",
                     services.join(" or "),
                     services[0]
                 )));

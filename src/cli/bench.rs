@@ -77,12 +77,12 @@ Examples:
   switchboard bench http://127.0.0.1:8080/index.html --depth 16
       Requests, 16 of them pipelined on each connection; a status that is no success counts as a failure.
   switchboard bench --ab tcp://127.0.0.1:8080 tcp://127.0.0.1:8081 --rounds 8
-      Two servers turn about: is the second one faster, or is it noise?
+      Two servers in turns: is the second one faster, or is it noise?
 
-Exit code: 0 fine; 1 wrong replies in any round, more than 1 % failures where no --slo allows them, or a run that
+Exit code: 0 success; 1 wrong replies in any round, more than 1 % failures where no --slo allows them, or a run that
 failed; 2 a wrong command line; 3 with --strict, if the generator was the limit; 4 the --slo was not met; 5 with --ab,
-if the second server is slower; 129, 130 or 143 after a closed terminal, Ctrl-C or SIGTERM: what was measured until
-then is shown.";
+if the second server is slower; 129, 130 or 143 after a closed terminal, Ctrl-C or SIGTERM, with what was measured
+until then.";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnOff {
@@ -113,11 +113,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     depth: u32,
 
-    /// tls://: believe servers whose certificate an authority in this PEM file has signed.
+    /// tls://: trust servers whose certificate an authority in this PEM file has signed.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
 
-    /// tls://: believe any server. For tests: whoever is in between can read and change everything.
+    /// tls://: trust any server. For tests only: anyone in between can read and change everything.
     #[arg(long)]
     insecure: bool,
 
@@ -133,7 +133,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
 
-    /// tls://: make each handshake a full one, instead of resuming an earlier one.
+    /// tls://: make each handshake a full one, and resume none.
     #[arg(long)]
     no_resumption: bool,
 
@@ -150,40 +150,40 @@ pub(super) struct Options {
     #[arg(long, requires = "slo")]
     find_max: bool,
 
-    /// What is to be met: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'. Exit code 4 if it is not.
+    /// What the server must meet: as in 'p99<=2ms', or 'p50<=500us,failures<=0.1%'. Exit code 4 if it does not.
     #[arg(long, value_name = "SLO", conflicts_with = "ab")]
     slo: Option<Slo>,
 
-    /// How long is measured (of a search: each step).
+    /// Length of the measurement (of a search: of each step).
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = finite, allow_hyphen_values = true)]
     duration: Duration,
 
-    /// What is cut before that: a time, or auto: until the rate has settled.
+    /// Time before the measurement that does not count. auto: until the rate is steady.
     #[arg(long, value_name = "auto|TIME", default_value = "auto", value_parser = warm_up, allow_hyphen_values = true)]
     warmup: WarmUpTime,
 
-    /// Open the connections over so long a time, instead of as fast as they come.
+    /// Open the connections over this time, instead of as fast as possible.
     #[arg(long, value_name = "TIME", value_parser = finite, allow_hyphen_values = true)]
     ramp: Option<Duration>,
 
-    /// Connections that are held beside, and say nothing.
+    /// Further connections that stay open and send nothing.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     idle: u32,
 
-    /// Connect, one message, close; over and over.
+    /// Connect, send one message, close; again and again.
     #[arg(long)]
     churn: bool,
 
-    /// The payload's size, or from one to another, as 1..1024.
+    /// The payload's size, or a range of sizes, as 1..1024.
     /// [default: 64]
     #[arg(long, value_name = "SIZE|A..B", value_parser = sizes, allow_hyphen_values = true)]
     size: Option<(usize, usize)>,
 
-    /// What to say instead: {seq}, {conn} and {rand:N} are filled in.
+    /// A payload of your own, instead of --size: {seq}, {conn} and {rand:N} are filled in.
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "size")]
     payload: Option<Template>,
 
-    /// http://: what is asked for. [default: GET, or POST where there is a --payload or --size to be sent]
+    /// http://: the method of each request. [default: GET, or POST with a --payload or --size]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<String>,
@@ -193,8 +193,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
     header: Vec<String>,
 
-    /// ws://: all connections are members of this room, and some speak: what counts is what each member is told, and when.
-    /// By default as `serve chat` has it: start that with --messages-per-member 1000000.
+    /// ws://: all connections are members of this room, and some speak. Measures what each member receives, and when.
+    /// The defaults fit `serve chat`: start it with --messages-per-member 1000000.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "ROOM", conflicts_with_all = ["ab", "churn", "expect", "find_max", "idle", "payload", "rounds", "verify"])]
     fan_out: Option<String>,
@@ -204,12 +204,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "fan_out", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     senders: u32,
 
-    /// --fan-out: what each member says first, with {room}, {conn} and {process} filled in; '' is nothing.
+    /// --fan-out: what each member sends first, with {room}, {conn} and {process} filled in; '' is nothing.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "TEXT", default_value = fan_out::JOIN, requires = "fan_out")]
     join: String,
 
-    /// --fan-out: how something is said, with {text} filled in.
+    /// --fan-out: the message of a sender, with {text} filled in.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "TEXT", default_value = fan_out::SAY, requires = "fan_out")]
     say: String,
@@ -218,11 +218,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<IpAddr>,
 
-    /// What payloads and arrivals are drawn from.
+    /// The seed from which payloads and arrivals are drawn.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// Bind the generator to this CPU (with more threads: and those behind it).
+    /// Bind the generator to this CPU (further threads: to the CPUs after it).
     #[arg(long, value_name = "CPU")]
     pin: Option<usize>,
 
@@ -234,16 +234,16 @@ pub(super) struct Options {
     #[arg(long, value_enum)]
     verify: Option<OnOff>,
 
-    /// What the server answers, where it is no echo: this text, or any message. Over HTTP, any answer with a status from
-    /// 200 to 299 is right by default; a text is its whole body, and echo means the body that was sent.
+    /// What the server answers if it is no echo: this text, or any message. Over HTTP, any answer with a status from
+    /// 200 to 299 is right by default; a text is the whole body, and echo means the body that was sent.
     #[arg(long, value_name = "TEXT|any|echo", conflicts_with = "verify")]
     expect: Option<String>,
 
-    /// What a reply may take before it counts as timed out.
+    /// How long a reply may take before it counts as timed out.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = finite, allow_hyphen_values = true)]
     timeout: Duration,
 
-    /// The server's process, to watch its CPU and memory. [default: who listens there, if that is this machine]
+    /// The server's process, to watch its CPU and memory. [default: the process that listens there, if it is on this machine]
     #[arg(long, value_name = "PID", conflicts_with_all = ["spawn", "ab"])]
     server_pid: Option<u32>,
 
@@ -251,11 +251,11 @@ pub(super) struct Options {
     #[arg(long, value_name = "COMMAND", conflicts_with = "ab")]
     spawn: Option<String>,
 
-    /// Compare two servers, turn about.
+    /// Compare two servers, measured in turns.
     #[arg(long)]
     ab: bool,
 
-    /// Measure so often. `compare` and --ab need at least 8 to say anything.
+    /// Measure this many times. `compare` and --ab need at least 8 for a verdict.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "find_max")]
     rounds: Option<u32>,
 
@@ -263,15 +263,15 @@ pub(super) struct Options {
     #[arg(long)]
     strict: bool,
 
-    /// Skip the self-test that tells what the generator could do.
+    /// Skip the self-test, which measures what the generator could do.
     #[arg(long)]
     no_self_test: bool,
 
-    /// No progress, and no summary where a file was asked for.
+    /// Print no progress, and no summary if a file was asked for.
     #[arg(long, short)]
     quiet: bool,
 
-    /// Write the report as JSON; - is standard output, and then nothing else is.
+    /// Write the report as JSON; - is standard output, which then gets nothing else.
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
 
@@ -357,7 +357,7 @@ pub(super) fn run(mut options: Options) -> Result<u8, Failure> {
     match (options.ab, options.urls.len()) {
         (true, 1) => return Err(Failure::Usage("--ab compares two servers: give two URLs".into())),
         (false, 2) => {
-            return Err(Failure::Usage("one URL at a time: to compare two servers, say --ab".into()));
+            return Err(Failure::Usage("one URL at a time: to compare two servers, use --ab".into()));
         }
         _ => {}
     }
@@ -579,7 +579,7 @@ struct Url {
     /// HTTP: the host as it is written, and the path.
     #[cfg_attr(not(feature = "web"), expect(dead_code))]
     asked: Option<(String, String)>,
-    /// HTTP: who asks, as in `user:password@`.
+    /// HTTP: the user, as in `user:password@`.
     #[cfg_attr(not(feature = "web"), expect(dead_code))]
     user: Option<String>,
 }
@@ -643,7 +643,7 @@ fn without_zone(host: &str) -> String {
     }
 }
 
-/// As it is shown, and kept in reports: who asks is nobody else's business, and their password least of all.
+/// As it is shown, and kept in reports: without the user, and above all without the password.
 fn without_user(argument: String) -> String {
     let Some((scheme, rest)) = argument.split_once("://") else { return argument };
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -653,7 +653,7 @@ fn without_user(argument: String) -> String {
     }
 }
 
-/// The same for fields of requests that say who asks: the report keeps their names only.
+/// The same for fields of requests that identify the user: the report keeps only the names of these fields.
 fn without_secrets(arguments: impl Iterator<Item = String>) -> Vec<String> {
     const SECRET: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
     let hidden = |argument: String| {
@@ -766,7 +766,7 @@ fn tls(options: &Options, target: &Endpoint) -> Result<Option<ClientTls>, String
         (None, true) => Trust::Anybody,
         (None, false) => {
             return Err(format!(
-                "{target}: whom to believe? Give --ca FILE, or --insecure for a test of your own"
+                "{target}: which servers to trust? Give --ca FILE, or --insecure for a test of your own"
             ));
         }
     };
@@ -892,7 +892,7 @@ impl Session {
             let plan = Plan { rate: Some(rate), seed: plan.seed.wrapping_add(steps), ..plan.clone() };
             steps += 1;
             last = self.once(&plan);
-            // A hiccup of the machine is not the server's end: who has answered before is asked once more.
+            // A hiccup of the machine is not the server's end: a server that has answered before gets one more try.
             if last.problem.is_some() && has_answered && !self.interrupted.load(Ordering::Relaxed) {
                 last = self.once(&plan);
             }
@@ -910,7 +910,7 @@ impl Session {
         (Outcome { report, problem: last.problem }, wrong)
     }
 
-    /// Two servers, turn about; who goes first changes, so that neither always runs on a warmer machine.
+    /// Two servers, in turns. The order changes, so that neither always runs on a warmer machine.
     fn compare(&mut self, plan: &Plan) -> Result<u8, Failure> {
         let count = self.options.rounds.unwrap_or(8);
         let plan_of = |url: &Url| self::plan(&self.options, url).map_err(Failure::Usage);
@@ -1096,7 +1096,7 @@ impl Spawned {
         let problem = |what: String| Failure::Runtime(format!("--spawn {command:?}: {what}"));
         if let Some(taken) = targets.iter().find(|it| is_up(it)) {
             return Err(problem(format!(
-                "somebody listens at {taken} already, and would be measured instead: stop it, or leave --spawn out"
+                "another server listens at {taken} already, and would be measured instead: stop it, or leave --spawn out"
             )));
         }
         // `exec`, so that the process is the server and not the shell. Its standard output is for people:
@@ -1113,7 +1113,7 @@ impl Spawned {
                 return Err(problem(format!("it ended before anyone could connect: {status}")));
             }
             if Instant::now() > deadline || interrupted.load(Ordering::Relaxed) {
-                return Err(problem(format!("nobody listens at {} after {SPAWN_WITHIN:?}", targets[0])));
+                return Err(problem(format!("no server listens at {} after {SPAWN_WITHIN:?}", targets[0])));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

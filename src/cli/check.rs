@@ -83,7 +83,7 @@ fn rules_of(which: &Which) -> Option<String> {
         #[cfg(feature = "web")]
         Which::Chat { name, rules } => Some(format!(
             "{}{} messages a second per member, {} rooms, slow readers: {}, {} joins a second per address",
-            named(name),
+            name_prefix(name),
             rules.rate,
             rules.rooms_max,
             rules.slow_readers.name(),
@@ -92,7 +92,7 @@ fn rules_of(which: &Which) -> Option<String> {
         #[cfg(feature = "web")]
         Which::Relay { name, rules } => Some(format!(
             "{}{} ticks a second, {} players",
-            named(name),
+            name_prefix(name),
             rules.ticks_per_s,
             rules.players_max
         )),
@@ -100,9 +100,9 @@ fn rules_of(which: &Which) -> Option<String> {
     }
 }
 
-/// The name that tells it from others of its kind.
+/// The name that tells a service from others of its kind, and a comma.
 #[cfg(feature = "web")]
-fn named(name: &str) -> String {
+fn name_prefix(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!("name {name:?}, ") }
 }
 

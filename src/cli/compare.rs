@@ -10,13 +10,15 @@ use crate::load::compare::of_reports;
 use crate::load::files;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 fine; 2 files that can't be compared; 5 if the second one is slower.")]
+#[command(
+    after_help = "Exit code: 0 success; 2 files that can't be compared; 5 if the second one is slower."
+)]
 pub(super) struct Options {
-    /// What `bench --json` wrote. With --rounds 8 or more there can be a verdict.
+    /// A report that `bench --json` wrote. With --rounds 8 or more there can be a verdict.
     #[arg(value_name = "A.json")]
     a: PathBuf,
 
-    /// What it is to be compared with.
+    /// The report to compare it with.
     #[arg(value_name = "B.json")]
     b: PathBuf,
 }

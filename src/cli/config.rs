@@ -233,7 +233,7 @@ fn listener(at: usize, table: &DeTable<'_>, command: &Command) -> Result<Listene
         if OF_THE_PROCESS.contains(&name) {
             let problem = match name {
                 "listen" => "a listener has one place: write url".into(),
-                _ => format!("{name} is the process's: write it above the first [[listener]]"),
+                _ => format!("{name} is for the whole process: write it above the first [[listener]]"),
             };
             return Err((at, problem));
         }
@@ -452,7 +452,7 @@ reuse-port = true
             ("[[listener]]\nservice = \"echo\"", "a.toml:1:1: this listener has no url"),
             ("[[listener]]\nurl = \"gopher://x\"", "a.toml:2:7: invalid value 'gopher://x'"),
             ("[[listener]]\nlisten = \"127.0.0.1:80\"", "a.toml:2:1: a listener has one place: write url"),
-            ("[[listener]]\ndrain-for = \"1s\"", "a.toml:2:1: drain-for is the process's"),
+            ("[[listener]]\ndrain-for = \"1s\"", "a.toml:2:1: drain-for is for the whole process"),
             ("[server]\nx = 1", "a.toml:1:2: the key \"server\" is unknown"),
             ("idle-after = \"5s\"\nidle-after = \"6s\"", "a.toml:2:1: duplicate key"),
             ("idle-after \"5s\"", "a.toml:1:12: "),

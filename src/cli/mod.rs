@@ -1,7 +1,6 @@
 //! The command line: one file per command, and what they share.
 //!
-//! Exit codes: 0 after a clean stop, 1 a failure at run time, 2 a wrong command line (and 3, where bench
-//! was strict and was the limit itself). A failure is one
+//! Exit codes: 0 after a clean stop, 1 for a failure at run time, 2 for a wrong command line; `bench` has more of them. A failure is one
 //! line on standard error that names the thing and what to do about it.
 
 mod audience;
@@ -43,12 +42,12 @@ struct Cli {
 enum Command {
     /// Serve clients until SIGINT or SIGTERM. This is what happens without a command, too.
     Serve(serve::Options),
-    /// Say what serve would run with these options, and run nothing.
+    /// Print what serve would run with these options, and run nothing.
     Check(serve::Options),
-    /// Load a server, and say honestly what it can do.
+    /// Load a server, and report honestly what it can do.
     #[cfg(feature = "load")]
     Bench(Box<bench::Options>),
-    /// Put two reports of bench beside each other.
+    /// Compare two reports of bench.
     #[cfg(feature = "load")]
     Compare(compare::Options),
 }
@@ -88,7 +87,7 @@ impl From<LogLevel> for LevelFilter {
 /// Runs the program with these arguments, the first being its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = with_default_command(arguments.into_iter().collect());
-    // What stands behind the command, for those who read it more than once.
+    // The words after the command: some commands read them more than once.
     let words = || arguments[2..].to_vec();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -41,7 +41,7 @@ const MESSAGE: &str = "Hello from switchboard!";
 /// Descriptors that are not for connections: the standard ones, the poll, the waker, the signals, some
 /// listeners, the reserve for reloads, and some that a library may open for a moment ...
 const DESCRIPTORS_RESERVED: usize = 20 + reserve::RESERVED;
-/// ... with so many listeners; further ones count as well.
+/// ... with this many listeners; further ones count as well.
 const LISTENERS_RESERVED: usize = 8;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -106,7 +106,7 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) listing: bool,
 
-    /// Web: write a line for each request to this file, in the common log format. Opened anew at SIGHUP.
+    /// Web: write a line for each request to this file, in the common log format. Reopened at SIGHUP.
     #[cfg(feature = "web")]
     #[arg(long, value_name = "FILE")]
     pub(super) access_log: Option<PathBuf>,
@@ -123,13 +123,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "POLICY", value_enum)]
     slow_readers: Option<SlowReadersName>,
 
-    /// Chat: what one member may ask and say: so many messages a second, and so many at once. [default: 10/30]
+    /// Chat: messages of one member: RATE a second, and BURST at once. [default: 10/30]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     messages_per_member: Option<Rate>,
 
-    /// Chat: how often members of one address (of IPv6: of one network of 64 bits) may enter a room: so many times a
-    /// second, and so many at once. [default: 200/10000]
+    /// Chat: how often members of one address (of IPv6: of one network of 64 bits) may enter a room: RATE a
+    /// second, and BURST at once. [default: 200/10000]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     joins_per_ip: Option<Rate>,
@@ -179,7 +179,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(super) deny: Vec<IpNet>,
 
-    /// Like --allow, for each network in this file: one a line, # or ; begins a comment; may be repeated. Read anew at
+    /// Like --allow, for each network in this file: one a line, # or ; begins a comment; may be repeated. Read again at
     /// SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub(super) allow_file: Vec<PathBuf>,
@@ -192,7 +192,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) connections_per_ip_max: Option<u32>,
 
-    /// New connections of one address: so many a second, and so many at once, like 10/50. [default: no limit]
+    /// New connections of one address: RATE a second, and BURST at once, like 10/50. [default: no limit]
     #[arg(long, value_name = "RATE[/BURST]", allow_hyphen_values = true)]
     pub(super) accepts_per_ip: Option<Rate>,
 
@@ -202,12 +202,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "CIDR|unix", value_parser = proxies)]
     pub(super) proxy_protocol: Vec<Proxies>,
 
-    /// UDP: datagrams of one address, so many a second and so many at once; more are dropped. It also ends an endless exchange
+    /// UDP: datagrams of one address: RATE a second, and BURST at once; more are dropped. It also ends an endless exchange
     /// with another server, which one forged sender can start. off: no limit.
     #[arg(long, value_name = "RATE[/BURST]|off", default_value = "10000/20000", value_parser = rate_or_off, allow_hyphen_values = true)]
     pub(super) datagrams_per_ip: MaybeRate,
 
-    /// Read so many bytes a second from each connection, and no more: who sends faster is slowed down. [default: no
+    /// Read at most this many bytes a second from each connection: one that sends faster is slowed down. [default: no
     /// limit]
     #[arg(long, value_name = "SIZE", value_parser = units::size, allow_hyphen_values = true)]
     pub(super) bytes_per_s: Option<usize>,
@@ -217,7 +217,7 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) amplify: bool,
 
-    /// The certificate of tls:// listeners, with its chain: a PEM file. Read anew at SIGHUP.
+    /// The certificate of tls:// listeners, with its chain: a PEM file. Read again at SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub(super) cert: Option<PathBuf>,
 
@@ -411,7 +411,7 @@ impl Options {
 }
 
 pub(super) fn run(line: &CommandLine) -> Result<(), Failure> {
-    // What is to be logged is known when all has been read; what is worth a word until then is said.
+    // The log levels are known when all settings have been read. Until then the default ones hold.
     crate::logging::start(Levels::DEFAULT).map_err(Failure::Runtime)?;
     let settings = Settings::read(line)?;
     set_log(&settings, access_log(&settings)?)

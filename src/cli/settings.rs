@@ -1,6 +1,6 @@
 //! What is to run: the command line and the file, put together.
 //!
-//! It is read at the start, and anew at each SIGHUP. Reading changes nothing, so a mistake costs nothing.
+//! It is read at the start, and again at each SIGHUP. Reading changes nothing, so a mistake costs nothing.
 //!
 //! Invariant: no two listeners want the same place.
 

@@ -33,7 +33,7 @@ pub(super) fn finite_duration(text: &str) -> Result<Duration, String> {
         fraction.parse::<u128>().expect("nine digits") * 10u128.pow(9 - fraction.len() as u32);
     let ns = whole.checked_mul(ns_per_unit).ok_or_else(too_long)? + fraction * ns_per_unit / 1_000_000_000;
     match ns {
-        0 => Err("it must be more than nothing".into()),
+        0 => Err("it must be more than 0".into()),
         _ if ns > 1_000_000 * 3_600_000_000_000 => Err(too_long()),
         _ => Ok(Duration::new((ns / 1_000_000_000) as u64, (ns % 1_000_000_000) as u32)),
     }

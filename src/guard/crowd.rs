@@ -1,11 +1,11 @@
 //! The crowd: how many connections each address has, how fast it makes new ones, and how fast it sends datagrams.
 //!
-//! An IPv6 network of 64 bits counts as one address, since whoever has one has all of it; a mapped IPv4 address is the
+//! An IPv6 network of 64 bits counts as one address, since a host that has one address has all of it; a mapped IPv4 address is the
 //! IPv4 address that it is. The rate is a leaky bucket in its cheapest form, GCRA (ITU-T I.371): one moment per
 //! address, at which its bucket will be empty.
 //!
 //! Memory is bounded: an address with connections has an entry, which their number bounds; of those without, at most
-//! [`IDLE_MAX`] are remembered. Beyond, the next one in the row is forgotten, which gives it its burst anew: a crowd
+//! [`IDLE_MAX`] are remembered. Beyond, the next one in the row is forgotten, which gives it a full burst again: a crowd
 //! that large is not held up by rates per address. A refusal allocates nothing.
 //!
 //! Invariant: an entry's count is the number of its tickets that have not been given back.
@@ -33,7 +33,7 @@ pub struct Rules {
     pub datagrams: Option<Rate>,
 }
 
-/// So many a second, and so many at once after a time of rest. Both are at least 1.
+/// `per_s` a second, and `burst` at once after a time of rest. Both are at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// On average.
@@ -220,7 +220,7 @@ impl Crowd {
         number
     }
 
-    /// Nothing is to be remembered of an address without connections and with an empty bucket.
+    /// Forgets an address without connections and with an empty bucket.
     fn forget_if_idle(&mut self, number: usize, now: Duration) {
         let idle = |entry: &Entry| entry.connections == 0 && entry.empty_at <= now;
         if let Some(entry) = self.entries[number].take_if(|entry| idle(entry)) {
@@ -382,13 +382,13 @@ mod tests {
                 let rules = Rules { connections_max: Some(3), accepts, datagrams: None };
                 let address = IpAddr::from([192, 0, 2, who]);
                 if comes {
-                    let his = out.iter().filter(|(whose, _)| *whose == who).count();
+                    let open = out.iter().filter(|(whose, _)| *whose == who).count();
                     match crowd.admit(rules, address, now) {
                         Ok(ticket) => {
-                            prop_assert!(his < 3);
+                            prop_assert!(open < 3);
                             out.push((who, ticket));
                         }
-                        Err(reason) => prop_assert_eq!(his >= 3, reason == Reason::TooMany),
+                        Err(reason) => prop_assert_eq!(open >= 3, reason == Reason::TooMany),
                     }
                 } else if let Some(index) = out.iter().position(|(whose, _)| *whose == who) {
                     crowd.release(out.remove(index).1, now);

@@ -1,15 +1,15 @@
-//! The guard: who may come in. Pure decisions: an address goes in, a [`Verdict`] comes out.
+//! The guard: which clients may connect. Pure decisions: an address goes in, a [`Verdict`] comes out.
 //!
 //! Two lists of networks in CIDR notation (RFC 4632). The entry with the longest prefix that holds the
-//! address decides, and deny wins a tie; with an allow list, whom no entry names stays out. An IPv4
+//! address decides, and deny wins a tie; with an allow list, an address that no entry names stays out. An IPv4
 //! address that comes mapped into IPv6 (`::ffff:192.0.2.1`, RFC 4291) is judged as the IPv4 address that
 //! it is, or a dual-stack listener would be a way around the list.
 //!
-//! What one address may do, whoever it is (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
+//! What any one address may do (connections at a time, new ones a second, datagrams a second), is counted in [`crowd`].
 //!
-//! Which pages of which sites a browser may bring, and under which names we are reached, is judged in [`sites`].
+//! [`sites`] judges which sites' pages a browser may bring, and the names under which clients reach us.
 //!
-//! What to set depends on who is out there. By default everybody may come, as often as he likes: on a desk, in a test
+//! What to set depends on the clients. By default every client may come, as often as it likes: on a desk, in a test
 //! and behind a proxy all clients share an address or two, and none of them should be refused by surprise. Where
 //! strangers connect directly: 20 to 100 connections and `10/50` new ones an address, `100/200` datagrams. Behind a
 //! proxy: its network as one that brings others (`with_proxies`), and then the same, for then the addresses are
@@ -145,7 +145,7 @@ impl Guard {
         Guard { lists: Arc::new(lists), ..Guard::default() }
     }
 
-    /// The same, and who brings others: in these networks are proxies that say whom, by a PROXY header.
+    /// The same, with proxies in these networks. Each connection of a proxy names its client, by a PROXY header.
     #[cfg(feature = "guard")]
     pub fn with_proxies(mut self, networks: Vec<IpNet>) -> Guard {
         self.proxies = Arc::new(networks.into_iter().map(canonical).collect());
@@ -165,8 +165,8 @@ impl Guard {
         false
     }
 
-    /// The same, where all who connect to a Unix socket are proxies that say whom they bring. (Who may connect there, the file's
-    /// permissions say.)
+    /// The same, with proxies on Unix sockets: each connection to one names its client. (The file's permissions decide which
+    /// processes may connect.)
     pub fn with_unix_proxies(mut self, proxies: bool) -> Guard {
         self.unix_proxies = proxies;
         self
@@ -193,7 +193,7 @@ impl Guard {
         self
     }
 
-    /// Judges a new connection of this address, and counts it: its ticket is to be [released](Guard::release)
+    /// Judges a new connection of this address, and counts it: its ticket must be [released](Guard::release)
     /// when it is gone.
     ///
     /// # Errors
@@ -242,7 +242,7 @@ impl Guard {
     /// Has the rules of `other` hold from now on; what has been counted stays.
     pub fn replace_rules(&mut self, mut other: Guard) {
         other.refused = self.refused;
-        other.crowd = std::mem::take(&mut self.crowd); // who is here is here under any rules
+        other.crowd = std::mem::take(&mut self.crowd); // connections stay counted under any rules
         *self = other;
     }
 

@@ -180,7 +180,7 @@ impl Ledger {
         }
     }
 
-    /// So many right replies came, to messages that were due and sent at the same time.
+    /// Counts `count` right replies, to messages that were due and sent at the same time.
     #[inline]
     pub fn answer(&mut self, flight: Flight, now_ns: u64, count: u64) {
         let response_ns = now_ns.saturating_sub(flight.due_ns);

@@ -1,11 +1,11 @@
 //! The caller: the clients of one generator thread, as a handler on the reactor.
 //!
-//! It opens connections, keeps so many messages in flight on each, and hands what comes back to the
-//! connection's [`Dialogue`]. It decides nothing about the run: when to talk and what is measured, it is
-//! told.
+//! It opens connections, keeps `depth` messages in flight on each, and passes what comes back to the
+//! connection's [`Dialogue`]. It decides nothing about the run: the crew sets when to talk and what is
+//! measured.
 //!
-//! The clock is read once for each read from a socket, not once a turn: with hundreds of replies in a turn,
-//! the last ones would else seem as fast as the first.
+//! The clock is read once for each read from a socket, not once a turn: otherwise, with hundreds of replies in a turn,
+//! the last ones would seem as fast as the first.
 //!
 //! Invariant: a message is in flight, or owed, or has been accounted for.
 
@@ -23,11 +23,10 @@ use crate::endpoint::Endpoint;
 use crate::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Route};
 use crate::transport::{Address, Stream};
 
-/// Connections that are being opened at a time: more would overflow a listener's backlog, and measure
-/// that.
+/// Connections that are being opened at a time. More would overflow a listener's backlog, and that would be measured.
 const OPENING_MAX: usize = 128;
 
-/// Messages of an open loop that may wait for a free place on their connection. Beyond, they count as
+/// Messages of an open loop that may wait for a free place on their connection. Further ones count as
 /// unsent.
 const OWED_MAX: usize = 1 << 16;
 
@@ -38,12 +37,12 @@ const DATAGRAMS_IN_FLIGHT_MAX: usize = 1 << 16;
 /// Wrong replies, without a right one, after which a run ends: in number, or as long after the first one.
 const WRONG_ENOUGH: u32 = 100;
 
-/// How much of a wrong answer is shown: an explanation fits.
+/// How many bytes of a wrong answer are shown: enough for an explanation.
 const FIRST_BYTES_SHOWN: usize = 100;
 const WRONG_FOR_NS: u64 = 500_000_000;
 
-/// Connections that are begun in a row before what has happened is looked at: the first one's time would otherwise hold
-/// the calls for all others.
+/// Connections that are begun in a row before events are handled. Otherwise the connect time of the first one would
+/// include the calls for all others.
 const DIALS_PER_TURN: usize = 8;
 
 /// How long a connection that was refused or lost rests before it is tried again, at first and at most.
@@ -58,7 +57,7 @@ const SOURCES_MAX: u8 = 254;
 pub struct Clock(pub Instant);
 
 impl Clock {
-    /// So many have passed.
+    /// Nanoseconds since the run began.
     #[inline]
     pub fn now_ns(self) -> u64 {
         let elapsed = self.0.elapsed();
@@ -69,10 +68,10 @@ impl Clock {
 /// One connection, whether it is open or not.
 struct Line {
     dialogue: Dialogue,
-    /// When messages were due that have found no free place yet.
+    /// The due times of messages that have found no free place yet.
     owed: VecDeque<u64>,
-    /// When messages were due that were said, on a connection of which the server then said that it was at its end:
-    /// they are said again.
+    /// The due times of messages that must be sent again: the server announced the end of their connection without serving
+    /// them.
     again: VecDeque<u64>,
     peer: Option<Peer>,
     stage: Stage,
@@ -82,7 +81,7 @@ struct Line {
 }
 
 impl Line {
-    /// There is a free place, and something to put there.
+    /// There is a free place, and a message for it.
     #[inline]
     fn has_to_say(&self, depth: usize, open_loop: bool) -> bool {
         self.dialogue.in_flight() < depth
@@ -91,7 +90,7 @@ impl Line {
             && !self.dialogue.is_over()
     }
 
-    /// When the next message was due: in an open loop, when it was; else when there was a place for it.
+    /// When the next message was due. In a closed loop that is when it got its place.
     #[inline]
     fn next_due(&mut self, open_loop: bool, churn: bool, now_ns: u64) -> u64 {
         match (open_loop, churn) {
@@ -104,7 +103,7 @@ impl Line {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Not asked for yet, or resting until this moment.
+    /// Not opened yet, or resting until this moment.
     Down(u64),
     Opening,
     Open,
@@ -141,9 +140,9 @@ pub struct Caller {
     pub ledger: Ledger,
     /// Messages are sent.
     pub talking: bool,
-    /// Lines from this one on keep silent, for an experiment.
+    /// Lines from this one on send nothing, for an experiment.
     pub silent_from: usize,
-    /// What made going on pointless, in one line.
+    /// Why the run cannot go on, in one line.
     pub fatal: Option<String>,
     /// A reply was right, or at least an answer of the protocol.
     ever_right: bool,
@@ -153,10 +152,10 @@ pub struct Caller {
     script: Arc<Script>,
     clock: Clock,
     rendered: Rendered,
-    /// Those that talk first, then the idle ones.
+    /// First the lines that talk, then the idle ones.
     lines: Vec<Line>,
     talkers: usize,
-    /// The lines' numbers begin here: threads have different ones.
+    /// The number of the first line: threads have different ones.
     first: u32,
     /// Lines to open, in order.
     down: VecDeque<usize>,
@@ -165,7 +164,7 @@ pub struct Caller {
     ever_open: bool,
     source: usize,
     sources: Vec<IpAddr>,
-    /// Whose turn it is to say what is due next.
+    /// The line that sends the next due message.
     next: usize,
     closing: bool,
 }
@@ -226,7 +225,7 @@ impl Caller {
         self.lines.iter().any(unfinished)
     }
 
-    /// Opens what is to be open by now, `allowed` lines at most in all.
+    /// Opens the connections that should be open by now, at most `allowed` in all.
     pub fn dial(&mut self, board: &mut BoardOf<Self>, now_ns: u64, allowed: usize) {
         for _ in 0..DIALS_PER_TURN {
             if self.opening >= OPENING_MAX || self.opening + self.open >= allowed {
@@ -242,7 +241,7 @@ impl Caller {
         }
     }
 
-    /// When the next line that rests is to be tried.
+    /// When to try the next of the lines that rest.
     pub fn next_dial_ns(&self) -> Option<u64> {
         match self.lines[*self.down.front()?].stage {
             Stage::Down(until_ns) => Some(until_ns),
@@ -278,7 +277,7 @@ impl Caller {
         }
     }
 
-    /// The ports of this source have run out: the next one. False where there is none.
+    /// The ports of this source have run out: takes the next source. False if there is none.
     fn next_source(&mut self) -> bool {
         let Some(SocketAddr::V4(target)) = self.plan.target.address() else { return false };
         if self.plan.sources.is_empty() && self.sources.is_empty() && target.ip().is_loopback() {
@@ -319,7 +318,7 @@ impl Caller {
         }
     }
 
-    /// What was wrong with TLS, and what to do about it.
+    /// Describes what failed in TLS, and what to do about it.
     #[cfg(feature = "tls")]
     fn refusal_of_tls(&self) -> Option<String> {
         use crate::transport::tls::TlsRefusal;
@@ -333,7 +332,7 @@ impl Caller {
             TlsRefusal::Expired => "its certificate has expired: the server needs a new one".into(),
             TlsRefusal::NotYetValid => "its certificate is not valid yet: compare the clocks".into(),
             TlsRefusal::WantsCertificate => {
-                "it wants a client's certificate that it believes: give --client-cert and --client-key".into()
+                "it wants a client certificate that it trusts: give --client-cert and --client-key".into()
             }
             TlsRefusal::NoTls => {
                 "it does not speak TLS: take http://, ws:// or tcp:// instead of https://, wss:// or tls://"
@@ -353,8 +352,8 @@ impl Caller {
         None
     }
 
-    /// Ends the run when the server speaks another protocol: no reply was right on any connection, and what came first says
-    /// which protocol it is, or enough has come.
+    /// Ends the run if the server speaks another protocol: no reply was right on any connection, and the first bytes show
+    /// which protocol it is, or enough wrong replies have come.
     fn note_wrong(&mut self, first: &[u8], now_ns: u64) {
         let (since_ns, count) = self.wrong.get_or_insert((now_ns, 0));
         *count += 1;
@@ -399,7 +398,7 @@ impl Caller {
         self.down.push_back(index);
     }
 
-    /// Everybody says what there is to say.
+    /// Each line sends what it can.
     pub fn talk_all(&mut self, board: &mut BoardOf<Self>) {
         let now_ns = self.clock.now_ns();
         for index in 0..self.talkers {
@@ -407,7 +406,7 @@ impl Caller {
         }
     }
 
-    /// An open loop's message is due: on the next line in the row.
+    /// An open loop's message is due: it goes to the next line in turn.
     pub fn due(&mut self, board: &mut BoardOf<Self>, due_ns: u64, now_ns: u64) {
         let index = self.next;
         self.next = (self.next + 1) % self.talkers.min(self.silent_from);
@@ -430,7 +429,7 @@ impl Caller {
     #[inline]
     fn talk(&mut self, board: &mut BoardOf<Self>, index: usize, now_ns: u64) {
         let open_loop = self.plan.rate.is_some();
-        // Nothing new is said any more; what a server has not served is said again.
+        // No new messages are sent any more. Those that a server has not served are sent again.
         let only_again = !self.talking;
         if index >= self.talkers.min(self.silent_from) || (only_again && self.lines[index].again.is_empty()) {
             return;
@@ -444,7 +443,7 @@ impl Caller {
             return;
         }
         let Some(peer) = line.peer else { return self.talk_in_datagrams(board, index, now_ns) };
-        // Looked up once for all that is said now; `None`: it is about to close.
+        // Looked up once for all messages that are sent now. `None`: it is about to close.
         let Some((_, mut outbox)) = board.outbox(peer) else { return };
         while line.has_to_say(depth, open_loop) && !(only_again && line.again.is_empty()) {
             let again = line.again.pop_front();
@@ -470,7 +469,7 @@ impl Caller {
         }
     }
 
-    /// Gives up what has been waiting for too long, and goes on.
+    /// Gives up messages that have waited too long for their reply, and goes on.
     pub fn give_up(&mut self, board: &mut BoardOf<Self>, now_ns: u64) {
         for index in 0..self.talkers {
             let (ledger, mut was_wrong) = (&mut self.ledger, false);
@@ -492,7 +491,7 @@ impl Caller {
                 ledger.miss(missed);
             });
             match self.lines[index].peer {
-                // There is one message per connection: it is done with.
+                // There is one message per connection, so the connection is done.
                 Some(peer) if missed_some && (self.plan.churn || self.lines[index].dialogue.is_over()) => {
                     let line = &mut self.lines[index];
                     line.again.extend(line.dialogue.withdraw());
@@ -504,13 +503,13 @@ impl Caller {
         }
     }
 
-    /// Nothing new is due from now on. In an open loop, what was due and had to wait is still said.
+    /// No new message is due from now on. In an open loop, messages that were due and had to wait are still sent.
     pub fn fall_silent(&mut self) {
         self.talking = self.plan.rate.is_some();
         self.closing = true;
     }
 
-    /// What was due and has found no free place by now: its time has run out.
+    /// Gives up what was due: messages without a free place are unsent, and those that would be sent again are lost.
     pub fn drop_owed(&mut self) {
         for line in &mut self.lines {
             line.owed.drain(..).for_each(|due_ns| self.ledger.unsent(due_ns));
@@ -518,8 +517,8 @@ impl Caller {
         }
     }
 
-    /// It is over: what is in flight has not come in time. Where the run was `cut_short`, nobody knows what
-    /// would have become of it, and it does not count.
+    /// The run is over: replies that are still missing did not come in time. If the run was `cut_short` they might have come, so
+    /// they do not count.
     pub fn end(&mut self, cut_short: bool) {
         (self.talking, self.closing) = (false, true);
         if cut_short {
@@ -608,7 +607,7 @@ impl Handler for Caller {
         inbox.consume(count);
         let is_over = line.dialogue.is_over();
         if is_over {
-            // It did not serve them, and said so (RFC 9112 section 9.6).
+            // The server did not serve them, and announced that (RFC 9112 section 9.6).
             line.again.extend(line.dialogue.withdraw());
         }
         #[cfg(feature = "web")]
@@ -674,9 +673,9 @@ impl Handler for Caller {
             self.fatal.get_or_insert(format!("{} ends its connections: {words}", self.plan.target));
         }
         let own = reason == CloseReason::Closed || said_all;
-        // A server may end a connection that it is done with at any time, and needs not say so before (RFC 9112 section 9.5).
-        // What it has not begun to answer is asked again at once; on a connection that has brought an answer, or it would
-        // go on for ever.
+        // A server may end an idle connection at any time, without announcing it (RFC 9112 section 9.5).
+        // Requests that it has not begun to answer are sent again at once. That holds only for a connection that has brought an
+        // answer: otherwise it would go on for ever.
         let reset = reason == CloseReason::Reset;
         let silently = !is_over && !self.plan.churn && (finished || reset) && self.may_ask_again(index);
         if silently {
@@ -688,7 +687,7 @@ impl Handler for Caller {
         }
         let (own, renews) = (own || silently, renews || silently);
         let is_broken = !own && !finished;
-        // With one message to a connection, both are one failure.
+        // With one message per connection, the lost message and the lost connection are one failure.
         let takes_its_message_along =
             is_broken && self.plan.churn && self.lines[index].dialogue.in_flight() > 0;
         if is_broken && !takes_its_message_along {

@@ -1,7 +1,7 @@
 //! What one generator thread could do at most, from a self-test: half a second against an echo of our own.
 //!
 //! The echo shares the machine with us, so its rate says little. What counts is the CPU time that a message
-//! costs *us*: at so many a second one core is full of it, whatever the server can do.
+//! costs *us*. It gives the rate at which one core is full, whatever the server can do.
 //!
 //! Invariant: it ends within a few seconds, and its failure is no failure of the run.
 

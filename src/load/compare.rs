@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::report::{Limit, PlanFigures, Report, Round};
 
-/// So many rounds of either side are needed for a verdict.
+/// Rounds of either side that a verdict needs.
 pub const ROUNDS_MIN: usize = 8;
 /// What chance alone may do, at most.
 const P_MAX: f64 = 0.01;
@@ -35,7 +35,7 @@ const P_MAX: f64 = 0.01;
 const DIFFERENCE_MIN: f64 = 0.01;
 /// Up to here every arrangement is looked at: a million.
 const EXACT_ROUNDS_MAX: usize = 20;
-/// Beyond, so many are drawn.
+/// Arrangements that are drawn beyond that.
 const DRAWN: u64 = 100_000;
 /// How many times worse than the worst that was measured an infinite figure counts.
 const INFINITE_TIMES: f64 = 10.0;
@@ -154,8 +154,8 @@ pub fn compare(a: &Side, b: &Side, headline: Figure) -> Comparison {
     }
 }
 
-/// What two runs are to be judged by: their rates; but where both were offered the same rate, and so achieve the
-/// same, by their p99.
+/// The figure by which two runs are judged: their rates. If both were offered the same rate, and so achieve the
+/// same, it is their p99.
 pub fn headline(a: &PlanFigures, b: &PlanFigures) -> Figure {
     let offered = |plan: &PlanFigures| plan.rate_from_per_s.zip(plan.rate_to_per_s);
     match offered(a) {
@@ -464,7 +464,7 @@ impl Comparison {
         text + ")."
     }
 
-    /// For a terminal of so many columns: who, the outcome, the table, and what to know. Ends with a line end.
+    /// For a terminal of `width` columns: who, the outcome, the table, and what to know. Ends with a line end.
     /// Columns that find no room go, the least important first; the findings stay.
     pub fn render(&self, width: usize) -> String {
         let width = width.max(20);
@@ -687,7 +687,7 @@ mod tests {
         comparison.main().expect("something was measured").finding
     }
 
-    /// Of so many comparisons by `one`, the part that says that there is a difference.
+    /// Of `count` comparisons by `one`, the part that says that there is a difference.
     fn share_different(count: u64, one: impl Fn(u64) -> Comparison) -> f64 {
         let different = |seed: &u64| matches!(finding(&one(*seed)), Finding::Faster | Finding::Slower);
         (0..count).filter(different).count() as f64 / count as f64

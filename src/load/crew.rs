@@ -1,8 +1,8 @@
-//! The crew: generator threads, each a reactor with its clients, and the director who tells them when.
+//! The crew: generator threads, each a reactor with its clients, and the director that gives them orders.
 //!
-//! The director (whoever calls [`run`](super::run)) opens no socket and sends nothing. It waits for connections, lets
-//! the warm-up pass, sets the measured window a moment ahead, samples what the machine does meanwhile, and
-//! in the end adds up what the threads have counted. Threads read their orders from a few atomics, once
+//! The director (the caller of [`run`](super::run)) opens no socket and sends nothing. It waits for connections and for
+//! the warm-up, sets the measured window a moment ahead, samples the machine during the run, and
+//! adds up the threads' counts at the end. Threads read their orders from a few atomics, once
 //! a turn, and are woken for a new phase. They send a tally every tenth of a second. No message waits for that.
 //!
 //! Invariant: a run ends in bounded time, whatever the server does, and leaves a report.
@@ -33,7 +33,7 @@ use super::witness;
 use crate::endpoint::Endpoint;
 use crate::reactor::{Limits, Reactor};
 
-/// What the threads are to do, in the order in which it happens.
+/// The phases of a thread, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Phase {
@@ -49,9 +49,9 @@ struct Orders {
     phase: AtomicU8,
     from_ns: AtomicU64,
     to_ns: AtomicU64,
-    /// When the first message is due, whenever a thread is let run.
+    /// When the first message is due, even if a thread gets its CPU later.
     talk_ns: AtomicU64,
-    /// Half of the connections keep silent.
+    /// Half of the connections send nothing.
     halved: AtomicBool,
     /// Connections that are open, of all threads.
     open: AtomicUsize,
@@ -67,15 +67,15 @@ impl Orders {
     }
 }
 
-/// What a thread tells.
+/// What a thread reports.
 pub(super) enum News {
-    /// It is there, under this number of the kernel's.
+    /// It runs, under this thread ID.
     Ready(Option<u32>),
     /// A slice is over.
     Slice(Tally),
-    /// Going on is pointless.
+    /// The run cannot go on, for this reason.
     Fatal(String),
-    /// It is done. The last word.
+    /// It is done. This is its last report.
     Done(Box<Account>),
 }
 
@@ -87,9 +87,9 @@ pub(super) struct Crew {
     /// One for each thread's poll.
     wakers: Vec<Arc<Waker>>,
     clock: Clock,
-    /// The kernel's numbers of the threads.
+    /// The kernel's IDs of the threads.
     pub(super) names: Vec<u32>,
-    /// What the threads have told when they were done.
+    /// The last reports of the threads.
     pub(super) account: Account,
     pub(super) done: usize,
 }
@@ -163,18 +163,18 @@ impl Crew {
         self.enter(Phase::Talk);
     }
 
-    /// What is due between these moments is measured.
+    /// Sets the window: what is due between these moments is measured.
     pub(super) fn measure(&self, window: Window) {
         self.orders.to_ns.store(window.to_ns, Ordering::Relaxed);
         self.orders.from_ns.store(window.from_ns, Ordering::Relaxed);
     }
 
-    /// Half of the connections keep silent, for an experiment.
+    /// Half of the connections send nothing, for an experiment.
     pub(super) fn halve(&self) {
         self.orders.halved.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing new is sent; replies are awaited for as long as the plan's timeout.
+    /// Nothing new is sent. The threads wait for replies, for at most the plan's timeout.
     pub(super) fn finish(&self) {
         self.enter(Phase::Finish);
     }
@@ -184,7 +184,7 @@ impl Crew {
         self.enter(Phase::Stop);
     }
 
-    /// The next piece of news, for at most so long.
+    /// Returns the next report of a thread. Waits for at most `timeout`.
     pub(super) fn hear(&mut self, timeout: Duration) -> Option<News> {
         match self.news.recv_timeout(timeout) {
             Ok(News::Done(account)) => {
@@ -197,7 +197,7 @@ impl Crew {
         }
     }
 
-    /// Whether every thread has had its last word.
+    /// Whether every thread has sent its last report.
     pub(super) fn is_done(&self) -> bool {
         self.done == self.threads.len()
     }
@@ -223,7 +223,7 @@ struct Worker {
     pacer: Option<Pacer>,
     alarm: Option<TimerFd>,
     phase: u8,
-    /// Lines of this thread, and what of it has been told to the others.
+    /// How many lines this thread has, and how many open ones it has added to the sum of all threads.
     lines: usize,
     open_told: usize,
     /// The reactor's count of bytes when the window began.
@@ -232,7 +232,7 @@ struct Worker {
     owed_until_ns: u64,
 }
 
-/// What holds in a generator: it is the server that is measured.
+/// The limits of a generator. They are wide, because the server is what is measured.
 pub(super) fn limits(connections_max: usize, handshake_within: Duration) -> Limits {
     Limits {
         connections_max,
@@ -247,8 +247,8 @@ pub(super) fn limits(connections_max: usize, handshake_within: Duration) -> Limi
     }
 }
 
-/// How long after its end a run still says what was due within it: a hiccup at the end is late, and not lost;
-/// a server that is overrun has a backlog that would take for ever.
+/// How long after its end a run still sends what was due within it. So messages after a hiccup at the end are late, and not lost.
+/// The backlog of an overrun server would take for ever.
 const OWED_FOR_NS: u64 = 1_000_000_000;
 
 /// How long before a message is due the thread stops sleeping and watches the clock: about what the kernel
@@ -330,7 +330,7 @@ impl Worker {
         let mut slice_end_ns = SLICE_NS;
         loop {
             let now_ns = self.clock.now_ns();
-            self.obey(now_ns);
+            self.follow_orders(now_ns);
             if self.phase == Phase::Stop as u8 || self.has_finished(now_ns) {
                 break;
             }
@@ -359,10 +359,10 @@ impl Worker {
                 }
             }
         }
-        // Cut short, what is on its way is no failure; else it has been waited for.
+        // If the run was cut short, messages in flight are no failures. Otherwise their replies had their time.
         let cut_short = self.phase == Phase::Stop as u8;
         self.reactor.handler().end(cut_short);
-        // In good order as far as it goes without waiting: over TLS, a server takes anything else for an attack.
+        // Closes gracefully, as far as that needs no waiting: over TLS, a server takes anything else for an attack.
         let peers: Vec<_> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
         self.reactor.write_all_now();
@@ -373,8 +373,8 @@ impl Worker {
         let _ = self.news.send(News::Done(Box::new(account)));
     }
 
-    /// Takes notice of what the director wants.
-    fn obey(&mut self, now_ns: u64) {
+    /// Reads the director's orders, and carries them out.
+    fn follow_orders(&mut self, now_ns: u64) {
         let window = self.orders.window();
         self.reactor.handler().ledger.window = window;
         self.note_bytes(now_ns);
@@ -399,7 +399,7 @@ impl Worker {
                 }
             }
             if phase == Phase::Finish as u8 {
-                // What was due on the lines that kept silent is still said.
+                // What was due on the silent lines is still sent.
                 self.reactor.handler().silent_from = usize::MAX;
                 if self.plan.rate.is_some() {
                     self.for_all(Caller::talk_all);
@@ -455,7 +455,7 @@ impl Worker {
             caller.due(board, pacer.take(), sent_ns);
             self.reactor.write_all_now();
             sent_ns = self.clock.now_ns();
-            // Replies must not wait until we have caught up.
+            // Replies must not wait until all due messages are sent.
             if sent_ns - now_ns > 1_000_000 {
                 break;
             }
@@ -485,8 +485,8 @@ impl Worker {
         self.reactor.handler().next_dial_ns().unwrap_or(u64::MAX).max(now_ns + 1_000_000)
     }
 
-    /// Sleeps until something happens, a message is due, or `wake_ns`; and serves what happened. Returns
-    /// how long that was work.
+    /// Sleeps until something happens, a message is due, or `wake_ns`, and serves what happened. Returns
+    /// how long it worked.
     fn turn(&mut self, now_ns: u64, wake_ns: u64) -> io::Result<u64> {
         let due_ns = self.pacer.as_ref().map_or(u64::MAX, Pacer::next_ns);
         // The poll counts milliseconds, and rounds up: for a message that is due, an alarm is set.
@@ -507,7 +507,7 @@ impl Worker {
         Ok(if turn.events == 0 { 0 } else { turn.worked.as_nanos() as u64 })
     }
 
-    /// Tells what the slice that is over came to; returns when the next one ends.
+    /// Reports the slice that is over, and returns when the next one ends.
     fn close_slice(&mut self, now_ns: u64) -> u64 {
         let (caller, board) = self.reactor.handler_and_board();
         caller.give_up(board, now_ns);

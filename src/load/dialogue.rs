@@ -1,13 +1,12 @@
-//! One connection's conversation: what is in flight, and what each byte that comes back means.
+//! One connection's dialogue: what is in flight, and what each byte that comes back means.
 //!
-//! A stream has no messages. The reply that is due is known to the byte, so what comes is compared with it
-//! as it comes, in whatever pieces. Where it differs, the head says which message it is instead: a later
-//! one (then something was lost, or is late), an earlier one (reordered, or a duplicate), or none
-//! (corrupted; then the next head is searched for).
+//! A stream has no messages. Every byte of the next reply is known, so whatever comes is compared with it at once, in pieces of
+//! any size. If a reply differs, its head says which message it belongs to: a later one (another was lost, or is late), an earlier
+//! one (reordered, or a duplicate), or none (corrupted; then the search for the next head begins).
 //!
 //! Knows no sockets and no clock: times are arguments.
 //!
-//! Invariant: every message that was said is reported exactly once, by [`Heard`] or [`Missed`].
+//! Invariant: every message that was sent is reported exactly once, by [`Heard`] or [`Missed`].
 
 use std::collections::VecDeque;
 
@@ -20,25 +19,25 @@ use super::script::{Expected, HEAD_BYTES, Numbered, Other, Rendered, Script};
 use super::websocket::{self, Frames};
 use crate::protocol::{Framing, Protocol, Step};
 
-/// A message that is on its way. Times are in nanoseconds since the run began.
+/// A message in flight. Times are in nanoseconds since the run began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flight {
     sequence: u64,
-    /// When it was to be sent.
+    /// When it was due.
     pub due_ns: u64,
-    /// When it was.
+    /// When it was sent.
     pub sent_ns: u64,
 }
 
 impl Flight {
-    /// Whether the other one was due and sent at the same time: one that takes as long to be answered.
+    /// Whether the other one was due and sent at the same time, so that both have the same response time.
     #[inline]
     pub fn is_beside(&self, other: &Flight) -> bool {
         self.sent_ns == other.sent_ns && self.due_ns == other.due_ns
     }
 }
 
-/// A message without its reply, and what that is known by.
+/// A message without its reply, and how that is known.
 struct Sent {
     flight: Flight,
     numbered: Option<Numbered>,
@@ -49,9 +48,9 @@ struct Sent {
 pub enum Heard {
     /// The right reply.
     Answer(Flight),
-    /// The right reply, behind that to a later message.
+    /// The right reply, after that to a later message.
     Late(Flight),
-    /// The answer to this message, which says with this status that it was not what was wanted.
+    /// The answer to this message, with a status that is no success.
     Status(Flight, u16),
     /// The reply to this message, with the wrong bytes; `None`: bytes that are no reply at all.
     Corrupted(Option<Flight>),
@@ -70,7 +69,7 @@ pub enum Missed {
     Short(Flight),
 }
 
-/// Replies given up that may still come: so many are remembered, so as not to pass for duplicates.
+/// How many replies that were given up are remembered. One that comes late is then not taken for a duplicate.
 const GIVEN_UP_MAX: usize = 1024;
 
 /// See the module's text.
@@ -78,18 +77,18 @@ pub struct Dialogue {
     connection: u32,
     next_sequence: u64,
     in_flight: VecDeque<Sent>,
-    /// The reply that is coming in: which, how much of it, and whether it has been right so far. `None`
-    /// between two of them.
+    /// The reply that is coming in: which one, how much of it has come, and whether it is right so far. `None`
+    /// between two replies.
     reading: Option<Reading>,
-    /// No sequence below has yet to come in order.
+    /// All replies with a lower sequence have come, or can no longer come in order.
     high: u64,
     given_up: VecDeque<u64>,
-    /// Only where a reply is any message.
+    /// Only if any message counts as a reply.
     protocol: Protocol,
-    /// Only where HTTP is spoken.
+    /// Only over HTTP.
     #[cfg(feature = "web")]
     http: Option<Box<Hearing>>,
-    /// Only where WebSocket is spoken.
+    /// Only over WebSocket.
     #[cfg(feature = "web")]
     socket: Option<Box<Framed>>,
 }
@@ -98,7 +97,7 @@ pub struct Dialogue {
 #[cfg(feature = "web")]
 #[derive(Default)]
 struct Compared {
-    /// So much of it has come.
+    /// The bytes of it that have come.
     at: usize,
     wrong: bool,
 }
@@ -113,8 +112,8 @@ impl Compared {
         self.at += part.len();
     }
 
-    /// It is whole: whether it was right. The next one begins.
-    fn conclude(&mut self, expected: Option<&Pieces<'_>>) -> bool {
+    /// Ends the message that is complete now, and returns whether it was right.
+    fn end_message(&mut self, expected: Option<&Pieces<'_>>) -> bool {
         let Compared { at, wrong } = std::mem::take(self);
         !wrong && expected.is_some_and(|expected| at == expected.len())
     }
@@ -126,15 +125,15 @@ impl Compared {
 struct Framed {
     frames: Frames,
     body: Compared,
-    /// The status of a server that does not shake hands.
+    /// The status of a server that refuses the handshake.
     refused: Option<u16>,
-    /// We have said something on this connection.
+    /// A message was sent on this connection.
     said: bool,
-    /// What the server has said first, without being asked.
+    /// What the server sends first, before any message.
     greeting: Greeting,
 }
 
-/// Some servers speak first: a welcome, or who is there.
+/// Some servers send first: a welcome, or a list of members.
 #[cfg(feature = "web")]
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Greeting {
@@ -142,7 +141,7 @@ enum Greeting {
     #[default]
     Possible,
     /// The first message was no right reply. If a right one follows soon, it was a greeting; else it was a wrong reply.
-    /// So many times nothing had followed when that was looked at.
+    /// Counts how often nothing had followed when that was checked.
     Supposed(u8),
     /// From now on each message is a reply.
     Over,
@@ -154,7 +153,7 @@ enum Greeting {
 struct Hearing {
     answers: Answers,
     body: Compared,
-    /// What came was no answer: nothing more can be told.
+    /// What came was no answer, and what follows can't be understood.
     broken: bool,
     /// Answers that this connection has brought.
     count: u64,
@@ -170,24 +169,24 @@ struct Reading {
 /// What is known of a reply that is coming in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// So far it is what it must be.
+    /// It is right so far.
     Right,
-    /// It isn't, and it ends after so many bytes in all; on a stream of lines, where the line does.
+    /// It is wrong. It ends after this many bytes in all, or, on a stream of lines, where the line ends.
     Broken(usize),
 }
 
 /// What a look at the bytes came to.
 struct Understood {
-    /// So many of them are dealt with.
+    /// How many of the bytes are dealt with.
     count: usize,
     /// The reply that they were part of, unless it is complete.
     reading: Option<Reading>,
-    /// The next ones can't be told before more have come.
+    /// The next bytes can't be understood before more have come.
     wait: bool,
 }
 
 impl Dialogue {
-    /// The conversation of the connection with this number.
+    /// The dialogue of the connection with this number.
     pub fn new(connection: u32, framing: Framing) -> Dialogue {
         Dialogue {
             connection,
@@ -209,7 +208,7 @@ impl Dialogue {
         self.in_flight.len()
     }
 
-    /// The next message, on its way from now on.
+    /// Returns the next message, which is in flight from now on.
     #[inline(always)]
     pub fn say(
         &mut self,
@@ -240,8 +239,8 @@ impl Dialogue {
         message.parts().into_iter().filter(|part| !part.is_empty()).for_each(&mut put);
     }
 
-    /// Bytes of the stream came. Returns how many were understood; the rest must be there again, with
-    /// more behind it.
+    /// Takes bytes of the stream. Returns how many were understood; pass the rest again, with
+    /// more bytes behind it.
     #[inline]
     pub fn hear(
         &mut self,
@@ -295,7 +294,7 @@ impl Dialogue {
         taken
     }
 
-    /// The everyday case: the reply that is due is here, whole and right. Anything else is compared at length,
+    /// The common case: the reply that is due is here, whole and right. Anything else is compared at length,
     /// byte by byte; the tests hold the one against the other. (Of some 900 instructions per message, with 16 in
     /// flight, this and the number that is kept saved more than half.)
     #[inline]
@@ -309,7 +308,7 @@ impl Dialogue {
         Some((count, if late { Heard::Late(flight) } else { Heard::Answer(flight) }))
     }
 
-    /// As much of `rest` as belongs to the reply being read, and where that leaves us.
+    /// Takes the part of `rest` that belongs to the reply being read, and returns the state after it.
     #[inline]
     fn compare(
         &mut self,
@@ -355,7 +354,7 @@ impl Dialogue {
             return Understood { count, reading: Some(reading), wait: false };
         };
 
-        // Broken: it is passed over, unless another message begins before its end.
+        // Broken: it is skipped, unless another message begins before its end.
         // (A line may be longer than it should have been: it ends where it ends.)
         let left = len.saturating_sub(reading.at);
         let (end, whole) = match script.framing() {
@@ -369,7 +368,7 @@ impl Dialogue {
         if script.is_numbered() {
             for at in (0..end).filter(|at| rest.get(at + script.prefix_len()) == Some(&b'|')) {
                 if let Some(sequence) = script.read_head(self.connection, self.next_sequence, &rest[at..]) {
-                    // If it is the very one that we thought was coming, what came before was nobody's.
+                    // If it is the expected one after all, the bytes before it belong to no message.
                     if sequence == reading.sequence {
                         report(Heard::Corrupted(None));
                     } else {
@@ -397,7 +396,7 @@ impl Dialogue {
         Understood { count: end, reading: Some(reading), wait: false }
     }
 
-    /// Where, in bytes that nobody has asked for, a message begins.
+    /// Returns where a message begins in bytes that answer no message.
     fn find_place(&self, script: &Script, bytes: &[u8]) -> Place {
         if !script.is_numbered() {
             return Place::Behind(bytes.len());
@@ -456,7 +455,7 @@ impl Dialogue {
         taken
     }
 
-    /// Over HTTP, answers come in the order of the requests, and say themselves where they end.
+    /// Over HTTP, answers come in the order of the requests, and each shows where it ends.
     #[cfg(feature = "web")]
     fn hear_answers(
         &mut self,
@@ -490,7 +489,7 @@ impl Dialogue {
             };
             taken += count;
             *heard += 1;
-            let right = body.conclude(expected.as_ref()) || !looks || script.wants_no_body();
+            let right = body.end_message(expected.as_ref()) || !looks || script.wants_no_body();
             match self.in_flight.pop_front().map(|sent| sent.flight) {
                 None => {
                     *broken = true; // nobody has asked
@@ -507,7 +506,7 @@ impl Dialogue {
         }
     }
 
-    /// Over WebSocket, messages come in the order in which they were said.
+    /// Over WebSocket, messages come in the order in which they were sent.
     #[cfg(feature = "web")]
     fn hear_frames(
         &mut self,
@@ -530,7 +529,7 @@ impl Dialogue {
                 websocket::Event::Open(count) => taken += count,
                 websocket::Event::Message(count) => {
                     taken += count;
-                    let right = body.conclude(expected.as_ref()) || !looks;
+                    let right = body.end_message(expected.as_ref()) || !looks;
                     if !*said {
                         continue; // it can be no reply
                     }
@@ -565,7 +564,7 @@ impl Dialogue {
         }
     }
 
-    /// Whether something can be said: the server has agreed to talk, where it has to.
+    /// Whether messages can be sent: the handshake is complete, if there is one.
     #[inline]
     pub fn is_ready(&self) -> bool {
         #[cfg(feature = "web")]
@@ -575,7 +574,7 @@ impl Dialogue {
         true
     }
 
-    /// The status with which the server has answered the handshake, where it did not agree.
+    /// The status of the server's answer, if it refused the handshake.
     pub fn refused(&self) -> Option<u16> {
         #[cfg(feature = "web")]
         if let Some(socket) = &self.socket {
@@ -584,7 +583,7 @@ impl Dialogue {
         None
     }
 
-    /// Says what the connection itself owes, and not the run: the answer to a ping.
+    /// Writes what the connection owes for itself, not for the run: the answer to a ping.
     #[cfg(feature = "web")]
     pub fn say_pong(&mut self, mut put: impl FnMut(&[u8])) {
         if let Some(socket) = &mut self.socket {
@@ -598,7 +597,7 @@ impl Dialogue {
         self.socket.as_ref().is_some_and(|socket| socket.frames.pong.is_some())
     }
 
-    /// The server has said that nothing comes behind what has come: a new connection is needed.
+    /// The server has announced that nothing more will come: a new connection is needed.
     pub fn is_over(&self) -> bool {
         #[cfg(feature = "web")]
         if let Some(socket) = &self.socket {
@@ -611,8 +610,8 @@ impl Dialogue {
         false
     }
 
-    /// A reply that is given up may yet come. Where replies don't say which they are, it would be taken for the next one's:
-    /// so nothing more is heard on this connection.
+    /// A reply that was given up may still come. If replies carry no numbers, it would be taken for the next message's:
+    /// so nothing more is read on this connection.
     fn lose_step(&mut self) {
         #[cfg(feature = "web")]
         {
@@ -625,7 +624,7 @@ impl Dialogue {
         }
     }
 
-    /// The reply that is coming in is not what it must be.
+    /// The reply that is coming in is wrong.
     pub fn is_astray(&self) -> bool {
         matches!(self.reading, Some(Reading { state: State::Broken(_), .. }))
     }
@@ -639,8 +638,8 @@ impl Dialogue {
         false
     }
 
-    /// Messages behind the last answer, which the server has not served: they may be said again. (Over WebSocket, nobody
-    /// knows whether it has.)
+    /// Messages after the last answer, which the server has not served: they may be sent again. (Over WebSocket, nobody
+    /// knows whether it has served them.)
     pub fn withdraw(&mut self) -> impl Iterator<Item = u64> + '_ {
         #[cfg(feature = "web")]
         let count = if self.http.is_some() { self.in_flight.len() } else { 0 };
@@ -674,8 +673,8 @@ impl Dialogue {
         self.complete(Reading { sequence, at: 0, state }, &mut report);
     }
 
-    /// Called every tenth of a second: a message that was taken for a greeting, and that no reply follows, was a wrong
-    /// reply.
+    /// Called every tenth of a second. A message that was taken for a greeting was a wrong reply if no reply
+    /// follows.
     pub fn end_doubt(&mut self, mut report: impl FnMut(Heard)) {
         #[cfg(feature = "web")]
         if let Some(socket) = &mut self.socket
@@ -691,7 +690,7 @@ impl Dialogue {
         let _ = &mut report;
     }
 
-    /// Gives up what was sent before this moment, and has had no reply.
+    /// Gives up the messages that were sent before this moment and have no reply.
     pub fn give_up(&mut self, sent_before_ns: u64, mut report: impl FnMut(Missed)) {
         while let Some(flight) = self.in_flight.front().map(|front| front.flight) {
             if flight.sent_ns >= sent_before_ns {
@@ -707,9 +706,9 @@ impl Dialogue {
         }
     }
 
-    /// The connection has ended. The next one begins anew, with other numbers.
+    /// The connection has ended. The next one starts again, with other numbers.
     ///
-    /// Where that ends an answer, it is returned.
+    /// Returns the answer that this end completes, if there is one.
     pub fn end(
         &mut self,
         script: &Script,
@@ -729,7 +728,7 @@ impl Dialogue {
         ended
     }
 
-    /// The answer that the connection's end ends; and whether one was cut off, whose message then counts as short.
+    /// Returns the answer that the connection's end completes, and whether an answer was cut off; its message then counts as short.
     #[cfg(feature = "web")]
     fn end_answers(&mut self, script: &Script, rendered: &mut Rendered) -> (Option<Heard>, bool) {
         if let Some(socket) = self.socket.as_deref_mut() {
@@ -741,7 +740,7 @@ impl Dialogue {
         let ended = answers.end().and_then(|status| {
             let flight = self.in_flight.pop_front()?.flight;
             let expected = script.reply(self.connection, flight.sequence, rendered);
-            let right = body.conclude(Some(&expected)) || *script.expected() == Expected::Anything;
+            let right = body.end_message(Some(&expected)) || *script.expected() == Expected::Anything;
             Some(match (200..300).contains(&status) {
                 false => Heard::Status(flight, status),
                 true if right => Heard::Answer(flight),
@@ -758,7 +757,7 @@ impl Dialogue {
     }
 }
 
-/// Where a reader that lost its place may go on.
+/// Where a reader that has lost its place can go on.
 enum Place {
     Here(u64),
     Behind(usize),

@@ -257,7 +257,7 @@ pub(crate) fn failing() -> Report {
     report
 }
 
-/// The example with so many slices of the same ten seconds.
+/// The example, whose ten seconds are cut into `number` slices.
 pub(crate) fn sliced(number: usize) -> Report {
     let mut report = example();
     let measured: Vec<Slice> = report.timeline.iter().filter(|slice| !slice.warm_up).cloned().collect();

@@ -1,18 +1,18 @@
-//! Fan-out: a room of many members, in which a few speak. How fast is everybody told, and is everybody told everything?
+//! Fan-out: a room of many members, in which a few speak. How fast does each message reach all members, and do all get all?
 //!
 //! ```text
 //! connect ── join ── warm-up ──┬── measured ──┬── deliveries still out ── report
 //! ```
 //!
-//! Each message bears who sent it and its number, and is compared byte for byte at each member's. A *delivery* is one
-//! message at one member; what the report calls a reply is a delivery here, and what was offered is what should have been
-//! delivered. Latency is from when a message was due (in a closed loop: sent) until it was there, at each member.
+//! Each message holds its sender and its number, and is compared byte for byte at each member. A *delivery* is one
+//! message at one member. The report's replies are deliveries here, and what was offered is what should have been
+//! delivered. Latency runs from when a message was due (in a closed loop: sent) until it arrived, at each member.
 //!
-//! In a closed loop a sender has `depth` messages on their way: the next one follows when one has come back to himself. So
-//! it finds the most that a server can do; whoever wants to know what members see at some rate gives that.
+//! In a closed loop a sender has `depth` messages in flight: the next one follows when one has come back to the sender. So
+//! a closed loop finds the most that a server can do. To see what members get at some rate, set the rate.
 //!
 //! One thread does it, with the library's own reactor. Invariant: a message that any member misses, gets twice or gets
-//! otherwise is counted, whatever else happens.
+//! damaged is counted, whatever else happens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -42,30 +42,30 @@ use crate::transport::{Address, Stream};
 /// `@` and four digits of the sender, `:` and ten of the number, `@`; the rest of the text is filled up.
 const MARK_BYTES: usize = 17;
 
-/// Longer ones are no news of a room, and would be kept for each member.
+/// Longer ones are no messages of a room, and would be kept for each member.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connections and joins that are under way at a time.
 const OPENING_MAX: usize = 200;
 
-/// Messages of one sender whose times are known. Whoever gets an older one has missed a million.
+/// Messages of one sender whose times are known. A member that gets an older one has missed a million.
 const KNOWN_MAX: usize = 1 << 20;
 
-/// What a joining member says, and what is said then, where nothing else is asked for: our own chat's.
+/// By default, what a member sends to join: the message of our own chat.
 pub const JOIN: &str = r#"{"type":"join","room":"{room}","nick":"bench{process}-{conn}"}"#;
-/// See [`JOIN`].
+/// By default, how a member sends a text; see [`JOIN`].
 pub const SAY: &str = r#"{"type":"say","text":"{text}"}"#;
 
-/// What is asked for beyond the [`Plan`], of which `connections` are the members and `depth` is each sender's.
+/// The options beyond the [`Plan`]. Its `connections` are the members, and its `depth` is that of each sender.
 #[derive(Debug, Clone)]
 pub struct Room {
     /// Its name.
     pub name: String,
     /// How many of the members speak.
     pub senders: usize,
-    /// What each member says first: `{room}`, `{conn}` and `{process}` are filled in. Empty, nothing.
+    /// What each member sends first; `{room}`, `{conn}` and `{process}` are filled in. If it is empty, nothing.
     pub join: String,
-    /// How something is said: `{text}` is filled in.
+    /// The message of a sender; `{text}` is filled in.
     pub say: String,
     /// How long the text is.
     pub text_bytes: usize,
@@ -96,16 +96,16 @@ impl Room {
     }
 }
 
-/// One member, as far as the server is concerned.
+/// One member, as the server knows it.
 struct Member {
     peer: Option<Peer>,
     stage: At,
     frames: Frames,
-    /// What has come of the message that is coming.
+    /// The part of the next message that has come.
     message: Vec<u8>,
     /// The next number of each sender.
     next: Box<[u32]>,
-    /// Where the last mark was found: the next one mostly stands there, too.
+    /// Where the last mark was found: the next one is usually there, too.
     mark_at: usize,
     missed: u64,
 }
@@ -126,18 +126,18 @@ struct Times {
     sent_ns: u64,
 }
 
-/// One who speaks.
+/// A member that speaks.
 #[derive(Default)]
 struct Speaker {
     sent: u32,
-    /// Of the latest of them; the last one's is at the end.
+    /// The times of the latest messages, oldest first.
     times: VecDeque<Times>,
-    /// On their way to himself.
+    /// Messages that have not come back to the sender yet.
     in_flight: usize,
 }
 
 impl Speaker {
-    /// Of this message; of one that is too old, the beginning of time.
+    /// The times of this message; 0 for one that is too old.
     fn times_of(&self, number: u32) -> Times {
         let age = (self.sent - number) as usize;
         self.times.len().checked_sub(age).map_or(Times::default(), |at| self.times[at])
@@ -158,7 +158,7 @@ struct Hall<'a> {
     tally: Tally,
     window: Window,
     speaking: bool,
-    /// Deliveries that are still to come, of members who are there.
+    /// Deliveries that are still missing, of members that are there.
     outstanding: u64,
     /// A sender was sent its own message, in the warm-up or after it: a closed loop lives by that.
     came_back: bool,
@@ -171,7 +171,7 @@ impl Hall<'_> {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Opens what is to be opened next.
+    /// Opens the next connections, [`OPENING_MAX`] at a time.
     fn dial(&mut self, board: &mut BoardOf<Self>) {
         while self.opening < OPENING_MAX && self.down < self.members.len() && self.fatal.is_none() {
             let index = self.down;
@@ -199,7 +199,7 @@ impl Hall<'_> {
     fn speak(&mut self, board: &mut BoardOf<Self>, sender: usize, due_ns: u64) {
         let (number, now_ns) = (self.speakers[sender].sent, self.now_ns());
         let Some(peer) = self.members[sender].peer else {
-            // He was thrown out: what he was to say is due all the same.
+            // The server closed the sender's connection. Its messages are due all the same.
             self.account.fail(|it| &mut it.unsent, self.window, due_ns, 1);
             self.tally.failures += 1;
             if self.window.holds(due_ns) {
@@ -230,7 +230,7 @@ impl Hall<'_> {
         }
     }
 
-    /// In a closed loop: everybody who may say something does.
+    /// In a closed loop, each sender with a free place sends.
     fn speak_on(&mut self, board: &mut BoardOf<Self>, sender: usize) {
         while self.speaking && self.plan.rate.is_none() && self.speakers[sender].in_flight < self.plan.depth {
             let now_ns = self.now_ns();
@@ -238,7 +238,7 @@ impl Hall<'_> {
         }
     }
 
-    /// A member has been told something.
+    /// A member has received a message.
     fn hear(&mut self, index: usize, now_ns: u64) {
         let member = &mut self.members[index];
         let message = std::mem::take(&mut member.message);
@@ -303,7 +303,7 @@ impl Hall<'_> {
         }
     }
 
-    /// The member has not been told these messages, and will not be.
+    /// The member has not received these messages, and will not.
     fn lose(&mut self, index: usize, sender: usize, numbers: Range<u32>) {
         let count = numbers.len() as u64;
         self.members[index].missed += count;
@@ -315,8 +315,8 @@ impl Hall<'_> {
         }
     }
 
-    /// What a member has not been told by the end, or by the end of his connection.
-    fn settle(&mut self, index: usize) {
+    /// Counts as lost what a member has not received by the end of the run, or of its connection.
+    fn lose_the_rest(&mut self, index: usize) {
         for sender in 0..self.speakers.len() {
             let (sent, next) = (self.speakers[sender].sent, self.members[index].next[sender]);
             self.members[index].next[sender] = sent;
@@ -325,7 +325,7 @@ impl Hall<'_> {
         }
     }
 
-    /// He is in.
+    /// The member has joined.
     fn enter(&mut self, index: usize) {
         self.members[index].stage = At::In;
         self.opening -= 1;
@@ -428,7 +428,7 @@ impl Handler for Hall<'_> {
         match was {
             At::In => {
                 self.account.fail(|it| &mut it.reset, self.window, self.now_ns(), 1);
-                self.settle(index);
+                self.lose_the_rest(index);
                 self.inside -= 1;
             }
             At::Opening | At::Joining => {
@@ -447,7 +447,7 @@ impl Handler for Hall<'_> {
     }
 }
 
-/// Where a mark stands: most probably where the last one did.
+/// Where a mark is: probably where the last one was.
 fn find_mark(message: &[u8], hint: usize) -> Option<usize> {
     let is_mark = |at: usize| {
         message.get(at..at + MARK_BYTES).is_some_and(|it| it[0] == b'@' && it[5] == b':' && it[16] == b'@')
@@ -468,7 +468,7 @@ fn holds(message: &[u8], part: &[u8]) -> bool {
     message.windows(part.len()).any(|window| window == part)
 }
 
-/// Carries it out, as [`run`](super::run::run) does for conversations of two.
+/// Runs a fan-out, as [`run`](super::run::run) runs a plan of single dialogues.
 pub fn run(
     plan: &Plan,
     room: &Room,
@@ -663,10 +663,9 @@ impl Run<'_> {
         let hall = self.reactor.handler();
         match (hall.account.heard, hall.account.sent, plan.rate) {
             (0, sent, _) => Err(format!("nobody was told any of {sent} messages by {}", plan.target)),
-            (_, _, None) if !hall.came_back => Err(format!(
-                "what a member says does not come back to himself at {}: give a --rate",
-                plan.target
-            )),
+            (_, _, None) if !hall.came_back => {
+                Err(format!("a member's messages do not come back to it at {}: give a --rate", plan.target))
+            }
             _ => Ok(()),
         }
     }
@@ -688,7 +687,7 @@ impl Run<'_> {
         (counters.bytes_in, counters.bytes_out)
     }
 
-    /// Says what is due, sleeps until something happens or is due, and hears what happened.
+    /// Sends what is due, sleeps until something happens or is due, and handles what happened.
     fn turn(&mut self, stage: Stage, since_ns: u64, until_ns: u64) -> Result<(), String> {
         /// The poll counts milliseconds: below this, the clock is watched.
         const WATCH_NS: u64 = 1_100_000;
@@ -752,7 +751,7 @@ impl Run<'_> {
         let hall = self.reactor.handler();
         for index in 0..hall.members.len() {
             if hall.members[index].stage == At::In {
-                hall.settle(index);
+                hall.lose_the_rest(index);
             }
         }
         let mut missed: BTreeMap<u64, u32> = BTreeMap::new();
@@ -778,7 +777,7 @@ impl Run<'_> {
             missed_most: missed.last_key_value().map_or(0, |(most, _)| *most),
             missed: missed.into_iter().collect(),
         });
-        // In good order: members leave, and nobody takes that for a broken connection.
+        // Closes gracefully: the members leave, and the server takes none of them for a broken connection.
         let peers: Vec<Peer> = self.reactor.board().peers().collect();
         peers.into_iter().for_each(|peer| self.reactor.board().finish(peer));
         self.reactor.write_all_now();
@@ -787,11 +786,11 @@ impl Run<'_> {
 }
 
 fn figures(plan: &Plan, room: &Room) -> PlanFigures {
-    // What a rate of messages is in deliveries.
+    // A rate of messages, in deliveries.
     let deliveries = |per_s: f64| per_s * plan.connections as f64;
     PlanFigures {
         connections: plan.connections as u32,
-        // Of each member: so many deliveries can be on their way.
+        // The deliveries that can be in flight to each member.
         depth: u32::try_from(plan.depth * room.senders).unwrap_or(u32::MAX),
         rate_from_per_s: plan.rate.map(|rate| deliveries(rate.from_per_s)),
         rate_to_per_s: plan.rate.map(|rate| deliveries(rate.to_per_s)),

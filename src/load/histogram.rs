@@ -31,14 +31,14 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// One more, of so many nanoseconds.
+    /// Counts one time of `ns` nanoseconds.
     #[inline]
     pub fn record(&mut self, ns: u64) {
         // It can only fail where it can't grow; then the process is about to end for other reasons.
         let _ = self.0.record(ns);
     }
 
-    /// So many more, of so many nanoseconds each.
+    /// Counts `count` times of `ns` nanoseconds each.
     #[inline]
     pub fn record_several(&mut self, ns: u64, count: u64) {
         let _ = self.0.record_n(ns, count);

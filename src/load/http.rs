@@ -112,9 +112,9 @@ enum Left {
 /// What the next bytes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// So many were understood, and what is behind them needs more.
+    /// This many bytes were understood; what follows them is incomplete.
     More(usize),
-    /// So many were understood, and with them an answer is whole. It has this status.
+    /// This many bytes were understood, and complete an answer with this status.
     Answer(usize, u16),
     /// They are no answer.
     Garbage,

@@ -19,7 +19,7 @@ use crate::endpoint::Endpoint;
 /// Descriptors looked at in one process. They come in ascending order and listeners are made early; a
 /// process with a million connections is not read to the end.
 const DESCRIPTORS_MAX: usize = 4096;
-/// Who holds the listener: one process, or so many workers.
+/// How many processes may hold the listener: one, or as many workers.
 const HOLDERS_MAX: usize = 64;
 /// As the kernel numbers TCP's states.
 const LISTEN: u8 = 0x0A;

@@ -1,8 +1,8 @@
-//! The page: a report as one HTML file that can be mailed, printed and opened in ten years.
+//! The page: a report as one HTML file that people can mail, print and still open in ten years.
 //!
-//! It loads nothing and runs nothing: the pictures are SVG inside it, and what they say when pointed at are
-//! SVG's own titles. Each picture is there twice, drawn for a wide and for a narrow screen; the style sheet
-//! shows one, so that nothing is scaled until it can't be read.
+//! It loads nothing and runs nothing: the pictures are SVG inside it, and the texts that appear at the pointer are
+//! SVG's own titles. Each picture is drawn twice, for a wide and for a narrow screen. The style sheet
+//! shows one of them, so that none is scaled down until it is unreadable.
 //!
 //! Invariant: every text from outside goes through [`escape`].
 
@@ -14,7 +14,7 @@ use super::plot::{self, Axis, Chart, Heat, Ink, Series, escape};
 use super::report::{Latency, Limit, LoadPoint, Report, ServerFigures, Slice};
 
 const PERCENTILES: [f64; 7] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999];
-/// CPU time is sampled so often.
+/// How often CPU time is sampled.
 const SAMPLE_S: f64 = 0.1;
 
 const STYLE: &str = "\
@@ -364,7 +364,7 @@ fn time_axis(slices: &[&Slice]) -> Axis {
     }
 }
 
-/// The stretch that was cut, on a chart over time.
+/// The warm-up that does not count, on a chart over time.
 fn with_warm_up(chart: Chart, slices: &[&Slice]) -> Chart {
     let cut = slices.iter().filter(|it| it.warm_up).map(|it| it.at_s + it.width_s).reduce(f64::max);
     match cut {

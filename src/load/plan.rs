@@ -1,4 +1,4 @@
-//! What is to be done to a server: plain data, checked before anything is opened.
+//! What a run does to a server: plain data, checked before anything is opened.
 //!
 //! Invariant: a plan that [`Plan::check`] lets pass can be carried out, as far as can be known without
 //! asking the server.

@@ -1,10 +1,10 @@
 //! Pictures as SVG: axes with good ticks, lines, steps, bars with whiskers, bands, rules, a heat map.
 //!
-//! A [`Chart`] is filled and then drawn, either to stand in a page that carries [`style`], or as a file of
-//! its own. It knows nothing of reports, and it scripts nothing: what can be pointed at says what it is by
-//! SVG's own titles. Colours are CSS variables, so that one picture fits light and dark.
+//! A [`Chart`] is filled and then drawn, either as part of a page that carries [`style`], or as a file of
+//! its own. It knows nothing of reports and has no scripts: SVG's own titles are the texts at the
+//! pointer. Colours are CSS variables, so that one picture fits light and dark.
 //!
-//! Invariant: whatever the numbers, every coordinate is a finite one within the picture, and every text is
+//! Invariant: whatever the numbers, every coordinate is finite and within the picture, and every text is
 //! escaped.
 
 use std::fmt::Write as _;
@@ -148,11 +148,11 @@ impl Axis {
 /// A colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
-    /// One of eight that are told apart, also by those who see fewer colours; the ninth is the first again.
+    /// One of eight colours that also colour-blind people can tell apart; the ninth is the first again.
     Hue(usize),
-    /// For what went wrong.
+    /// For failures.
     Bad,
-    /// For what is beside the point.
+    /// For what is less important.
     Muted,
 }
 
@@ -183,11 +183,11 @@ impl Ink {
 pub struct Point {
     /// Where.
     pub x: f64,
-    /// How much. `INFINITY` leaves at the top, and is seen to; `NAN` interrupts a line.
+    /// How much. `INFINITY` visibly leaves at the top; `NAN` interrupts a line.
     pub y: f64,
     /// From the lower to the upper end of a whisker.
     pub reach: Option<(f64, f64)>,
-    /// What it says when it is pointed at.
+    /// The text at the pointer.
     pub tip: String,
 }
 
@@ -247,7 +247,7 @@ impl Series {
         Series::new(name, ink, Form::Bars, points)
     }
 
-    /// Broken: what was asked for, beside what came of it.
+    /// A broken line: what was offered, beside what was achieved.
     pub fn dashed(mut self) -> Series {
         self.dashed = true;
         self
@@ -285,7 +285,7 @@ pub struct Heat {
     pub weights: Vec<f64>,
 }
 
-/// A line across the picture with something to say.
+/// A line across the picture with a label.
 #[derive(Debug, Clone)]
 struct Rule {
     across: bool,
@@ -313,7 +313,7 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// An empty one. The name is its title where it stands alone, and what a screen reader says of it.
+    /// An empty one. The name is its title where it stands alone, and the text of a screen reader.
     pub fn new(name: &str, x: Axis, y: Axis) -> Chart {
         Chart {
             name: name.into(),
@@ -332,7 +332,7 @@ impl Chart {
         }
     }
 
-    /// What is seen in it, in a sentence, for those who don't see it; below the title where it stands alone.
+    /// What the picture shows, in a sentence, for people who can't see it; below the title where it stands alone.
     pub fn note(mut self, note: &str) -> Chart {
         self.note = note.into();
         self
@@ -344,7 +344,7 @@ impl Chart {
         self
     }
 
-    /// In CSS pixels, where it isn't made to fit. At least 240 by 160.
+    /// Its size in CSS pixels, unless it is made to fit. At least 240 by 160.
     pub fn size(mut self, width: u32, height: u32) -> Chart {
         (self.width, self.height) = (f64::from(width.max(240)), f64::from(height.max(160)));
         self
@@ -380,7 +380,7 @@ impl Chart {
         self
     }
 
-    /// What is said when a stretch of the x axis is pointed at.
+    /// The text when the pointer is at a stretch of the x axis.
     pub fn tip(mut self, from: f64, to: f64, said: &str) -> Chart {
         self.tips.push((from, to, said.into()));
         self
@@ -597,7 +597,7 @@ impl Chart {
         }
     }
 
-    /// What they say stands below a rule's right end, and left of a rule's top: lines rise to the right more
+    /// Their labels stand below a rule's right end, and left of a rule's top: lines rise to the right more
     /// often than they fall.
     fn draw_rules(&self, svg: &mut Svg, layout: &Layout<'_>) {
         for (from, to, said) in &self.bands {

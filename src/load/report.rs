@@ -192,9 +192,9 @@ pub struct FanOut {
     pub sent: u64,
     /// Members who were told every one of them.
     pub complete: u32,
-    /// How many messages the one missed who missed most.
+    /// The most messages that one member missed.
     pub missed_most: u64,
-    /// How complete it was for each: (so many messages missed, by so many members), ascending.
+    /// How complete it was for each: (messages missed, members that missed that number), ascending.
     #[serde(default)]
     pub missed: Vec<(u64, u32)>,
 }
@@ -218,7 +218,7 @@ pub struct Failures {
     pub reordered: u64,
     /// Came again.
     pub duplicated: u64,
-    /// Never came, though a later one did, or though the connection ended in good order or by a reset.
+    /// Never came, though a later one did, or though the connection ended gracefully or by a reset.
     pub lost: u64,
     /// The connection ended in the middle of a reply.
     pub short: u64,
@@ -344,7 +344,7 @@ impl Latency {
 pub struct Percentile {
     /// As in 99.9.
     pub percent: f64,
-    /// So many or less. `None`: infinite, failures reach down to here.
+    /// This percentage took `ns` or less. `None`: infinite, failures reach down to here.
     pub ns: Option<u64>,
     /// Fewer than ten samples lie beyond it: chance has a large part in it.
     pub few: bool,
@@ -353,9 +353,9 @@ pub struct Percentile {
 /// One point of a cumulative distribution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpectrumPoint {
-    /// So many per cent, infinite ones counted in the whole ...
+    /// This percentage of all replies, infinite ones among them, ...
     pub percent: f64,
-    /// ... took so many or less.
+    /// ... took at most this time.
     pub ns: u64,
 }
 
@@ -396,7 +396,7 @@ pub struct Slice {
     pub p99_ns: Option<u64>,
     /// See `p50_ns`.
     pub max_ns: Option<u64>,
-    /// The response times, coarsely: (at most so many ns, how many), ascending, empty ones left out.
+    /// The response times, coarsely: (upper bound in ns, count), ascending, empty ones left out.
     pub buckets: Vec<(u64, u64)>,
 }
 

@@ -46,7 +46,7 @@ const PROBE_BELOW: f64 = 0.9;
 /// For how long the server is watched with nothing to do, to tell work from polling.
 const REST_NS: u64 = 40_000_000;
 
-/// What belongs to a run, but not to what is asked of the server.
+/// The settings of a run that do not change what is sent to the server.
 #[derive(Debug, Clone, Default)]
 pub struct Circumstances {
     /// Where the server's process is known from.
@@ -61,30 +61,30 @@ pub struct Circumstances {
 
 /// How far a run has come.
 pub struct Progress<'a> {
-    /// What it is at.
+    /// The present stage.
     pub stage: Stage,
-    /// How long it has been at that, and how long it will be at most.
+    /// How long it has been in this stage, and how long it will be at most.
     pub elapsed: Duration,
     /// See `elapsed`.
     pub total: Duration,
     /// Connections that are open.
     pub open: usize,
-    /// What happened so far.
+    /// What was counted so far.
     pub timeline: &'a Timeline,
     /// Now, on the timeline's clock.
     pub now_ns: u64,
 }
 
-/// What a run is at.
+/// The stages of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Connections are opened.
     Connecting,
     /// The rate settles.
     WarmUp,
-    /// What is sent is measured.
+    /// The measured window.
     Measuring,
-    /// The last replies are awaited.
+    /// Waits for the last replies.
     Finishing,
 }
 
@@ -100,12 +100,12 @@ impl Stage {
     }
 }
 
-/// What a run came to: a report in any case, and what went wrong with the run itself, in one line.
+/// The outcome of a run: a report in any case, and what went wrong with the run itself, in one line.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// What was measured.
     pub report: Report,
-    /// Why it is not what was asked for.
+    /// Why the run did not do what the plan asks for.
     pub problem: Option<String>,
 }
 
@@ -226,7 +226,7 @@ pub(super) fn begun(plan: &Plan, circumstances: &Circumstances) -> Report {
     }
 }
 
-/// What was counted, and what that is in a second of the window.
+/// The counts, and the rates in the window.
 pub(super) fn count_up(report: &mut Report, account: &Account, window: Window) {
     let measured_s = match window.from_ns {
         u64::MAX => 0.0,
@@ -300,7 +300,7 @@ impl Director<'_> {
         self.problem.is_none() && !self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Hears the threads for a tenth of a second, or until `until_ns`, and looks around.
+    /// Takes the threads' news for a tenth of a second, or until `until_ns`, and samples the machine.
     fn tick(&mut self, stage: Stage, since_ns: u64, until_ns: u64) {
         let now_ns = self.crew.now_ns();
         let tick_ends_ns = until_ns.min((now_ns / SLICE_NS + 1) * SLICE_NS);
@@ -347,7 +347,7 @@ impl Director<'_> {
         });
     }
 
-    /// Connects and warms up; the window is set when it returns, if there is to be one.
+    /// Connects and warms up. When it returns the window is set, if the run has one.
     fn up_to_the_window(&mut self) -> WarmUpFigures {
         let mut figures = WarmUpFigures::default();
         let began_ns = self.crew.now_ns();
@@ -366,7 +366,7 @@ impl Director<'_> {
             if self.goes_on() && open < wanted {
                 let target = &self.plan.target;
                 self.problem = Some(match open {
-                    0 => format!("no connection to {target} came about within {patience:?}"),
+                    0 => format!("no connection to {target} was made within {patience:?}"),
                     _ => format!(
                         "only {open} of {wanted} connections to {target} came about, and no more within {patience:?}: the \
                          server may have a limit (switchboard's is --connections-max), or too few descriptors \
@@ -428,7 +428,7 @@ impl Director<'_> {
         self.crew.measure(self.window);
     }
 
-    /// The last slices brought about as many replies as those before them.
+    /// Returns whether the last slices had about as many replies as those before them.
     fn has_settled(&self, began_ns: u64) -> bool {
         let now_ns = self.crew.now_ns();
         if now_ns < began_ns + (2 * SETTLING_SLICES as u64 + 2) * SLICE_NS {
@@ -462,7 +462,7 @@ impl Director<'_> {
         self.dismiss_the_witness();
     }
 
-    /// What happens behind the window is not to be in its account.
+    /// Events after the window must not count in it.
     fn dismiss_the_witness(&mut self) {
         let Some(witness) = self.witness.take() else { return };
         let replies = self.timeline.replies_since(self.window.from_ns);
@@ -487,8 +487,8 @@ impl Director<'_> {
         self.timeline.replies_since(self.window.from_ns) as f64 >= verdict::KEPT_UP * due
     }
 
-    /// Half of the connections keep silent: does that halve the rate? An open loop that fell behind keeps the other
-    /// half as busy as a closed one: messages wait.
+    /// Does the rate halve if half of the connections are silent? An open loop that fell behind keeps the other
+    /// half as busy as a closed loop does: messages wait.
     fn probe(&mut self, wanted: bool) -> Option<Probe> {
         // (An open loop over UDP sends what is due on any socket.)
         let is_open_udp = self.plan.rate.is_some() && matches!(self.plan.target, Endpoint::Udp(_));
@@ -521,7 +521,7 @@ impl Director<'_> {
             Some(_) => self.crew.stop(),
         }
         let until_ns = began_ns.saturating_add(nanoseconds(self.plan.timeout) + 2_000_000_000);
-        // The problem, if there is one, has been noted; this is about the threads' last words.
+        // The problem, if there is one, has been noted. This collects the last news of the threads.
         let was_interrupted = self.interrupted.load(Ordering::Relaxed);
         while !self.crew.is_done() && self.crew.now_ns() < until_ns {
             if was_interrupted || self.problem.is_some() {
@@ -542,7 +542,7 @@ impl Director<'_> {
         self.crew.stop();
     }
 
-    /// What the threads counted, and the witness saw.
+    /// The report: what the threads counted and the witness saw.
     fn report(&mut self, report: &mut Report, warm_up: WarmUpFigures) {
         let account = std::mem::take(&mut self.crew.account);
         let from_ns = self.window.from_ns;

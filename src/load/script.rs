@@ -1,8 +1,8 @@
-//! What is said, and what must come back: payloads that can be recognised, and need not be remembered.
+//! The messages and the replies that must come back: payloads that can be recognised, and need not be stored.
 //!
 //! A numbered message says who sent it, which one it is and how long; the rest is a slice of a seeded pool
-//! of text. So what a reply must be is worked out anew when it comes, and compared in one sweep; a million
-//! messages in flight cost their numbers and times alone. All of it is printable and without line ends,
+//! of text. So the expected reply is computed again when a reply comes, and compared in one sweep. A million
+//! messages in flight cost only their numbers and times. All of it is printable and without line ends,
 //! so that it passes through a server of lines, and can be read in a capture.
 //!
 //! ```text
@@ -12,10 +12,10 @@
 //! `|` occurs nowhere else, so a reader that lost its place finds the next message. The check tells a damaged
 //! number from another one.
 //!
-//! Messages shorter than that head, and those of a template, carry no number: they are compared, in the
+//! Messages shorter than that head, and those of a template, carry no number: they are compared in the
 //! order in which they were sent.
 //!
-//! Knows no sockets and no clock. Invariant: the same seed says the same.
+//! Knows no sockets and no clock. Invariant: the same seed gives the same messages.
 
 use std::fmt::Write as _;
 
@@ -26,10 +26,10 @@ use crate::protocol::Framing;
 /// The head of a numbered message.
 pub(super) const HEAD_BYTES: usize = 20;
 
-/// Bodies begin anywhere in so much of the pool.
+/// Bodies begin anywhere in this part of the pool.
 const POOL_BYTES: usize = 64 * 1024;
 
-/// What is said.
+/// The messages to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// Messages of a length from `min` to `max` bytes, evenly distributed, numbered where they are long
@@ -40,20 +40,20 @@ pub enum Said {
         /// The longest.
         max: usize,
     },
-    /// The same text with other numbers.
+    /// The same text each time, with other numbers.
     Template(Template),
 }
 
 /// What must come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// What was said.
+    /// The message that was sent.
     Echo,
-    /// As many bytes as were said, whatever they are.
+    /// As many bytes as were sent, whatever they are.
     AnyOfThatLength,
-    /// This, framed like what was said.
+    /// This text, framed like the message.
     Text(Vec<u8>),
-    /// One message, whatever it is. Where the protocol has no messages, whatever one read brings.
+    /// One message, whatever it is. If the protocol has no messages, whatever one read returns.
     Anything,
 }
 
@@ -129,7 +129,7 @@ impl std::str::FromStr for Template {
 }
 
 impl Template {
-    /// Whether what it is filled in to has this sign in it.
+    /// Whether the text can contain this character once it is filled in.
     pub fn holds(&self, sign: char) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Text(text) if text.contains(sign)))
     }
@@ -152,25 +152,25 @@ impl Template {
     }
 }
 
-/// What all connections of a run say and expect.
+/// What all connections of a run send and expect.
 pub struct Script {
     seed: u64,
     framing: Framing,
     said: Said,
     expected: Expected,
     pool: Box<[u8]>,
-    /// Replies say which they are.
+    /// Replies carry their numbers.
     numbered: bool,
-    /// Messages are bodies of this, or it is all there is to them.
+    /// The requests whose bodies the messages are; without bodies, the requests are the messages.
     #[cfg(feature = "web")]
     asked: Option<(Asked, Vec<u8>)>,
-    /// Said first on each connection, and answered before anything else is.
+    /// Sent first on each connection, and answered before anything else is sent.
     #[cfg(feature = "web")]
     handshake: Option<Vec<u8>>,
 }
 
-/// What tells a numbered message from the others: kept from when it is said to when its reply comes, so that it
-/// is worked out once.
+/// What tells a numbered message from the others. It is kept from sending to the reply, so that it
+/// is computed once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbered {
     head: [u8; HEAD_BYTES],
@@ -194,7 +194,7 @@ pub(super) struct Pieces<'a> {
     head_len: usize,
     body: &'a [u8],
     tail: &'a [u8],
-    /// The bytes must be these, and not only as many.
+    /// The bytes must be these; otherwise only their number counts.
     looked_at: bool,
 }
 
@@ -227,7 +227,7 @@ impl Script {
         }
     }
 
-    /// Over WebSocket: what each connection begins with.
+    /// Over WebSocket: the handshake that each connection begins with.
     #[cfg(feature = "web")]
     pub fn shaking_hands(mut self, handshake: Vec<u8>) -> Script {
         self.handshake = Some(handshake);
@@ -253,7 +253,7 @@ impl Script {
         None
     }
 
-    /// Over HTTP: what is asked. `last`: each on a connection of its own.
+    /// Over HTTP: the requests. `last`: each has a connection of its own.
     #[cfg(feature = "web")]
     pub fn asking(mut self, asked: Asked, last: bool) -> Script {
         let head = asked.head(last);
@@ -262,7 +262,7 @@ impl Script {
         self
     }
 
-    /// Whether answers to what is asked have no bodies.
+    /// Whether the answers to these requests have no bodies.
     #[cfg(feature = "web")]
     pub(super) fn wants_no_body(&self) -> bool {
         self.asked.as_ref().is_some_and(|(asked, _)| asked.wants_no_body())
@@ -290,7 +290,7 @@ impl Script {
         self.framing
     }
 
-    /// Whether replies say which they are.
+    /// Whether replies carry their numbers.
     pub(super) fn is_numbered(&self) -> bool {
         self.numbered
     }
@@ -326,7 +326,7 @@ impl Script {
         }
     }
 
-    /// The length, the place in the pool and the check that this message has by lot.
+    /// The length, the place in the pool and the check of this message, all drawn from the seed.
     #[inline]
     fn drawn(&self, connection: u32, sequence: u64) -> (usize, usize, u64) {
         let Said::Numbered { min, max } = self.said else { return (0, 0, 0) };
@@ -335,7 +335,7 @@ impl Script {
         (len, random as usize % POOL_BYTES, random >> 40)
     }
 
-    /// What this message will be known by, where replies say which they are.
+    /// What identifies this message, if replies carry their numbers.
     #[inline(always)]
     pub(super) fn numbered(&self, connection: u32, sequence: u64) -> Option<Numbered> {
         if !self.is_numbered() {
@@ -365,7 +365,7 @@ impl Script {
         }
     }
 
-    /// How many bytes of `bytes` are the whole message, as it is on the wire; `None` where they are not, or not yet.
+    /// Returns how many of `bytes` are the whole message, as it is on the wire; `None` if they are not, or not yet.
     /// The short cut of [`Pieces::matching`], which is also the one that knows where a difference begins.
     #[inline]
     pub(super) fn is_numbered_whole(&self, numbered: &Numbered, bytes: &[u8]) -> Option<usize> {
@@ -428,8 +428,8 @@ impl Script {
         pieces
     }
 
-    /// Whether any message will do for a reply, as it ends where its framing says. (Without one, replies are
-    /// told apart by their lengths alone.)
+    /// Whether any message counts as a reply, up to where its framing ends. (Without a framing, only their lengths tell
+    /// replies apart.)
     pub(super) fn expects_anything(&self, framed: bool) -> bool {
         match self.expected {
             Expected::Anything => true,
@@ -438,7 +438,7 @@ impl Script {
         }
     }
 
-    /// What comes instead of the message of `len` bytes that was expected, by the beginning of it.
+    /// Returns what comes instead of the expected message of `len` bytes, judged by its beginning.
     pub(super) fn read_other_head(
         &self,
         connection: u32,
@@ -460,7 +460,7 @@ impl Script {
         if head.len() == prefix_len && own_len > prefix_len {
             return Other::NotYet;
         }
-        // Without the sign that ours begin with, it is none of ours, and only its own length counts.
+        // Without the character that ours begin with, it is none of ours, and only its own length counts.
         if head.get(prefix_len) != Some(&b'|') {
             return Other::OfLength(own_len);
         }
@@ -473,8 +473,8 @@ impl Script {
         }
     }
 
-    /// Which message of this connection these bytes are the head of, if they are one: the numbers must
-    /// be such as we have given, up to the length.
+    /// Returns the message of this connection that has this head, if it is one. All its numbers, up to the length, must
+    /// be ones that we have given.
     pub(super) fn read_head(&self, connection: u32, next_sequence: u64, bytes: &[u8]) -> Option<u64> {
         let numbers = bytes.get(self.prefix_len()..self.prefix_len() + HEAD_BYTES)?;
         let sequence = numbers[5..12].iter().try_fold(0, |number, byte| {
@@ -489,15 +489,15 @@ impl Script {
 
 /// What stands at the beginning of a reply that is not the expected one.
 pub(super) enum Other {
-    /// The head of this message of ours.
+    /// The head of this message, which we sent.
     Message(u64),
-    /// No head of ours; it is so long.
+    /// No head of ours; it has this length.
     OfLength(usize),
     /// Too few bytes to tell.
     NotYet,
 }
 
-/// A length prefix that says more is taken for a damaged one.
+/// A length prefix with a larger number is taken for a damaged one.
 const LENGTH_BELIEVED_MAX: usize = 64 << 20;
 
 impl Pieces<'_> {
@@ -505,7 +505,7 @@ impl Pieces<'_> {
         self.head_len + self.body.len() + self.tail.len()
     }
 
-    /// How long the part is that tells which message it is.
+    /// The length of the part that identifies the message.
     pub(super) fn head(&self) -> &[u8] {
         &self.head[..self.head_len]
     }
@@ -516,7 +516,7 @@ impl Pieces<'_> {
         [self.head(), self.body, self.tail]
     }
 
-    /// How many of `bytes` are what stands here from `at` on.
+    /// Returns how many of `bytes` equal the message from `at` on.
     #[inline]
     pub(super) fn matching(&self, mut at: usize, bytes: &[u8]) -> usize {
         if !self.looked_at {

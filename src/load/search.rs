@@ -1,8 +1,8 @@
-//! The highest rate at which a server still keeps what is promised: `--find-max --slo 'p99<=2ms'`.
+//! The highest rate at which a server still meets an SLO: `--find-max --slo 'p99<=2ms'`.
 //!
-//! [`Slo`] is the promise, [`find_max`] the search: it doubles until the promise is broken, halves the gap until
-//! that is within 5 %, and confirms the winner by one more run, for a server that was lucky once has not kept
-//! anything. It doesn't run anything itself: a run is a function from a rate to a report.
+//! [`Slo`] is the limit, [`find_max`] the search. It doubles the rate until the SLO is missed, halves the gap until that is
+//! within 5 %, and confirms the best rate by one more run, because a server may have been lucky once. It does not run
+//! anything itself: a run is a function from a rate to a report.
 //!
 //! Invariant: the rate that is found was met twice in a row, and the number of runs is bounded.
 
@@ -13,12 +13,12 @@ use super::report::{Found, Limit, LoadPoint, Report};
 
 /// The percentiles that reports have; see [`super::report::Latency::percentiles`].
 const PERCENTILES: [&str; 7] = ["50", "75", "90", "99", "99.9", "99.99", "99.999"];
-/// What an open loop must get done of what was due: with less, a queue grows somewhere.
+/// The part of the due messages that an open loop must get answered: with less, a queue grows somewhere.
 const ACHIEVED_MIN: f64 = 0.98;
-/// Replies without which nothing is believed to be met.
+/// A run with fewer replies meets no SLO.
 const REPLIES_MIN: u64 = 100;
 
-/// What is promised: `p99<=2ms`, or several, as in `p99<=2ms,max<=50ms,failures<=0.1%`.
+/// The objectives: `p99<=2ms`, or several, as in `p99<=2ms,max<=50ms,failures<=0.1%`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slo {
     text: String,
@@ -34,25 +34,25 @@ struct Objective {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Figure {
-    /// (per cent, at most so many ns) of the response times, those without an end among them.
+    /// A percentile of the response times, and the most that it may be, in ns. Replies that never came count as infinite.
     Percentile(f64, u64),
-    /// The same of the longest.
+    /// The longest response time, and the most that it may be, in ns.
     Max(u64),
     /// Failures of all kinds, as a part of the messages due.
     Failures(f64),
 }
 
 impl Slo {
-    /// Whether a run kept all of it; see [`Slo::broken_by`].
+    /// Whether a run met all objectives; see [`Slo::broken_by`].
     pub fn met(&self, report: &Report) -> bool {
         self.broken_by(report).is_none()
     }
 
-    /// What a run broke first, as in `p99 was 3.1ms`.
+    /// The first objective that a run missed, as in `p99 was 3.1ms`.
     ///
-    /// A message without its reply took forever. A run that got less than 98 % of its offered rate done breaks
-    /// any promise, whatever the replies took that came; and so does one of fewer than 100 replies, which shows
-    /// nothing. Beyond that a percentile that is marked `few` counts as it stands: where too few samples lie
+    /// A message without a reply took forever. A run that got less than 98 % of its offered rate answered misses
+    /// every SLO, however fast the replies were. So does a run of fewer than 100 replies, which shows
+    /// nothing. Otherwise a percentile that is marked `few` counts as it is: where too few samples lie
     /// beyond it the largest decide, which errs on the strict side.
     pub fn broken_by(&self, report: &Report) -> Option<String> {
         let Some(response) = &report.latency.response else { return Some("no reply came".into()) };
@@ -63,9 +63,9 @@ impl Slo {
             return Some(format!("only {part:.1} % of the offered rate was achieved"));
         }
         if response.count < REPLIES_MIN {
-            return Some(format!("{} replies are too few to say, {REPLIES_MIN} are needed", response.count));
+            return Some(format!("{} replies are too few: {REPLIES_MIN} are needed", response.count));
         }
-        // Both say the same; whichever counted more is believed.
+        // Both count the same; the larger one holds.
         let infinite = response.infinite.max(report.failures_in_window.unanswered());
         let all = response.count.saturating_add(infinite) as f64;
         self.objectives.iter().find_map(|objective| match objective.figure {
@@ -148,7 +148,7 @@ fn number(text: &str) -> Option<(f64, &str)> {
     number.parse().ok().filter(|number: &f64| dots_right && number.is_finite()).map(|number| (number, unit))
 }
 
-/// Finer units than the command line's other durations have: a promise is often one in microseconds.
+/// Finer units than those of the command line's other durations: an SLO is often in microseconds.
 fn duration_ns(text: &str) -> Result<u64, String> {
     let ns_per_unit = |unit| match unit {
         "ns" => Some(1.0),
@@ -172,7 +172,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// 3 significant digits, in the unit that suits.
+/// 3 significant digits, in a suitable unit.
 fn duration(ns: u64) -> String {
     let ns = ns as f64;
     match ns {
@@ -192,25 +192,25 @@ fn trimmed(value: f64) -> String {
 
 /// How often the rate is doubled: from 1,000 to 1,000,000,000.
 const DOUBLINGS_MAX: u32 = 20;
-/// How often it is halved where even the first one was too much: to a thousandth.
+/// How often the rate is halved if even the first one was too high: to a thousandth.
 const HALVINGS_MAX: u32 = 10;
-/// The gap is a factor of 2 at first, and 5 % of it are left after 4 bisections; a gap that the generator
-/// tore open may be wider.
+/// The gap is a factor of 2 at first, and 5 % of it are left after 4 bisections. A gap where the generator
+/// was the limit may be wider.
 const BISECTIONS_MAX: u32 = 6;
-/// How far below the broken rate the winner may be.
+/// How far below the lowest rate that failed the winner may be.
 const GAP_MAX: f64 = 1.05;
-/// What comes off a winner that is not confirmed; more each time, so that a noisy server comes to an end.
+/// How much lower the next try is if a winner is not confirmed. It grows each time, so that the search ends on a noisy server, too.
 const STEPS_DOWN: [f64; 4] = [0.95, 0.9, 0.8, 0.6];
-/// Slower is not measured: a run would have too few messages.
+/// Lower rates are not measured: a run would have too few messages.
 const RATE_MIN: f64 = 1.0;
 const RATE_MAX: f64 = 1e9;
 
 /// Finds the highest rate that meets the objective. Returns what was found, every run as a point of the curve,
 /// ascending, and the report of the run that confirmed it.
 ///
-/// Where the generator was the limit at a rate that broke the objective there is nothing to be learned between
-/// that and the last one that met it: the search ends there and says that the true maximum may be higher. A run
-/// that was cut short, by a person or by a server that died, ends it as well; the curve so far is kept.
+/// If the generator was the limit at a rate that missed the objective, no rate between that one and the last one
+/// that met it shows more. The search ends there, and its finding says that the true maximum may be higher. A run
+/// that was cut short, by a person or by a server that died, ends the search as well; the curve so far is kept.
 pub fn find_max(
     slo: &Slo,
     first_rate: f64,
@@ -228,11 +228,11 @@ struct Search<'a, F> {
     slo: &'a Slo,
     run: F,
     curve: Vec<LoadPoint>,
-    /// The last run had too few messages to say anything, and a lower rate has fewer.
+    /// The last run had too few messages to show anything, and a lower rate has fewer.
     had_too_few: bool,
 }
 
-/// How one rate went.
+/// The outcome at one rate.
 enum Outcome {
     Met(Box<Report>),
     /// Why not.
@@ -365,7 +365,7 @@ impl<F: FnMut(f64) -> Report> Search<'_, F> {
     }
 }
 
-/// What was met once until then is no finding, but worth knowing.
+/// A rate that was met only once is no finding, but worth a line.
 fn cut_short(rate: f64, why: &str, met: Option<f64>) -> String {
     let colon = if why.is_empty() { "" } else { ": " };
     let until_then = met.map_or(String::new(), |met| format!("; {} had met it once", per_s(met)));
@@ -385,7 +385,7 @@ mod tests {
         text.parse().expect("an objective")
     }
 
-    /// A run of 10 s in which every percentile took so long.
+    /// A run of 10 s in which every percentile is this long.
     fn report(rate: f64, ns: u64) -> Report {
         let percentile = |percent: &&str| {
             let percent = percent.parse().expect("a number");

@@ -27,7 +27,7 @@ const STEPS_PER_OCTAVE: f64 = 16.0;
 /// Where the bell ends, in standard deviations.
 const BELL_REACH: f64 = 4.0;
 
-/// The modes of a histogram: (at most so many ns, how many), ascending.
+/// The modes of a histogram. Its buckets are (upper bound in ns, count), ascending.
 pub fn shape(buckets: &[(u64, u64)]) -> Shape {
     let total: u64 = buckets.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
     if total < SAMPLES_MIN {

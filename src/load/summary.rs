@@ -22,7 +22,7 @@ const INDENT: usize = 11;
 const WIDTH_MIN: usize = 60;
 /// A sparkline is no longer: the eye compares only what it sees at once.
 const SPARKS_MAX: usize = 60;
-/// Load points shown, at most: so many fit on 80 columns.
+/// Load points shown, at most: that is what fits on 80 columns.
 const POINTS_MAX: usize = 7;
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 

@@ -32,7 +32,7 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// So many more, of so many nanoseconds each.
+    /// Counts `more` times of `ns` nanoseconds each.
     #[inline]
     pub fn record(&mut self, ns: u64, more: u64) {
         let count = &mut self.0[bucket(ns)];
@@ -45,7 +45,7 @@ impl Buckets {
         }
     }
 
-    /// (At most so many ns, how many), ascending, empty ones left out.
+    /// Returns (upper bound in ns, count) of each bucket, ascending, empty ones left out.
     pub fn rows(&self) -> Vec<(u64, u64)> {
         let filled = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
         filled.map(|(index, count)| (upper_bound(index), u64::from(*count))).collect()
@@ -145,7 +145,7 @@ impl Timeline {
         self.slices.iter().skip(first).map(|tally| tally.replies).sum()
     }
 
-    /// The newest slices that were over at that moment, oldest first, at most so many of them.
+    /// The newest slices that were over at `before_ns`, oldest first, at most `count` of them.
     pub fn newest(&self, before_ns: u64, count: usize) -> impl Iterator<Item = &Tally> {
         let end = ((before_ns / SLICE_NS) >> self.joined) as usize;
         let end = end.min(self.slices.len());
@@ -160,7 +160,7 @@ impl Timeline {
         all
     }
 
-    /// Goes on to the end of this window, if nothing has happened for so long: that is to be seen.
+    /// Extends the timeline to the end of this window. Otherwise silence at the end would not show.
     pub fn reach(&mut self, window: Window) {
         if window.from_ns < window.to_ns && window.to_ns != u64::MAX {
             self.add(&Tally { index: (window.to_ns - 1) / SLICE_NS, ..Tally::default() });
@@ -206,7 +206,7 @@ impl Tally {
         self.buckets.merge(&other.buckets);
     }
 
-    /// So many more replies, of so many nanoseconds each.
+    /// Counts `count` replies of `ns` nanoseconds each.
     #[inline]
     pub fn record(&mut self, ns: u64, count: u64) {
         self.replies += count;

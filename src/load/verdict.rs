@@ -1,37 +1,36 @@
-//! Who was the limit? The question that decides what a rate means, answered from a report's figures.
+//! What limited the rate? The answer decides what a rate means, and follows from a report's figures.
 //!
-//! A load test finds the slowest of its parts, and nothing says that this is the server. So the suspects
-//! are heard in an order: first those whose guilt makes the other figures worthless (we ourselves, and
-//! cores that both sides fight for), then the server, then the kernel between the two, then the plan. What
-//! is left over is UNKNOWN, with what is missing. It does not guess: a rule that lacks its figures doesn't
-//! apply.
+//! A load test finds the slowest of its parts, and that need not be the server. So the rules are tried in an order. First come
+//! the causes that make all other figures worthless: the generator itself, and cores for which both sides compete. Then come
+//! the server, the kernel between the two, and the plan. If no rule applies the verdict is UNKNOWN, with what is missing. No rule
+//! guesses: a rule without its figures does not apply.
 //!
-//! When both sides are full, each on its own core, it says GENERATOR: the server may be at its end as well,
-//! but only a generator with room to spare could show it. The rates are lower bounds then, and that is
-//! never wrong. A verdict of SERVER means that we had room.
+//! If both sides are full, each on its own core, the verdict is GENERATOR: the server may be at its limit as well, but only a
+//! generator with spare time could show it. The rates are then lower bounds, which is always true. SERVER means that the
+//! generator had spare time.
 //!
 //! Invariant: the same report gets the same verdict, and no figure, however broken (NaN, infinite, 0),
 //! makes it panic or shows up as such in its sentences.
 
 use super::report::{Latency, Limit, Report, ServerFigures, Verdict};
 
-/// A thread that is on a CPU for so much of the time is full: the rest is lost to wake-ups, and beyond it
+/// A thread that is on a CPU for this part of the time is full: the rest is lost to wake-ups, and beyond it
 /// queues grow fast.
 const FULL: f64 = 0.9;
 /// A loop that waits for events less than 1/20 of the time is full, whatever the kernel says of its CPU.
 const LOOP_FULL: f64 = 0.95;
-/// A thread that runs or wants to run so much of the time would be full if it were let ...
+/// A thread that runs or wants to run this part of the time would be full with a CPU of its own ...
 const STARVED_WANTS: f64 = 0.95;
-/// ... and it isn't let, if it has to wait so much of the time for a CPU.
+/// ... and it has none if it waits this part of the time for a CPU.
 const STARVED_WAITS: f64 = 0.1;
-/// Two that wait for the same CPUs are each other's limit from this part of the time on. Below, what was lost is less
-/// than what an experiment finds, and it is asked first.
+/// Two threads that wait for the same CPUs limit each other from this part of the time on. Below it, the loss is smaller
+/// than what an experiment finds, so the experiment decides first.
 const SHARED_WAITS: f64 = 0.2;
-/// Who waits for a CPU more than half of the time is starved, whatever it would have done with it.
+/// A thread that waits for a CPU more than half of the time is starved, whatever it would have done with it.
 const STARVED_MOSTLY: f64 = 0.5;
-/// Two that wait share their misery, if the one waits at most so many times as long as the other.
+/// Two processes that wait for a CPU share it if one waits at most this many times as long as the other.
 const WAITS_ALIKE: f64 = 3.0;
-/// With waits like that an experiment shows how the CPUs were handed out, and not who was the limit.
+/// With longer waits an experiment shows how the CPUs were shared, and not what was the limit.
 const PROBE_WAITS_MAX: f64 = 0.3;
 /// An open loop sends on time if 99 % are sent within this: what a timer and a scheduler need ...
 const LAG_SMALL_NS: f64 = 1e6;
@@ -41,7 +40,7 @@ const HALF_BUSY: f64 = 0.5;
 const SILENCE_LONG_S: f64 = 0.5;
 /// ... or within this part of the response time's p99, in which it is then no great mistake.
 const LAG_SMALL_PART: f64 = 0.1;
-/// A message can also be late because all that may be in flight was, in front of a server that stalled.
+/// A message can also be late because all messages that may be in flight were, while the server stalled.
 /// With a CPU or a loop less busy than this, and hardly a wait for a CPU, we could have sent it: the
 /// lateness isn't ours. More than 1 % of the messages were late, so what held us up took 1 % of the time.
 const IDLE_BUSY: f64 = 0.5;
@@ -49,7 +48,7 @@ const IDLE_BUSY: f64 = 0.5;
 const IDLE_WAITS: f64 = 0.02;
 /// An open loop kept up if this part of what was offered was answered within the window.
 pub(super) const KEPT_UP: f64 = 0.98;
-/// All that may be in flight is in flight, on average, from this part on.
+/// From this part on, all messages that may be in flight are in flight, on average.
 const ALL_IN_FLIGHT: f64 = 0.9;
 /// A server whose busiest thread takes more than this of a CPU with nothing to do polls without sleeping.
 const POLLS: f64 = 0.5;
@@ -59,15 +58,15 @@ const RETRANSMITS_MUCH: f64 = 0.01;
 const SEGMENTS_FEW: u64 = 1000;
 /// The hypervisor took one tenth of the CPU time: all times are longer by that, in bursts.
 const STEAL_MUCH: f64 = 0.1;
-/// Of an open loop, a loss of so few is no limit: it is counted among the failures.
+/// In an open loop, a loss of this part is no limit: it is counted among the failures.
 const LOST_FEW: f64 = 0.001;
 /// Of the samples: data lies in the kernel all the time.
 const QUEUED_MOSTLY: f64 = 0.9;
 /// A SYN that was dropped is sent again after a second.
 const SYN_AGAIN_NS: u64 = 1_000_000_000;
-/// With half the connections silent: the server still does so much of the rate, so it was full ...
+/// With half the connections silent, the server still does this part of the rate: then it was full ...
 const PROBE_STAYS: f64 = 0.85;
-/// ... or so little, so each connection had its own rate. In between both had a part in it.
+/// ... or only this part: then each connection had its own rate. In between both had a part in it.
 const PROBE_HALVES: f64 = 0.65;
 
 /// An experiment at the end of a closed loop: the rate with all connections, and with half of them silent.
@@ -79,7 +78,7 @@ pub struct Probe {
     pub whole_per_s: f64,
 }
 
-/// Who was the limit, why, and what to do about it. `probe` is looked at only where nothing else says who.
+/// What was the limit, why, and what to do about it. `probe` counts only where no other rule applies.
 pub fn judge(report: &Report, probe: Option<Probe>) -> Verdict {
     let run = Run::of(report);
     let verdict = shared_cpu(&run)
@@ -104,12 +103,12 @@ pub fn judge(report: &Report, probe: Option<Probe>) -> Verdict {
     }
 }
 
-/// Whether the server's busiest thread takes a CPU to wait: then how much of it the thread takes says nothing.
+/// Whether the server's busiest thread uses a CPU while it waits: then its CPU time says nothing.
 pub fn polls_without_sleep(server: &ServerFigures) -> bool {
     server.cpu_at_rest.is_some_and(|part| figure(part) > POLLS)
 }
 
-/// The figures that the rules are about, with what can't be a figure taken for 0.
+/// The figures that the rules use. An impossible figure counts as 0.
 struct Run<'a> {
     report: &'a Report,
     cpu: f64,
@@ -188,12 +187,12 @@ impl Run<'_> {
         in_flight >= ALL_IN_FLIGHT * self.in_flight_max as f64
     }
 
-    /// Whether our own figures are figures: nobody makes load without a CPU.
+    /// Whether our own figures can be right: no generator works without CPU time.
     fn is_measured(&self) -> bool {
         self.cpu > 0.0 || self.busy > 0.0 || !self.report.generator.cpu_samples.is_empty()
     }
 
-    /// The CPU that both are confined to, if there is such a one.
+    /// The CPU that both are confined to, if there is one.
     fn one_cpu_for_both(&self) -> Option<u32> {
         match (
             self.report.generator.cpus_allowed.as_slice(),
@@ -213,7 +212,7 @@ impl Run<'_> {
         })
     }
 
-    /// Why an open loop's messages were sent late, if it was by our fault.
+    /// Why an open loop's messages were sent late, if the generator caused it.
     fn own_lag(&self) -> Option<String> {
         if !self.open() {
             return None;
@@ -237,7 +236,7 @@ impl Run<'_> {
         match &self.server {
             None => "its CPU is not known".to_owned(),
             Some(server) if polls_without_sleep(server.figures) => {
-                "it polls without sleeping, so its CPU says nothing".to_owned()
+                "it polls without sleeping, so its CPU time shows nothing".to_owned()
             }
             Some(server) => format!("its busiest thread took {} of a CPU", percent(server.cpu)),
         }
@@ -255,7 +254,7 @@ fn starves(cpu: f64, wait: f64) -> bool {
     wait >= STARVED_MOSTLY || wait >= STARVED_WAITS && cpu + wait >= STARVED_WANTS
 }
 
-/// Two on the same core take turns, and each one's rate is half the other's doing.
+/// Two threads on the same core take turns, and each one's rate depends on the other.
 fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
     let server = run.server.as_ref()?;
     let remedy = match run.report.machine.cpus {
@@ -287,15 +286,16 @@ fn shared_cpu(run: &Run<'_>) -> Option<Verdict> {
             percent(run.wait),
             percent(server.wait),
         );
-        let others = "Neither is in the other's way: stop what else runs on these CPUs, or take others.";
+        let others =
+            "Neither slows the other down: stop the other programs on these CPUs, or use other CPUs.";
         let remedy = if run.may_meet() { remedy } else { others };
         return Some(Verdict { limit: Limit::SharedCpu, because, remedy: remedy.into() });
     }
     if !run.may_meet() {
         return None;
     }
-    // We need not wait ourselves to be in the way. But we are not, where the server's own threads fill
-    // all that it may have, or where we took less than it was short of.
+    // The generator can be in the server's way without waiting itself. It is not, if the server's own threads fill
+    // all the CPUs that it may use, or if the generator took less than the server was short of.
     if starves(server.cpu, server.wait) && !fills_its_cpus(server) && run.cpu >= server.wait {
         return verdict(format!(
             "The server's busiest thread waited {} of the time for a CPU, while we took {} of one that it \
@@ -375,8 +375,7 @@ fn full_server(run: &Run<'_>) -> Option<Verdict> {
                 "The server had no more CPU: {thread} ran {cpu} of the time and waited {wait} of it for one, \
                  {we}."
             ),
-            remedy: "Something else wants its CPUs: stop that to see what the server can do alone."
-                .to_owned(),
+            remedy: "Another program uses its CPUs: stop it to see what the server can do alone.".to_owned(),
         });
     } else {
         return None;
@@ -384,7 +383,7 @@ fn full_server(run: &Run<'_>) -> Option<Verdict> {
     Some(Verdict {
         limit: Limit::Server,
         because: format!("The server was full: {why}."),
-        remedy: "This is what it can do. To get more, make its CPU time per reply less.".to_owned(),
+        remedy: "This is what it can do. To get more, reduce its CPU time per reply.".to_owned(),
     })
 }
 
@@ -462,7 +461,7 @@ fn kept_up(run: &Run<'_>) -> Option<Verdict> {
     (run.open() && answered >= KEPT_UP).then(|| Verdict {
         limit: Limit::Rate,
         because: format!(
-            "The server kept up: {} of {} messages were answered in time, and nobody was full.",
+            "The server kept up: {} of {} messages were answered in time, and neither side was full.",
             run.answers_in_window().min(run.report.offered as f64),
             run.report.offered
         ),
@@ -511,7 +510,7 @@ fn full_path(run: &Run<'_>, stays: f64) -> Option<Verdict> {
         limit: Limit::Network,
         because: format!(
             "The path took no more: in {} of the samples, sent data lay in the kernel unconfirmed (tx_queue in \
-             /proc/net/tcp), nobody was full, and with half the connections silent the rate was {} of the whole.",
+             /proc/net/tcp), neither side was full, and with half the connections silent the rate was {} of the whole.",
             percent(queued),
             percent(stays),
         ),
@@ -521,7 +520,7 @@ fn full_path(run: &Run<'_>, stays: f64) -> Option<Verdict> {
     })
 }
 
-/// An open loop that we could have served, and that was not answered.
+/// An open loop whose messages we could have sent, and that was not answered.
 fn fell_behind(run: &Run<'_>) -> Option<Verdict> {
     let report = run.report;
     let limit = if run.is_all_in_flight() { Limit::Unknown } else { Limit::Server };
@@ -536,7 +535,8 @@ fn fell_behind(run: &Run<'_>) -> Option<Verdict> {
                 run.in_flight(),
                 run.server_is(),
             ),
-            remedy: "Raise --connections or --depth: if the rate stays, it is the server's.".to_owned(),
+            remedy: "Raise --connections or --depth: if the rate stays the same, the server is the limit."
+                .to_owned(),
         });
     }
     let failures = match report.failures.total() {
@@ -594,14 +594,14 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     Some(if stays >= PROBE_STAYS {
         Verdict {
             limit: Limit::Server,
-            because: format!("The server was full, but not of computing: {what}, and {}.", run.server_is()),
+            because: format!("The server was full, but not with computing: {what}, and {}.", run.server_is()),
             remedy: "Look for what it waits for: a lock, a disk, a sleep, another server.".to_owned(),
         }
     } else if stays <= PROBE_HALVES {
         Verdict {
             limit: Limit::Concurrency,
             because: format!(
-                "{} were all that the plan allows, and nobody was full: {what}.",
+                "{} were all that the plan allows, and neither side was full: {what}.",
                 sentence(&run.in_flight())
             ),
             remedy: "Raise --connections or --depth to get more.".to_owned(),
@@ -609,8 +609,9 @@ fn probed(run: &Run<'_>, probe: Option<Probe>) -> Option<Verdict> {
     } else {
         Verdict {
             limit: Limit::Unknown,
-            because: format!("Nobody was full, and the probe is undecided: {what}."),
-            remedy: "Try twice the --connections: if the rate stays, it is the server's.".to_owned(),
+            because: format!("Neither side was full, and the probe is undecided: {what}."),
+            remedy: "Try twice the --connections: if the rate stays the same, the server is the limit."
+                .to_owned(),
         }
     })
 }
@@ -626,29 +627,32 @@ fn nothing_stood_out(run: &Run<'_>) -> Verdict {
     }
     let (because, remedy) = match (&run.server, run.is_measured()) {
         (_, false) => (
-            "Our own CPU was not measured, so we can't rule ourselves out.".to_owned(),
+            "The generator's CPU was not measured, so it can't be ruled out.".to_owned(),
             "Measure where there is a /proc, and for longer.".to_owned(),
         ),
         (None, true) => (
             format!(
-                "We had room (a busy thread of {}), and the server's CPU is not known.",
+                "The generator had room (its busiest thread took {} of a CPU), and the server's CPU is not known.",
                 percent(run.cpu)
             ),
             "Name its process with --server-pid, or start it with --spawn.".to_owned(),
         ),
         (Some(server), true) => (
             format!(
-                "Nobody was full: our busiest thread took {} of a CPU, the server's {}.",
+                "Neither side was full: our busiest thread took {} of a CPU, the server's {}.",
                 percent(run.cpu),
                 percent(server.cpu)
             ),
-            format!("Try more than {}: if the rate stays, it is the server's.", run.in_flight()),
+            format!(
+                "Try more than {}: if the rate stays the same, the server is the limit.",
+                run.in_flight()
+            ),
         ),
     };
     Verdict { limit: Limit::Unknown, because, remedy }
 }
 
-/// A figure to reckon with: what is none, or less than nothing, is 0.
+/// A figure to compute with: NaN and negative numbers become 0.
 fn figure(it: f64) -> f64 {
     if it.is_finite() { it.max(0.0) } else { 0.0 }
 }
@@ -732,7 +736,7 @@ mod tests {
         report.server.as_mut().expect("the server of the made-up report")
     }
 
-    /// What the change makes of the report.
+    /// The verdict on the example report after this change.
     fn judged(mut report: Report, change: Change, probe: Option<(f64, f64)>) -> Verdict {
         change(&mut report);
         judge(&report, probe.map(|(half_per_s, whole_per_s)| Probe { half_per_s, whole_per_s }))

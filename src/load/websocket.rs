@@ -39,7 +39,7 @@ pub struct Frames {
     frame: Option<(u64, Kind, bool)>,
     /// Of a control frame.
     payload: Vec<u8>,
-    /// A ping that is to be answered with this.
+    /// The payload of a ping, which must be answered with it.
     pub pong: Option<Vec<u8>>,
     /// A message has begun.
     within: bool,
@@ -55,11 +55,11 @@ enum Kind {
 /// What the next bytes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// So many were understood, and what is behind them needs more.
+    /// This many bytes were understood; what follows them is incomplete.
     More(usize),
-    /// So many were understood, and with them a message is whole.
+    /// This many bytes were understood, and complete a message.
     Message(usize),
-    /// So many were understood, and with them the handshake is done.
+    /// This many bytes were understood, and complete the handshake.
     Open(usize),
     /// The server answers the handshake with this status.
     Refused(u16),

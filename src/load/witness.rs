@@ -1,18 +1,16 @@
-//! Watches the generator, the server and the kernel while a run goes on, for the question that comes
-//! after it: who was the limit?
+//! Watches the generator, the server and the kernel during a run. The verdict uses what it saw: what limited the rate?
 //!
-//! It reads what the kernel counts anyhow and asks nobody to cooperate: no agent, no root, no tracing. What
-//! it can't see (a server on another machine or of another user, a system without /proc) is `None` or
-//! empty, and the run goes on. Another's process is never touched, only looked at.
+//! It reads what the kernel counts anyway, and needs no agent, no root and no tracing. What it can't see (a server on another
+//! machine or of another user, a system without /proc) is `None` or empty, and the run goes on. It only reads about other
+//! processes, and changes none.
 //!
-//! The *server* is all the processes that belong to it: those that hold the listening socket, or the one
-//! that was named, with everything that they start. Forked workers are therefore summed, memory as well,
-//! in which pages that they share count once in each. The name and the number are those of the process
-//! with the busiest thread, for that thread is what a server that can't use a second core comes up
-//! against.
+//! The *server* is all processes that belong to it: those that hold the listening socket, or the one that an option names,
+//! and all their children. So forked workers are added up, and so is their memory, in which a shared page counts once for each
+//! process. The name and the process ID are those of the process with the busiest thread, because that thread limits a server
+//! that can't use a second core.
 //!
-//! Invariant: a tick looks at a bounded number of threads and processes, however many there are; and what
-//! was seen of a process before it ended is kept.
+//! Invariant: a tick looks at a bounded number of threads and processes, however many there are. What was seen of a process
+//! before it ended is kept.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -37,7 +35,7 @@ const THREADS_MAX: usize = 1024;
 const PROCESSES_MAX: usize = 64;
 /// Processes that are looked at in one tick. With more of them they take turns.
 const PROCESSES_PER_TICK: usize = 4;
-/// What takes longer, to look for new processes and for threads among many, is done every so many ticks.
+/// Looking for new processes, and for threads among many, takes longer. It is done once in this number of ticks.
 const LOOK_AROUND_EVERY: u64 = 10;
 /// Samples that are kept: an hour's.
 const SAMPLES_MAX: usize = 36_000;
@@ -45,21 +43,21 @@ const SAMPLES_MAX: usize = 36_000;
 /// Where the server's process is known from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ServerSource {
-    /// It isn't, and is not to be looked for.
+    /// It isn't known, and nobody looks for it.
     None,
     /// `--server-pid`.
     Pid(u32),
     /// `--spawn`: the process that was started; the server may be a child of it.
     Spawned(u32),
-    /// Whoever listens at the target's address, if that is this machine's.
+    /// The process that listens at the target's address, if that is an address of this machine.
     #[default]
     Find,
 }
 
-/// What the witness has to say in the end.
+/// What the witness found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Testimony {
-    /// Our own part. `busy` and `ceiling_per_s` are not filled in: the loop knows them.
+    /// The generator's figures. `busy` and `ceiling_per_s` are not filled in: the loop knows them.
     pub generator: GeneratorFigures,
     /// The server's, if its process is known.
     pub server: Option<ServerFigures>,
@@ -67,15 +65,15 @@ pub struct Testimony {
     pub kernel: KernelFigures,
 }
 
-/// A path on which this much lies is a queue. (A reply that is awaited, or a confirmation that the kernel delays, is less.)
+/// With this many bytes on it, the path is a queue. (A reply that is awaited, or a confirmation that the kernel delays, is less.)
 const MUCH_ON_THE_PATH: u64 = 256 * 1024;
 /// Fewer samples of the path say nothing.
 const LOOKS_FEW: u32 = 5;
-/// The kernel lists all sockets of the machine for a sample of the path, and that costs those who are measured. So a sample
-/// that took long is followed by so many times as long without one.
+/// The kernel lists all sockets of the machine for a sample of the path, and that takes time from what is measured. So no sample
+/// is taken for this many times as long as the last one took.
 const LOOK_PAUSE: u32 = 50;
 
-/// The number by which [`Witness::new`] knows the calling thread.
+/// The number of the calling thread, for [`Witness::new`].
 pub fn this_thread() -> Option<u32> {
     fs::read_link("/proc/thread-self").ok()?.file_name()?.to_str()?.parse().ok()
 }
@@ -128,8 +126,8 @@ impl Witness {
     /// make the load, by [`this_thread`]; the calling thread is neither the generator's nor the server's,
     /// unless it is one of them.
     ///
-    /// A process that was named and isn't there is the user's error, in one line. One that wasn't found is
-    /// none.
+    /// A process that an option names and that does not exist is the user's error, in one line. One that was not found is
+    /// no error.
     pub fn new(
         target: &Endpoint,
         source: ServerSource,
@@ -177,12 +175,12 @@ impl Witness {
             rest_began_at: None,
             server_at_rest: None,
         };
-        // What everyone has used up to now is not this run's.
+        // CPU time used before now does not belong to this run.
         witness.begin();
         Ok(witness)
     }
 
-    /// The measurement begins: figures count from here, but for the server's memory and what listeners
+    /// The measurement begins: figures count from here, except the server's memory and what listeners
     /// dropped, which count from [`new`](Witness::new) on.
     pub fn begin(&mut self) {
         let now = self.created.elapsed();
@@ -202,8 +200,8 @@ impl Witness {
         self.server.is_some()
     }
 
-    /// The server has nothing to do: all connections are there, and nothing was sent yet. Call it twice, some time
-    /// apart; what the busiest thread takes of a CPU in between is no work.
+    /// Call it twice, some time apart, while the server has nothing to do: all connections are open, and nothing was sent yet. The CPU
+    /// time of the busiest thread in between is no work.
     pub fn rest(&mut self) {
         let now = self.created.elapsed();
         let Some(server) = &mut self.server else { return };
@@ -280,7 +278,7 @@ impl Witness {
 
 /// Whether more is on its way than a path without a queue has. Two signs, because small messages never add up to much:
 /// many bytes; or replies on a third of the connections, each of which we would have confirmed with our next message.
-/// What has arrived and was not read is not on the path: then somebody is slow.
+/// Bytes that have arrived and were not read are not on the path: then one end reads slowly.
 fn lies_on_the_path(it: listening::Queued) -> bool {
     let much = it.on_the_path >= MUCH_ON_THE_PATH && it.unread <= it.on_the_path / 4;
     let replies = it.replies > 0 && 3 * it.servers_replying >= it.servers && it.unread <= it.replies / 4;
@@ -318,7 +316,7 @@ struct Thread {
 impl Thread {
     /// Takes a reading; gives the part of a CPU that the thread had since the one before.
     fn take(&mut self, now: Duration, reading: Usage) -> f64 {
-        // A number that ran backwards is another thread's, that got this one's number.
+        // A time that ran backwards belongs to another thread, which got the same number.
         let since = |now: u64, last: u64| if now >= last { now - last } else { now };
         let ran = since(reading.run_ns, self.last.run_ns);
         self.total.run_ns = self.total.run_ns.saturating_add(ran);
@@ -338,12 +336,12 @@ struct Crowd {
     /// When one of them was last seen, and when all were last looked for.
     seen_at: Duration,
     listed_at: Duration,
-    /// Who was read last, where they take turns.
+    /// The thread that was read last, where they take turns.
     turn: u32,
     /// The sum of those that have ended, and the busiest of them.
     ended_run_ns: u64,
     ended_busiest: Option<(u32, Thread)>,
-    /// Who is whose, once it has been asked.
+    /// Which parent each process has, once that was read.
     names: BTreeMap<u32, String>,
 }
 
@@ -390,8 +388,8 @@ impl Crowd {
         highest
     }
 
-    /// Takes notice of who came and who went. All that a newcomer has used counts, if it can't have been
-    /// there before.
+    /// Finds new threads and those that have ended. All CPU time of a new thread counts, if it can't have existed
+    /// before.
     fn list(&mut self, now: Duration, leave_out: &[u32], newcomers_are_new: bool) {
         let folder = format!("/proc/{}/task", self.pid);
         let listed: Vec<u32> =
@@ -427,7 +425,7 @@ impl Crowd {
             .max_by_key(|(_, it)| it.total.run_ns)
     }
 
-    /// Asks the busiest thread for its name, as long as it can be asked.
+    /// Reads the name of the busiest thread while it still exists.
     fn name_busiest(&mut self) {
         if let Some((tid, _)) = self.busiest()
             && let Some(name) = procfs::read_small(&format!("/proc/{}/task/{tid}/comm", self.pid))
@@ -563,7 +561,7 @@ struct Server {
     seen_at: Duration,
     looked_around_at: Duration,
     ticks: u64,
-    /// Who was looked at last, where they take turns.
+    /// The process that was read last, where they take turns.
     turn: usize,
     rss_before_bytes: u64,
     rss_peak_bytes: u64,
@@ -571,7 +569,7 @@ struct Server {
     samples: Vec<f64>,
 }
 
-/// The busiest thread of a server, and whose it is.
+/// The busiest thread of a server, and its process.
 #[derive(Debug, Clone, Default)]
 struct Busiest {
     pid: u32,
@@ -682,8 +680,8 @@ impl Server {
         }
     }
 
-    /// Looks for children that came, and lets go of those that went. The CPU time of a newcomer counts from
-    /// its birth, if that was after the beginning.
+    /// Finds new children, and drops those that have ended. The CPU time of a new process counts from
+    /// its start, if that was after the beginning.
     fn look_around(&mut self, now: Duration, newcomers_are_new: bool) {
         if self.is_over() {
             return;
@@ -814,7 +812,7 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What the kernel has counted since it was started. What it doesn't count is 0.
+/// The kernel's counters since it was started. A counter that it does not have is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct KernelCounters {
     listen_overflows: u64,
@@ -891,7 +889,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// An address of this machine at which nobody listens.
+    /// An address of this machine where no process listens.
     fn nowhere() -> Endpoint {
         "tcp://127.0.0.1:1".parse().unwrap()
     }

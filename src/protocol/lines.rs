@@ -23,7 +23,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines of at most so many bytes, their ends not counted.
+    /// Lines have at most `message_bytes_max` bytes, their ends not counted.
     pub fn new(message_bytes_max: u32) -> Lines {
         Lines { scanned: 0, message_bytes_max, is_first: true }
     }

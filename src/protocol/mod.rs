@@ -100,7 +100,7 @@ pub enum Step<'a> {
 /// How the peer broke the rules. It is told to the log, and the connection is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// A message of more than so many bytes.
+    /// A message of more than `message_bytes_max` bytes.
     TooLong {
         /// The limit.
         message_bytes_max: usize,
@@ -220,7 +220,7 @@ impl Protocol {
         }
     }
 
-    /// The most bytes that can wait for the rest of a message of at most so many.
+    /// The most bytes that can wait for the rest of a message of at most `message_bytes_max`.
     pub fn inbox_bytes_max(framing: Framing, message_bytes_max: usize) -> usize {
         /// What a line's or a prefixed message's framing takes.
         const FRAMING_BYTES: usize = 16;
@@ -231,7 +231,7 @@ impl Protocol {
         }
     }
 
-    /// The most bytes of a message, where so many can wait.
+    /// The most bytes of a message, where at most `inbox_bytes_max` can wait.
     pub fn message_bytes_max(framing: Framing, inbox_bytes_max: usize) -> usize {
         let framing_bytes = Protocol::inbox_bytes_max(framing, 0);
         match framing {
@@ -326,7 +326,7 @@ impl Protocol {
     }
 }
 
-/// A message as everybody is sent it who speaks this framing: encoded once, however many there are.
+/// A message, encoded once for all peers with this framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     framing: Framing,

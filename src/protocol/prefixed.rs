@@ -1,7 +1,7 @@
-//! Length-prefixed messages: four bytes of length, big-endian (network order), and so many bytes.
+//! Length-prefixed messages: four bytes of length, big-endian (network order), and then that many bytes.
 //!
 //! The announced length is judged before anything is kept for it: a peer that announces 4 GiB and
-//! sends nothing has cost four bytes. It holds no state: the length is read anew from the waiting
+//! sends nothing has cost four bytes. It holds no state: the length is read again from the waiting
 //! bytes, which is four bytes of work.
 
 use super::{Message, Sink, Step, Violation};
@@ -16,7 +16,7 @@ pub struct Prefixed {
 }
 
 impl Prefixed {
-    /// Messages of at most so many bytes, their lengths not counted.
+    /// Messages have at most `message_bytes_max` bytes, their lengths not counted.
     pub fn new(message_bytes_max: u32) -> Prefixed {
         Prefixed { message_bytes_max }
     }

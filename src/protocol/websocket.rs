@@ -52,7 +52,7 @@ pub struct WebSocket {
     checked: Checked,
     /// We have pinged, and heard nothing since.
     is_asked: bool,
-    /// It is to be closed soon, because the server stops.
+    /// It will be closed soon, because the server stops.
     pub is_leaving: bool,
     closed: bool,
 }
@@ -114,9 +114,9 @@ pub enum Step<'a> {
         /// How many bytes its last frame took.
         consumed: usize,
     },
-    /// A frame that is no message, or not the last of one. So many bytes are to be consumed.
+    /// A frame that is no message, or not the last of one. The caller must consume this many bytes.
     Frame(usize),
-    /// The peer has closed, and been answered: the connection is to be finished.
+    /// The peer has closed, and been answered: the caller must finish the connection.
     Closed,
     /// The beginning of a frame, or nothing: more bytes are needed.
     NeedMore,
@@ -129,7 +129,7 @@ fn broken(problem: &'static str) -> Violation {
 const NOT_TEXT: Violation = Violation::WebSocket { code: code::NOT_TEXT, problem: "the text is not UTF-8" };
 
 impl WebSocket {
-    /// Behind the handshake. Messages have at most so many bytes.
+    /// The state after the handshake. Messages have at most `message_bytes_max` bytes.
     pub fn new(message_bytes_max: u32) -> WebSocket {
         WebSocket {
             message_bytes_max,
@@ -141,10 +141,10 @@ impl WebSocket {
         }
     }
 
-    /// What `bytes` begin with. A message is unmasked into `room`; what is to be said at once goes to `sink`.
+    /// Decodes what `bytes` begin with. A message is unmasked into `room`; immediate answers go to `sink`.
     ///
     /// # Errors
-    /// Where the peer breaks the protocol: it is to be [closed](WebSocket::close) with that code.
+    /// If the peer breaks the protocol: the caller must [close](WebSocket::close) it with that code.
     pub fn decode<'a>(
         &mut self,
         bytes: &[u8],
@@ -172,14 +172,14 @@ impl WebSocket {
             OpCode::Control(control) => {
                 room.clear();
                 unmask(payload, mask, room);
-                self.obey(control, room, sink).map(|()| match self.closed {
+                self.answer_control(control, room, sink).map(|()| match self.closed {
                     true => Step::Closed,
                     false => Step::Frame(consumed),
                 })
             }
             OpCode::Data(data) => {
                 if self.begun.is_none() && header.is_final {
-                    // The everyday case.
+                    // The common case.
                     self.checked = Checked::default(); // all of it is checked below
                     room.clear();
                     unmask(payload, mask, room);
@@ -292,7 +292,12 @@ impl WebSocket {
         self.checked.check(room)
     }
 
-    fn obey(&mut self, control: Control, payload: &[u8], sink: &mut impl Sink) -> Result<(), Violation> {
+    fn answer_control(
+        &mut self,
+        control: Control,
+        payload: &[u8],
+        sink: &mut impl Sink,
+    ) -> Result<(), Violation> {
         match control {
             Control::Ping => {
                 put_head(OpCode::Control(Control::Pong), payload.len(), sink);
@@ -359,7 +364,7 @@ impl WebSocket {
     }
 }
 
-/// Appends a message in one frame: to whomever, it is the same, because what a server sends is not masked.
+/// Appends a message in one frame. It is the same for every peer, because what a server sends is not masked.
 pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
     let data = match message {
         Message::Text(_) => Data::Text,

@@ -1,4 +1,4 @@
-//! The board: every connection, what is to be done, and what a handler may ask for.
+//! The board: every connection, the work that waits, and what a handler may ask for.
 //!
 //! A handler gets the board while it runs. Nothing that it does there has an effect on a socket before it returns: `send`
 //! appends to an outbox, `finish` and `close` set a mark. So the outboxes and marks *are* the list of effects, and a handler may
@@ -110,7 +110,7 @@ impl<T: Transport, S> Board<T, S> {
     /// Appends a copy of `bytes` to the peer's outbox. They are written when the handler has returned.
     /// To a peer that is gone, or to which we have said our end of file, nothing is sent.
     ///
-    /// A peer for whom more than `outbox_bytes_max` would wait is closed as a slow reader instead.
+    /// If more than `outbox_bytes_max` would wait for the peer, it is closed as a slow reader instead.
     #[inline]
     pub fn send(&mut self, to: Peer, bytes: &[u8]) {
         if let Some((_, mut outbox)) = self.outbox(to) {
@@ -618,7 +618,7 @@ impl Outbox<'_> {
         self.buffer.is_empty()
     }
 
-    /// Appends everything in `bytes`. What is in there afterwards is to be dropped.
+    /// Appends everything in `bytes`. Drop what is left in it afterwards.
     #[inline]
     fn put_whole(&mut self, bytes: &mut Buffer) {
         if self.buffer.is_empty() && bytes.len() > COPIED_BYTES_MAX {

@@ -476,7 +476,7 @@ impl<T: Transport, S> Connection<T, S> {
         paused && self.can_fill()
     }
 
-    /// When it is to be looked at: its deadline, or the end of its pause.
+    /// When to look at it next: its deadline, or the end of its pause.
     pub(super) fn look_at(&self) -> Moment {
         self.deadline().0.min(self.ready_at())
     }

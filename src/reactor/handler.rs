@@ -32,7 +32,7 @@ pub trait Transport: Read + Write + event::Source + Sized {
     fn accept(listener: &mut Self::Listener) -> io::Result<(Self, Self::Address)>;
 
     /// Where the other end is one that brings others (a proxy): whom it brings, before anything else happens. `None`
-    /// where nobody is to be introduced, or has been already. `WouldBlock`, and the deadline, as in `establish`.
+    /// where no one needs an introduction, or it has been made. `WouldBlock`, and the deadline, as in `establish`.
     fn introduce(&mut self) -> io::Result<Option<Self::Introduction>> {
         Ok(None)
     }
@@ -90,7 +90,7 @@ pub trait Handler: Sized {
         now: Moment,
     ) -> Option<Self::State>;
 
-    /// What is to be known about a connection that was admitted, for its transport to be told before it begins.
+    /// A connection was admitted: pass to its transport what that must know before it begins.
     fn on_admitted(&mut self, _state: &Self::State, _transport: &mut Self::Transport) {}
 
     /// The peer of an admitted connection was introduced, or that failed: `false` refuses it. (Where it failed, the

@@ -41,7 +41,7 @@ pub struct Limits {
     /// an elliptic curve, and some milliseconds with a long RSA key.
     pub handshake_time_per_turn: Duration,
     /// Connections of one listener that may be in their handshake. At the limit it accepts nobody until one
-    /// is through, or has run out of time: a flood of them is to be held up, not those who are there.
+    /// is through, or has run out of time: the flood must wait, and not the established connections.
     pub handshakes_max: usize,
     /// Time for [`Transport::establish`](super::Transport::establish), from the first moment, whatever bytes arrive.
     pub handshake_within: Duration,

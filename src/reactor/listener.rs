@@ -383,8 +383,8 @@ pub(super) fn resume_unless_by_owner<T: Transport, S>(
     }
 }
 
-/// accept(2): errors that are already pending on the *new* connection are reported by the call, and are
-/// to be passed over.
+/// accept(2): errors that are already pending on the *new* connection are reported by the call, and must
+/// be passed over.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     const EPROTO: i32 = 71;

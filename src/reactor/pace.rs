@@ -26,7 +26,7 @@ impl Pace {
         usize::try_from(room * u128::from(bytes_per_s) / SECOND_NS).unwrap_or(usize::MAX)
     }
 
-    /// So many have been read.
+    /// Counts `count` bytes that were read.
     pub(super) fn spend(&mut self, count: usize, bytes_per_s: u64, now: Moment) {
         let filled = (count as u128 * SECOND_NS).div_ceil(u128::from(bytes_per_s));
         let filled = Duration::from_nanos(filled.try_into().unwrap_or(u64::MAX));

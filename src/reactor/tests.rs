@@ -214,7 +214,7 @@ impl Bench {
             let waits = board.to_flush.contains(&peer)
                 || self.reactor.unwritten.iter().any(|batch| batch.contains(&peer));
             assert!(!connection.flush_is_arranged || waits, "{peer}: its flush is arranged and forgotten");
-            // Whoever can make progress without an event is not forgotten.
+            // A connection that can make progress without an event is not forgotten.
             let drains = !connection.outbox.is_empty() && connection.is_writable();
             let held_up = !connection.inbox.is_empty()
                 && connection.inbox.len() >= MESSAGE_BYTES

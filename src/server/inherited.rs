@@ -1,8 +1,8 @@
 //! Sockets that listen already, and that we were given: by systemd (socket activation, sd_listen_fds(3)), or by the
 //! process that we take over from.
 //!
-//! A place that is wanted is looked for among them first, by its address; what is found there is not bound anew, so
-//! nobody who connects meanwhile is refused: he waits in the backlog of a socket that never stopped listening.
+//! The server looks for each place among them first, by its address. A socket that is found is not bound again, so
+//! no client that connects meanwhile is refused: it waits in the backlog of a socket that never stopped listening.
 //!
 //! Invariant: a socket that is taken is ours alone; one that nobody takes is closed, here.
 
@@ -113,7 +113,7 @@ impl Inherited {
         let given = self.sockets.remove(index);
         if given.giver == Giver::Predecessor && given.takes_ipv4() == Some(options.only_v6) {
             log::warn!(
-                "{wanted}: it takes {}, as the process before has bound it; stop that one first to have it changed",
+                "{wanted}: it accepts {}, as the earlier process bound it; to change that, stop the earlier process first",
                 if options.only_v6 { "IPv4 as well" } else { "IPv6 alone" }
             );
         }

@@ -5,7 +5,7 @@
 //! [`Server::run`] turns that until it is told to stop.
 //!
 //! - [`place`]: one place where a server listens, and what holds there;
-//! - [`running`]: the loop's owner: changes, the stop; `outside`: who speaks to it: signals, an heir, systemd;
+//! - [`running`]: the loop's owner: changes, the stop; `outside`: what comes from outside: signals, an heir, systemd;
 //! - `reading`, [`reload`]: settings are read again beside the loop, prepared, and applied;
 //! - `inherited`, `succession`: sockets that others have bound, and how they are handed on (feature `cli`);
 //! - `reserve`: descriptors for that (feature `cli`);
@@ -47,7 +47,7 @@ use crate::transport::tls::ServerTls;
 use place::{Bound, Place, bind_all};
 use running::Running;
 
-/// Bytes of a message, by default. Small enough that 10,000 peers who each stop just short of it are
+/// Bytes of a message, by default. Small enough that 10,000 peers that each stop just short of it are
 /// no catastrophe; chat lines and game updates are far below.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -121,7 +121,7 @@ impl<S: Service> Server<S> {
     }
 
     /// Whether [`Server::run`] writes `listening on URL` to standard output for each listener, once it
-    /// listens. It does by default: who starts a server, by hand or by program, wants to know where.
+    /// listens. It does by default: a person or program that starts a server must know where it listens.
     pub fn announce(mut self, announce: bool) -> Self {
         self.announce = announce;
         self
@@ -197,7 +197,7 @@ impl<S: Service> Server<S> {
         Ok(running)
     }
 
-    /// The reactor, for who wants to turn it himself.
+    /// Returns the reactor, for callers that turn it themselves.
     ///
     /// # Errors
     /// Where the system has no descriptor left for the poll.

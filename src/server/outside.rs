@@ -138,7 +138,7 @@ impl Outside {
     }
 
     pub(super) fn reloaded<S: Service>(&mut self, running: &mut Running<S>) {
-        self.reserve.take_back();
+        self.reserve.refill();
         running.reactor().resume_accepting();
         self.supervisor.ready();
     }

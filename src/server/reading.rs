@@ -31,7 +31,7 @@ impl<P: Send + 'static> Reading<P> {
         Reading { read: Arc::new(read), waker, under_way: None, again: false }
     }
 
-    /// Begins to read, or notes that it is to be done once more.
+    /// Begins to read. If a reading is under way, notes that another one must follow.
     ///
     /// # Errors
     /// Where no thread can be had.
@@ -73,7 +73,7 @@ impl<P: Send + 'static> Reading<P> {
         Some(outcome)
     }
 
-    /// Whether it is to be done once more; asked once.
+    /// Returns whether another reading must follow, and clears that note.
     pub(super) fn is_wanted_again(&mut self) -> bool {
         std::mem::take(&mut self.again)
     }

@@ -24,7 +24,7 @@ pub(super) fn write_line(line: &str) -> io::Result<()> {
 
         if QUEUE.get().is_some() || !crate::logging::takes_bytes_now(io::stdout()) {
             let queue = QUEUE.get_or_init(|| {
-                log::warn!("standard output is not read: a thread waits for that with the ready lines");
+                log::warn!("standard output is not read: a thread waits to write the ready lines");
                 let (sender, lines) = sync_channel::<String>(LINES_MAX);
                 let write_all = move || {
                     for line in lines {

@@ -120,7 +120,10 @@ fn warn_of_the_socket(open: &Open, wanted: &Place) {
     .collect();
     if !changed.is_empty() {
         let names = changed.join(" and ");
-        log::warn!("{}: a new {names} holds after a restart; the socket stays as it is", open.endpoint);
+        log::warn!(
+            "{}: a new {names} takes effect after a restart; the socket stays as it is",
+            open.endpoint
+        );
     }
 }
 

@@ -30,18 +30,18 @@ impl Reserve {
     pub(super) fn new() -> Reserve {
         let mut reserve =
             Reserve { held: Vec::with_capacity(RESERVED), is_lent: true, tried_at: Instant::now() };
-        reserve.take_back();
+        reserve.refill();
         reserve
     }
 
-    /// Lets them go: so many more can be opened.
+    /// Closes the reserved descriptors, so that as many others can be opened.
     pub(super) fn lend(&mut self) {
         self.held.clear();
         self.is_lent = true;
     }
 
-    /// Takes back as many as are free; the others later.
-    pub(super) fn take_back(&mut self) {
+    /// Opens as many of the reserved descriptors again as are free; the others later.
+    pub(super) fn refill(&mut self) {
         self.is_lent = false;
         self.tried_at = Instant::now();
         while self.held.len() < RESERVED {
@@ -55,7 +55,7 @@ impl Reserve {
     /// The loop turns.
     pub(super) fn turned(&mut self) {
         if self.held.len() < RESERVED && !self.is_lent && self.tried_at.elapsed() >= RETRY {
-            self.take_back();
+            self.refill();
         }
     }
 

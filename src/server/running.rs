@@ -244,7 +244,7 @@ impl<S: Service> Running<S> {
         }
     }
 
-    /// Whom the lists no longer allow is told goodbye in good order: what he has earned is delivered.
+    /// Closes gracefully the connections that the lists no longer allow: their answers are delivered.
     fn dismiss_the_disallowed(&mut self, listener: usize) {
         let (exchange, board) = self.reactor.handler_and_board();
         let Some(place) = exchange.listener(listener) else { return };
@@ -270,7 +270,7 @@ impl<S: Service> Running<S> {
         self.drain_for = time;
     }
 
-    /// Once it listens, whoever we have taken over from is told so, and we wait for our own heir.
+    /// Once it listens, it tells the process that it took over from, and waits for its own heir.
     #[cfg(feature = "cli")]
     pub fn take_over(&mut self, inheritance: super::succession::Inheritance) {
         self.inheritance = Some(inheritance);
@@ -303,7 +303,7 @@ impl<S: Service> Running<S> {
         })
     }
 
-    /// The loop, for who turns it himself, and changes places between two turns.
+    /// The loop, for callers that turn it themselves, and change places between two turns.
     pub fn reactor(&mut self) -> &mut Reactor<Exchange<S>> {
         &mut self.reactor
     }

@@ -233,7 +233,7 @@ impl Predecessor {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(self.explained(error));
             }
-            Err(_) => log::warn!("process {}, which we take over from, has ended meanwhile", self.pid),
+            Err(_) => log::warn!("process {} ended while we took over from it", self.pid),
         }
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Succession {
         Ok(Succession { path: path.into(), listener, is_called: true, rests_until: None, heir: None })
     }
 
-    /// What is to be watched: an heir may come.
+    /// The socket to watch: an heir may connect to it.
     pub(super) fn source(&mut self) -> Option<&mut impl event::Source> {
         self.listener.as_mut()
     }
@@ -341,7 +341,7 @@ impl Succession {
         };
         log::error!("not handed over: {problem}");
         self.heir = None;
-        reserve.take_back();
+        reserve.refill();
         Stage::None
     }
 
@@ -381,7 +381,7 @@ impl Succession {
             }
         }
         if is_lent {
-            reserve.take_back();
+            reserve.refill();
         }
     }
 
@@ -429,7 +429,7 @@ fn greet(mut stream: Stream, there: Option<&Heir>) -> Option<Heir> {
             REFUSED
         }
         Some(there) => {
-            log::warn!("not handed over to process {pid}: process {} takes over just now", there.pid);
+            log::warn!("not handed over to process {pid}: process {} is taking over", there.pid);
             BUSY
         }
         None => {

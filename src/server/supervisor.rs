@@ -148,7 +148,7 @@ impl Line {
             && self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_AGAIN_AFTER)
         {
             self.reported_at = Some(Instant::now());
-            log::warn!("NOTIFY_SOCKET: the supervisor does not take our words: {error}");
+            log::warn!("NOTIFY_SOCKET: the supervisor does not read our notifications: {error}");
         }
         outcome
     }

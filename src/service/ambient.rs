@@ -12,10 +12,10 @@ use crate::reactor::Moment;
 
 /// The source of the time of day and of random numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Ambient(Option<Told>);
+pub struct Ambient(Option<Simulated>);
 
 #[derive(Debug, Clone)]
-struct Told {
+struct Simulated {
     start: SystemTime,
     seed: u64,
     drawn: Arc<AtomicU64>,
@@ -29,16 +29,16 @@ impl Ambient {
 
     /// For simulations: it was `start` when the loop's clock began, and all random numbers follow from the seed. Not for real
     /// secrets.
-    pub fn told(start: SystemTime, seed: u64) -> Ambient {
-        Ambient(Some(Told { start, seed, drawn: Arc::default() }))
+    pub fn simulated(start: SystemTime, seed: u64) -> Ambient {
+        Ambient(Some(Simulated { start, seed, drawn: Arc::default() }))
     }
 
     /// Returns a source of random numbers that is independent of all others.
     pub(super) fn chance(&self) -> Chance {
         match &self.0 {
             None => Chance(Source::Drawn(RandomState::new())),
-            Some(Told { seed, drawn, .. }) => {
-                Chance(Source::Told([*seed, drawn.fetch_add(1, Ordering::Relaxed)]))
+            Some(Simulated { seed, drawn, .. }) => {
+                Chance(Source::Simulated([*seed, drawn.fetch_add(1, Ordering::Relaxed)]))
             }
         }
     }
@@ -47,7 +47,7 @@ impl Ambient {
     pub(super) fn time(&self, now: Moment) -> SystemTime {
         match &self.0 {
             None => SystemTime::now(),
-            Some(Told { start, .. }) => {
+            Some(Simulated { start, .. }) => {
                 // A simulated world may run for longer than a calendar goes.
                 let passed = now.since(Moment::default()).min(Duration::from_secs(1 << 34));
                 start.checked_add(passed).unwrap_or(UNIX_EPOCH)
@@ -64,7 +64,7 @@ pub(super) struct Chance(Source);
 enum Source {
     /// With keys that the process has drawn at random.
     Drawn(RandomState),
-    Told([u64; 2]),
+    Simulated([u64; 2]),
 }
 
 impl BuildHasher for Chance {
@@ -73,7 +73,7 @@ impl BuildHasher for Chance {
     fn build_hasher(&self) -> DefaultHasher {
         match &self.0 {
             Source::Drawn(state) => state.build_hasher(),
-            Source::Told(key) => {
+            Source::Simulated(key) => {
                 let mut hasher = DefaultHasher::new();
                 key.iter().for_each(|part| hasher.write_u64(*part));
                 hasher
@@ -91,14 +91,14 @@ mod tests {
         let draw = |ambient: &Ambient| [ambient.chance().hash_one(1), ambient.chance().hash_one(1)];
         let drawn = draw(&Ambient::machine());
         assert!(drawn[0] != drawn[1] && drawn != draw(&Ambient::machine()));
-        let told = draw(&Ambient::told(UNIX_EPOCH, 7));
-        assert!(told[0] != told[1] && told == draw(&Ambient::told(UNIX_EPOCH, 7)));
-        assert_ne!(told, draw(&Ambient::told(UNIX_EPOCH, 8)));
+        let drawn = draw(&Ambient::simulated(UNIX_EPOCH, 7));
+        assert!(drawn[0] != drawn[1] && drawn == draw(&Ambient::simulated(UNIX_EPOCH, 7)));
+        assert_ne!(drawn, draw(&Ambient::simulated(UNIX_EPOCH, 8)));
     }
 
     #[test]
-    fn a_told_day_goes_on_with_the_loops_clock() {
-        let ambient = Ambient::told(UNIX_EPOCH, 0);
+    fn a_simulated_day_goes_on_with_the_loops_clock() {
+        let ambient = Ambient::simulated(UNIX_EPOCH, 0);
         let day = Duration::from_secs(86_400);
         assert_eq!(ambient.time(Moment::at(day)), UNIX_EPOCH + day);
     }

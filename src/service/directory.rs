@@ -221,7 +221,7 @@ impl Directory {
         }
     }
 
-    /// The service that is to be used for this, with these tunables; a new one where there is none.
+    /// The entry of the service for this, with these tunables; a new one if there is none.
     fn entry(&mut self, which: &Which, before: Option<usize>) -> usize {
         let fits = |entry: &Option<Entry>| entry.as_ref().is_some_and(|it| it.which.is_same_service(which));
         let there = match which.is_shared() {

@@ -55,7 +55,7 @@ pub struct Exchange<S> {
     /// come.
     #[cfg(feature = "web")]
     metrics: Option<(u64, String)>,
-    /// WebSockets that are to be closed because the server stops, and the time for that.
+    /// WebSockets that must be closed because the server stops, and the time for that.
     #[cfg(feature = "web")]
     leaving: VecDeque<Peer>,
     #[cfg(feature = "web")]
@@ -97,7 +97,7 @@ const OWN_SCOPE: u64 = u64::MAX;
 #[cfg(feature = "web")]
 const LEAVE_EVERY: Duration = Duration::from_millis(10);
 
-/// ... and of at least so many: 1,000 a second can come back to whoever takes our place.
+/// ... and of at least this many: 1,000 a second can come back to the process that takes our place.
 #[cfg(feature = "web")]
 const LEAVE_TOGETHER_MIN: usize = 10;
 

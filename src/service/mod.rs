@@ -95,7 +95,7 @@ pub trait Service {
     /// A message came.
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>);
 
-    /// A request came over HTTP. It is to be answered here: by [`Switchboard::respond`], by what
+    /// A request came over HTTP. Answer it here: by [`Switchboard::respond`], by what
     /// [`Switchboard::begin_response`] begins, or by [`Switchboard::send`], which makes its message a 200; where nothing is
     /// said, the answer is a 204. The default has the body served as a message, so that every service can be asked over HTTP.
     #[cfg(feature = "web")]
@@ -103,7 +103,7 @@ pub trait Service {
         self.on_message(board, from, Message::from_bytes(request.body));
     }
 
-    /// A client of an `http://` listener asks to become a WebSocket, with this request. Whoever says false has it served
+    /// A client of an `http://` listener asks to become a WebSocket, with this request. If this returns false, the request is served
     /// as any other.
     #[cfg(feature = "web")]
     fn takes_websocket(&mut self, _board: &mut Switchboard<'_>, _from: Peer, _request: &Request<'_>) -> bool {
@@ -192,7 +192,7 @@ pub struct Switchboard<'a> {
     whole: Whole<'a>,
     /// Whose timers are set, where several services share a board; see [`directory`].
     scope: u64,
-    /// Who is just being told of as gone, and by which listener he had come.
+    /// The peer whose end is being reported, and the listener that it came by.
     gone: Option<(Peer, usize)>,
     /// Whose datagram is being answered, and how many bytes the answers to it may have yet.
     answering: Option<(Origin, usize)>,
@@ -207,7 +207,7 @@ enum Whole<'a> {
     No,
     /// This peer's, who has not been sent anything yet.
     Served(Peer, &'a [u8]),
-    /// It is to be sent back.
+    /// The message goes back to this peer.
     Returned(Peer, &'a [u8]),
 }
 
@@ -239,7 +239,7 @@ impl<'a> Switchboard<'a> {
             return;
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to) {
-            // The everyday cases are said apart, which saves them some instructions.
+            // The common cases stand apart, which saves them some instructions.
             match conversation.protocol() {
                 Protocol::Raw(_) => outbox.put(message.bytes()),
                 #[cfg(feature = "web")]
@@ -257,7 +257,7 @@ impl<'a> Switchboard<'a> {
         match conversation.protocol() {
             Protocol::Http(http) => {
                 let progress = http.say(message, &mut outbox);
-                self.follow(to, progress);
+                self.after_answer(to, progress);
             }
             protocol => protocol.encode(message, &mut outbox),
         }
@@ -289,7 +289,7 @@ impl<'a> Switchboard<'a> {
             }
             match known.iter().find(|encoded| encoded.framing() == framing) {
                 Some(encoded) => self.send_encoded(peer, encoded),
-                None => self.send(peer, message), // over HTTP, as the answer to what he asks
+                None => self.send(peer, message), // over HTTP, as the answer to its request
             }
         }
     }
@@ -300,7 +300,7 @@ impl<'a> Switchboard<'a> {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
         let Protocol::Http(http) = conversation.protocol() else { return };
         let progress = http.answer(response, body, &mut outbox);
-        self.follow(to, progress);
+        self.after_answer(to, progress);
     }
 
     /// Answers the request that is open with a head; whether a body is wanted behind it. If it is, it is sent in pieces
@@ -311,7 +311,7 @@ impl<'a> Switchboard<'a> {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return false };
         let Protocol::Http(http) = conversation.protocol() else { return false };
         let progress = http.begin(response, length, &mut outbox);
-        self.follow(to, progress);
+        self.after_answer(to, progress);
         progress == Progress::More
     }
 
@@ -336,7 +336,7 @@ impl<'a> Switchboard<'a> {
         }
         outbox.put_by(count, |place| fill(left, place))?;
         let progress = http.count_piece(count as u64);
-        self.follow(to, progress);
+        self.after_answer(to, progress);
         Ok(count)
     }
 
@@ -346,12 +346,12 @@ impl<'a> Switchboard<'a> {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
         let Protocol::Http(http) = conversation.protocol() else { return };
         let progress = http.end(&mut outbox);
-        self.follow(to, progress);
+        self.after_answer(to, progress);
     }
 
-    /// What an answer means for the connection.
+    /// Moves the connection on after a part of an answer was written.
     #[cfg(feature = "web")]
-    fn follow(&mut self, peer: Peer, progress: Progress) {
+    fn after_answer(&mut self, peer: Peer, progress: Progress) {
         match progress {
             Progress::Nothing | Progress::More => {}
             Progress::Done => self.board.release(peer),
@@ -388,7 +388,7 @@ impl<'a> Switchboard<'a> {
     /// Sends a datagram from the socket that `to` came to. If it can't be sent now it is dropped.
     ///
     /// So it is where it would answer a datagram with more bytes than that had, unless the place allows it: the
-    /// sender's address may be a lie, and whoever really has it would be flooded through us (amplification, RFC
+    /// sender's address may be a lie, and the host that really has it would be flooded through us (amplification, RFC
     /// 5358 for one).
     pub fn send_to(&mut self, to: Origin, bytes: &[u8]) {
         if let Some((origin, left)) = &mut self.answering
@@ -407,7 +407,7 @@ impl<'a> Switchboard<'a> {
         self.board.set_timer(delay, u128::from(self.scope) << 64 | u128::from(key));
     }
 
-    /// Ends the conversation in good order: what waits is delivered, then our end of file.
+    /// Ends the conversation gracefully: what waits is delivered, then our end of file.
     pub fn finish(&mut self, peer: Peer) {
         self.copy_returned(); // behind our end of file, it would be too late
         #[cfg(feature = "web")]
@@ -527,7 +527,7 @@ impl<'a> Switchboard<'a> {
         self.board.now()
     }
 
-    /// What time it is by now, some way into the turn: a look at the clock, for who must know how late he is.
+    /// The time now, some way into the turn. This reads the clock, for callers that must know how late they are.
     pub fn clock(&self) -> Moment {
         self.board.clock()
     }

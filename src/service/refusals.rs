@@ -1,4 +1,4 @@
-//! Refusals in the log: so many a second are written, and the rest are counted.
+//! Refusals in the log: at most a fixed number a second are written, and the rest are counted.
 //!
 //! Who is flooded wants to know by whom, and does not want the log to be the flood's second victim.
 

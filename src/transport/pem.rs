@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    fn both() -> Result<Vec<(String, Vec<u8>)>, String> {
+    fn certificate_and_key() -> Result<Vec<(String, Vec<u8>)>, String> {
         Ok(vec![("CERTIFICATE".into(), vec![0, 1, 2, 3, 4, 5]), ("EC PRIVATE KEY".into(), vec![6, 7, 8])])
     }
 
@@ -199,10 +199,10 @@ mod tests {
             "-----BEGIN CERTIFICATE-----AAECAwQF-----END CERTIFICATE----------BEGIN EC PRIVATE KEY-----BgcI-----END EC PRIVATE KEY-----".into(),
             format!("{ONE}{}", TWO.replace("BgcI", "X-Header: y\n\nBgcI")),
         ] {
-            assert_eq!(read(&text), both(), "{text:?}");
+            assert_eq!(read(&text), certificate_and_key(), "{text:?}");
         }
         let latin1 = [ONE.as_bytes(), b"gr\xfc\xdfe\n", TWO.as_bytes()].concat();
-        assert_eq!(read(latin1), both());
+        assert_eq!(read(latin1), certificate_and_key());
         assert_eq!(read(""), Ok(vec![]));
         assert_eq!(read("nothing of that kind"), Ok(vec![]));
     }

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of whom it brings, before his first byte.
+//! The PROXY protocol, versions 1 and 2: what a proxy says of the client that it brings, before that client's first byte.
 //!
 //! Specified in HAProxy's `doc/proxy-protocol.txt`. A header is short, comes first, and comes once. It is only to be
-//! believed where it comes from a proxy, and there it is required: whoever may write one can be anybody.
+//! believed where it comes from a proxy, and there it is required: a client that may write one can claim any address.
 //!
 //! [`decode`] is pure, and says as early as can be known that bytes are no header: at the first one that is wrong.
 //! (The crates that there are either wait for more then, or take what the specification forbids; it is a page of code.)
@@ -45,7 +45,7 @@ pub enum Introduced {
 pub enum Step {
     /// The beginning of a header, all of them.
     NeedMore,
-    /// A header, of so many bytes.
+    /// A complete header.
     Header {
         /// Whom it names.
         whom: Introduced,

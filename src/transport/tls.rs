@@ -10,7 +10,7 @@
 //! - Plaintext that is left inside the session raises no event: `read` says would-block only when it has none.
 //! - Ciphertext that the socket did not take is not lost and not unbounded: `write` takes nothing before it has gone,
 //!   and `flush` says would-block until then.
-//! - The end of file is not the end: a stream that ends without close_notify was cut off, by whoever is in between
+//! - The end of file is not the end: a stream that ends without close_notify was cut off, by a third party
 //!   (`UnexpectedEof`). Our own close_notify goes out, whole, before our FIN.
 //! - A handshake that fails says why to the peer (the alert) and to the log. A client that speaks plain HTTP understands
 //!   no alert: it is answered in HTTP.
@@ -148,7 +148,7 @@ impl Session {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer speaks plain HTTP"));
             }
             if let Some(error) = self.broken.take() {
-                let _ = self.flush(io); // the alert; who doesn't take it does without
+                let _ = self.flush(io); // the alert; a peer that doesn't take it gets none
                 return Err(broken(&error));
             }
             if self.emptied {
@@ -600,8 +600,8 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// A certificate with its chain and its key, from PEM files; the order in them does not matter. With `client_ca`, whoever shows no certificate that
-    /// one of those authorities has signed does not get through the handshake.
+    /// A certificate with its chain and its key, from PEM files; the order in them does not matter. With `client_ca`, the handshake
+    /// fails for a client without a certificate that one of those authorities has signed.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
@@ -645,14 +645,14 @@ impl ServerTls {
             error => error.to_string(),
         })?;
         config.ignore_client_order = true; // the stronger one of what both have, and not the client's taste
-        // Tickets hold their sessions themselves: the server remembers nothing. Their key is made anew every six
+        // Tickets hold their sessions themselves: the server remembers nothing. A new key is made every six
         // hours, and with every configuration: what another one has verified is not taken for verified.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         Ok(ServerTls(Arc::new(config)))
     }
 
-    /// The same for who speaks this protocol, by the name that it has in a handshake (ALPN, RFC 7301), as `http/1.1`. A
-    /// client that asks for others alone is refused there; one that asks for none is served.
+    /// The same, for clients that speak this protocol. It has the name of the handshake (ALPN, RFC 7301), as `http/1.1`. A
+    /// client that only offers other protocols is refused; a client that offers none is served.
     pub fn speaking(self, protocol: &str) -> ServerTls {
         let mut config = Arc::unwrap_or_clone(self.0);
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
@@ -726,7 +726,7 @@ impl fmt::Debug for ClientTls {
 pub enum Trust<'a> {
     /// Whom an authority in this PEM file has signed for.
     Authorities(&'a Path),
-    /// Anybody: whoever is in between can read and change everything.
+    /// Any server: anyone in between can read and change everything.
     Anybody,
 }
 
@@ -780,7 +780,7 @@ impl ClientTls {
 }
 
 /// What a client may resume. rustls's own store holds eight tickets of a server, and each is good for one connection
-/// (RFC 8446, appendix C.4): whoever opens many at once would begin most of them anew.
+/// (RFC 8446, appendix C.4): a client that opens many at once would start most of them again from a full handshake.
 #[derive(Debug)]
 struct Sessions {
     /// All but the tickets of TLS 1.3.
@@ -1011,7 +1011,7 @@ fn is_issuer(one: &CertificateDer<'_>, other: &CertificateDer<'_>) -> bool {
     one.subject().as_raw() == other.issuer().as_raw() && one.subject().as_raw() != other.subject().as_raw()
 }
 
-/// Why a key can't be used, in words for who has to make another one.
+/// Why a key can't be used, in words for the person that has to make another one.
 fn what_is_wrong_with(key: &PrivateKeyDer<'_>) -> String {
     /// Object identifiers as they are encoded.
     const RSA: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];

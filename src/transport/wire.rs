@@ -33,7 +33,7 @@ struct Line {
     finished: bool,
     /// And had not said that it would be the last.
     cut_off: bool,
-    /// So many events until the handshake is through.
+    /// How many events are left until the handshake is complete.
     handshake: usize,
     reset: bool,
     /// How many bytes a single read returns at the most; each read takes the front entry, and the last
@@ -89,14 +89,14 @@ impl Remote {
         line.edge = line.edge.union(Readiness::READABLE).union(Readiness::EXCEPTIONAL);
     }
 
-    /// As [`Remote::finish`], but in the middle of what was to be said: the reader gets what is on the line, and
+    /// As [`Remote::finish`], but in the middle of the data: the reader gets what is on the line, and
     /// then `UnexpectedEof`.
     pub fn cut_off(&self) {
         self.0.borrow_mut().cut_off = true;
         self.finish();
     }
 
-    /// Has the line begin with a handshake that takes so many events.
+    /// Makes the line begin with a handshake that takes `events` events.
     pub fn shake_hands(&self, events: usize) {
         self.0.borrow_mut().handshake = events;
     }

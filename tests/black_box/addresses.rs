@@ -57,7 +57,7 @@ fn a_name_is_served_at_each_of_its_addresses_and_a_reload_keeps_them() {
         server.signal(Signal::SIGHUP);
         server.logs("reloaded: 4 listeners go on, 0 are new, 0 are gone");
         alice.echo("still");
-        server.call_at(0).echo("and anew");
+        server.call_at(0).echo("and again");
         server.call_at(1).echo("at both");
         server.stop();
     }

@@ -723,7 +723,7 @@ fn ctrl_c_keeps_what_was_measured() {
 
 // The same is the same, and memory is flat.
 
-/// How many of so many comparisons of a server with itself see a difference.
+/// How many of `comparisons` comparisons of a server with itself see a difference.
 fn differences_with_itself(comparisons: u32) -> u32 {
     let server = Server::echo();
     let mut seen = 0;
@@ -805,7 +805,7 @@ fn bench_with_few_ports(arguments: &str) -> Option<(bench::Ended, Option<Report>
     command.args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_switchboard")]).arg(&json).arg(arguments);
     let ended = bench::run_command(&mut command);
     if ended.code == Some(77) || ended.stderr.contains("unshare") {
-        println!("not tested: no network of its own is to be had here: {}", ended.stderr);
+        println!("not tested: no network of its own can be made here: {}", ended.stderr);
         return None;
     }
     let report = fs::read_to_string(&json).ok().map(|text| serde_json::from_str(&text).expect("a report"));

@@ -301,7 +301,7 @@ fn names_of_any_script_and_a_text_that_turns_around() {
     carol.say("\u{2069}\u{202e}:\u{e9}soJ\n");
     let shown = "\u{2068}\u{202e}:\u{e9}soJ\u{2069}";
     sees(&mut browser, &alice, "\u{5d3}\u{5e0}\u{5d9}", shown);
-    // The author stands before what he says.
+    // The author stands before the text.
     browser.wait(
         &alice,
         "(() => { const item = [...document.querySelectorAll('#log li')].at(-1); \

@@ -460,7 +460,7 @@ fn bench_says_what_its_handshakes_took_and_whom_it_believes() {
     let (code, said) = bench(&["--insecure", "--churn", "--no-resumption", "--duration", "1s"]);
     assert_eq!((code, read().resumed), (Some(0), 0), "{said}");
     let (code, said) = bench(&[]);
-    assert!(code == Some(2) && said.contains("whom to believe? Give --ca FILE"), "{said}");
+    assert!(code == Some(2) && said.contains("which servers to trust? Give --ca FILE"), "{said}");
     let (code, said) = bench(&["--ca", &ca, "--server-name", "example.com"]);
     assert!(code == Some(1) && said.contains("cannot connect"), "{said}");
     let summary = server.stop().summary();

@@ -22,7 +22,7 @@ struct Caller(Client);
 impl Caller {
     fn of(server: &Server) -> Caller {
         let mut caller = Caller(server.call());
-        caller.hear("* welcome to the chat: /help tells how it goes");
+        caller.hear("* welcome to the chat: /help lists the commands");
         caller
     }
 
@@ -277,7 +277,7 @@ fn a_bad_guest_is_told_and_nobody_else_hears_of_it() {
     terminal.hear_until("2 here");
     bystander.hear("came");
     for (line, problem) in [
-        (&b"\xff\xfe\n"[..], "error: what you say is to be text, in UTF-8"),
+        (&b"\xff\xfe\n"[..], "error: a message must be text in UTF-8"),
         (b"/dance\n", "error: that is not understood: there is no such command, see /help"),
         (b"/nick\n", "error: that is not understood: /nick NAME, see /help"),
         (b"\x1b[A\n", "error: a text has no control characters"),
@@ -422,7 +422,7 @@ fn who_reads_slowly_is_closed_where_that_is_the_policy() {
     server.stop();
 }
 
-/// So many programs, which have not joined yet.
+/// `count` programs, which have not joined yet.
 fn crowd(server: &Server, count: usize) -> Vec<Program> {
     (0..count).map(|_| Program::of(server)).collect()
 }
@@ -648,7 +648,7 @@ fn an_address_that_joins_over_and_over_is_refused_and_others_are_not() {
         socket.bind(&local.into()).expect("all of 127.0.0.0/8 is ours");
     };
     let mut elsewhere = Caller(Client::prepared(server.url(), other));
-    elsewhere.hear("* welcome to the chat: /help tells how it goes");
+    elsewhere.hear("* welcome to the chat: /help lists the commands");
     elsewhere.hear_until("you are guest");
     let mut late = Caller::of(&server);
     until("it may join", || {
@@ -763,8 +763,8 @@ fn lines_over_unix_sockets_and_prefixed_messages_are_in_it_too() {
     alice.hear("guest2: good morning");
     alice.say("and to you");
     let heard = prefixed.hear_exactly(4);
-    assert_eq!(heard, 46u32.to_be_bytes(), "the length of the welcome");
-    prefixed.hear_exactly(46);
+    assert_eq!(heard, 47u32.to_be_bytes(), "the length of the welcome");
+    prefixed.hear_exactly(47);
     let mut next = || {
         let len = prefixed.hear_exactly(4);
         let len = u32::from_be_bytes(len.try_into().expect("four bytes"));

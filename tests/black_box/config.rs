@@ -286,7 +286,7 @@ fn a_reload_that_forbids_somebody_dismisses_him_and_nobody_else() {
     mallory.hear_end();
     mallory.hang_up();
     alice.echo("still here");
-    let summary = server.summary_until("his end", |summary| summary.of("closed") >= 1);
+    let summary = server.summary_until("its end", |summary| summary.of("closed") >= 1);
     assert_eq!(summary.of("disallowed"), 1, "{summary:?}");
     server.stop();
 }
@@ -315,7 +315,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     server.stop();
 }
 
-/// `bench` checks every reply, and connects anew for each where it churns: who is refused, cut off or not answered shows.
+/// `bench` checks every reply, and connects again for each where it churns: what is refused, cut off or not answered shows.
 #[cfg(all(feature = "load", feature = "tls"))]
 #[test]
 fn twenty_reloads_under_load_refuse_nobody_and_lose_nothing() {

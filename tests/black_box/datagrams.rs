@@ -47,7 +47,7 @@ fn everybody_hears_his_own() {
     }
 }
 
-/// The answer to somebody who is gone comes back as an ICMP error. It is about him alone.
+/// The answer to a sender that is gone comes back as an ICMP error. It is about that sender alone.
 #[test]
 fn a_sender_who_is_gone_costs_the_others_nothing() {
     let server = echo();

@@ -74,7 +74,7 @@ fn at_connections_max_the_log_has_one_line_for_an_episode_and_not_one_for_each_c
         let pauses = server.summary().of("accept pauses");
         alice.hang_up();
         next.hear("and me");
-        // The backlog is empty now, and the limit is reached: whoever comes next waits.
+        // The backlog is empty now, and the limit is reached: the next client waits.
         alice = next;
         let mut waiting = server.call();
         waiting.say("I wait");

@@ -222,7 +222,7 @@ fn serves_several_at_once(example: &str) {
         for (number, caller) in callers.iter_mut().enumerate() {
             caller.say(format!("round {round}, caller {number}"));
         }
-        // The last is heard first: nobody's answer waits for somebody else to take his.
+        // The last is heard first: no answer waits until another client takes its own.
         for (number, caller) in callers.iter_mut().enumerate().rev() {
             caller.hear(format!("round {round}, caller {number}"));
         }
@@ -405,7 +405,7 @@ fn outlives_a_shortage(example: &str, complaint: Option<&str>) {
     rung.has_complaints_at_most(1);
     callers[0].echo("and again");
 
-    // One leaves, and the next comes in, until everybody has had his turn.
+    // One leaves, and the next comes in, until each has had its turn.
     callers[0].say("my turn");
     for mut caller in callers {
         caller.hear("my turn");
@@ -443,11 +443,11 @@ fn refuses_what_select_cannot_watch(example: &str) {
     for caller in callers.iter_mut().rev() {
         caller.echo("still served");
     }
-    // One of them leaves, and his descriptor is one that select can watch.
+    // One of them leaves, and its descriptor is one that select can watch.
     let mut leaver = callers.swap_remove(500);
     leaver.half_close();
     leaver.hear_the_end();
-    rung.call().echo("in his place");
+    rung.call().echo("in its place");
 }
 
 fn serves_more_than_select_could_watch(example: &str) {
@@ -759,7 +759,7 @@ fn tells_senders_apart(example: &str) {
     assert_eq!((total, counts), ((1..=8).sum(), expected));
 }
 
-/// Whoever sends can make up senders; they must not cost the server more and more.
+/// A client can forge any number of senders; they must not cost the server more and more.
 fn counts_more_senders_than_it_remembers(example: &str) {
     const REMEMBERED: usize = 1000;
     let (rung, address) = start_for_datagrams(example);
@@ -797,7 +797,7 @@ fn talks_to_itself(example: &str) {
 }
 
 fn talks_to_another_server(example: &str) {
-    // It is the other one who has read to the end before he answers, and who closes first.
+    // The other side reads to the end before it answers, and closes first.
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
     let address = listener.local_addr().expect("it is bound").to_string();
     let answering = thread::spawn(move || {

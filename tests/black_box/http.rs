@@ -209,7 +209,7 @@ fn a_request_that_trickles_in_is_told_that_it_took_too_long() {
     line.hear("error: the rest of a message did not come in time\n");
     line.hear_end();
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    // Who has nothing on the way may wait as long as he likes.
+    // A client without an open request may wait as long as it likes.
     let mut patient = server.call();
     assert_eq!(patient.get("/").status, 200);
     patient.hear_nothing_for(Duration::from_millis(600));
@@ -286,7 +286,7 @@ fn the_metrics_tell_what_the_summary_tells() {
     let wrong = client.ask("POST", "/metrics", "Content-Length: 0\r\n");
     assert_eq!((wrong.status, wrong.field("allow")), (405, Some("GET, HEAD, OPTIONS")));
     server.call().hang_up();
-    server.summary_until("he has hung up", |summary| summary.of("finished") == 1);
+    server.summary_until("the client has hung up", |summary| summary.of("finished") == 1);
 
     let answer = client.get("/metrics");
     assert_eq!(answer.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -334,7 +334,7 @@ fn what_needs_http_says_so() {
     assert!(said.contains("--metrics is for http://, https://"), "{said}");
     for option in ["--root=/tmp", "--listing", "--access-log=/tmp/access.log"] {
         let said = wrong(&["echo", option]);
-        assert!(said.contains("is for the service web, which nobody asks for"), "{said}");
+        assert!(said.contains("is for the service web, and no listener has it"), "{said}");
     }
     let said = wrong(&["web", "--root", "/tmp", "--access-log", "/no/such/log", "--listen", HTTP]);
     assert!(said.contains("--access-log /no/such/log: cannot open it: No such file"), "{said}");

@@ -68,7 +68,7 @@ fn a_peer_who_takes_nothing_is_closed_as_stalled() {
     bob.echo("I am still here");
 }
 
-/// The source has always something to say, to whoever reads and to whoever has said his own end.
+/// The source always has something to send, to peers that read and to peers that have sent their FIN.
 #[test]
 fn a_peer_who_never_takes_anything_of_a_source_is_closed_as_stalled() {
     let server = Server::start(&["serve", "source", "--listen", TCP, "--stall-after", "300ms"]);
@@ -165,7 +165,7 @@ fn whispers_are_answered_beside_flooders() {
         }
         whispering.unwrap_or_else(|panic| resume_unwind(panic))
     });
-    assert!(flooded > MIB as u64, "there was to be a flood all the while, and not {flooded} bytes");
+    assert!(flooded > MIB as u64, "there should be a flood all the while, and not {flooded} bytes");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn rust_log_with_targets_starts_and_is_heeded() {
     }
 }
 
-/// Whoever started us does not read standard error at all, and it is full before we begin.
+/// The parent process does not read standard error at all, and it is full before we begin.
 #[test]
 fn a_log_that_is_full_from_the_beginning_holds_up_no_start() {
     let (reader, mut writer) = std::io::pipe().unwrap();

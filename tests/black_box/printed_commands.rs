@@ -46,7 +46,13 @@ fn without_comment(line: &str) -> String {
 /// Command lines of these pages that begin with `switchboard`, and of the examples' heads.
 fn printed() -> Vec<String> {
     let mut lines = Vec::new();
-    for page in ["README.md", "src/guide/chat.md", "src/guide/operations.md", "src/guide/relay.md"] {
+    for page in [
+        "README.md",
+        "benches/README.md",
+        "src/guide/chat.md",
+        "src/guide/operations.md",
+        "src/guide/relay.md",
+    ] {
         let text = fs::read_to_string(root().join(page)).expect("it is there");
         let commands = text.lines().filter_map(|line| line.strip_prefix("$ "));
         lines.extend(commands.filter(|line| line.starts_with("switchboard ")).map(without_comment));

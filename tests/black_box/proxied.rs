@@ -98,10 +98,10 @@ fn the_real_address_is_judged_and_not_the_proxys() {
     other.say(line("198.51.100.10"));
     other.echo("another one");
     friends.pop().expect("there are two").hang_up();
-    server.summary_until("his end", |summary| summary.of("finished") == 1);
+    server.summary_until("its end", |summary| summary.of("finished") == 1);
     let mut third = from(PROXY, &server);
     third.say(line("198.51.100.9"));
-    third.echo("in his place");
+    third.echo("in its place");
 
     server.logs("192.0.2.7:4711 by 127.1.0.1:");
     let summary = server.summary();
@@ -113,7 +113,7 @@ fn the_real_address_is_judged_and_not_the_proxys() {
 fn a_header_from_anywhere_else_is_not_believed() {
     let server = serve(&["--deny", "127.0.0.9"]);
     let mut forger = from("127.0.0.9", &server);
-    forger.hear_it_break(); // whatever he would have said
+    forger.hear_it_break(); // whatever it would have sent
     let mut direct = from("127.0.0.2", &server);
     direct.echo(line("192.0.2.1")); // bytes like any others
     assert_eq!(server.summary().of("denied"), 1);
@@ -165,9 +165,9 @@ fn a_proxy_that_asks_for_itself_is_let_in() {
     assert_eq!(server.summary().of("not-allowed"), 1);
 }
 
-/// Also: lists in files are read anew.
+/// Also: lists in files are read again.
 #[test]
-fn a_reload_that_forbids_a_client_dismisses_him_and_not_his_proxy() {
+fn a_reload_that_forbids_a_client_dismisses_it_and_not_its_proxy() {
     let directory = Directory::new();
     let list = directory.path("denied");
     fs::write(&list, "# nobody yet\n").expect("it can be written");
@@ -193,7 +193,7 @@ fn a_reload_that_forbids_a_client_dismisses_him_and_not_his_proxy() {
     late.hear_it_break();
     alice.echo("still here");
     check.echo("still here");
-    let summary = server.summary_until("his end", |summary| summary.of("closed") == 2);
+    let summary = server.summary_until("its end", |summary| summary.of("closed") == 2);
     assert_eq!((summary.of("disallowed"), summary.of("denied")), (1, 1), "{summary:?}");
 }
 
@@ -227,7 +227,7 @@ fn the_header_comes_before_the_handshake() {
         client.shake_hands_by_bytes();
         client.echo("hello");
     }
-    introduced(&line("192.0.2.7")).shake_hands().expect_err("he is denied");
+    introduced(&line("192.0.2.7")).shake_hands().expect_err("it is denied");
     caller.connect(server.address(0)).shake_hands().expect_err("a hello is no header");
     let summary = server.summary();
     assert!(summary.text().contains("refused 2 (denied 1, no-proxy-header 1)"), "{summary:?}");

@@ -88,7 +88,7 @@ fn what_a_reload_cannot_change_of_a_socket_is_logged() {
     assert_eq!(times(&server, "after a restart"), 0, "{:#?}", server.log());
     settings.write(&listener(&url, "echo", "unix-mode = \"600\""));
     reload(&server);
-    assert_eq!(times(&server, "a new unix-mode holds after a restart"), 1, "{:#?}", server.log());
+    assert_eq!(times(&server, "a new unix-mode takes effect after a restart"), 1, "{:#?}", server.log());
 }
 
 #[test]

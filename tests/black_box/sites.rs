@@ -181,7 +181,7 @@ fn a_web_page_that_posts_to_a_line_protocol_is_not_obeyed() {
     server.read_log();
     let mut alice = server.call();
     alice.hear(
-        "* welcome to the chat: /help tells how it goes\n* you are guest1, in lobby\n* 1 here: guest1\n",
+        "* welcome to the chat: /help lists the commands\n* you are guest1, in lobby\n* 1 here: guest1\n",
     );
     let body = "/nick admin\nhello, I am the admin\n";
     let post = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());

@@ -73,8 +73,8 @@ fn something_else_that_was_passed_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// What the supervisor hears next.
-fn told(supervisor: &UnixDatagram) -> String {
+/// Receives the next notification.
+fn notification(supervisor: &UnixDatagram) -> String {
     let mut bytes = [0; 512];
     let count = supervisor.recv(&mut bytes).expect("it is told something");
     String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -90,13 +90,13 @@ fn the_supervisor_is_told_when_we_are_ready_reload_and_stop() {
     command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", &path);
     let mut server = Server::start_command(&mut command, 1);
     server.read_log();
-    assert!(told(&supervisor).contains("READY=1\n"));
+    assert!(notification(&supervisor).contains("READY=1\n"));
     server.signal(Signal::SIGHUP);
-    let reloading = told(&supervisor);
+    let reloading = notification(&supervisor);
     assert!(reloading.contains("RELOADING=1\n") && reloading.contains("MONOTONIC_USEC="), "{reloading}");
-    assert!(told(&supervisor).contains("READY=1\n"));
+    assert!(notification(&supervisor).contains("READY=1\n"));
     server.stop();
-    assert!(told(&supervisor).contains("STOPPING=1\n"));
+    assert!(notification(&supervisor).contains("STOPPING=1\n"));
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn the_watchdog_hears_that_the_loop_turns_and_nothing_when_it_hangs() {
     let mut command = switchboard();
     command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
     let server = Server::start_command(&mut command, 1);
-    assert!(told(&supervisor).contains("READY=1\n"));
+    assert!(notification(&supervisor).contains("READY=1\n"));
     for _ in 0..3 {
-        assert_eq!(told(&supervisor), "WATCHDOG=1\n");
+        assert_eq!(notification(&supervisor), "WATCHDOG=1\n");
     }
     server.pause();
     supervisor.set_nonblocking(true).expect("the socket is ours");
@@ -120,7 +120,7 @@ fn the_watchdog_hears_that_the_loop_turns_and_nothing_when_it_hangs() {
     assert!(supervisor.recv(&mut [0; 64]).is_err(), "a process that is stopped says that it turns");
     server.go_on();
     supervisor.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    assert_eq!(told(&supervisor), "WATCHDOG=1\n");
+    assert_eq!(notification(&supervisor), "WATCHDOG=1\n");
     server.stop();
 }
 
@@ -167,19 +167,19 @@ fn a_supervisor_that_does_not_read_holds_up_nobody_and_hears_the_last_state_when
     command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "20000");
     let mut server = Server::start_command(&mut command, 1);
     server.read_log();
-    server.logs("the supervisor does not take our words");
+    server.logs("the supervisor does not read our notifications");
     for _ in 0..50 {
         server.call().echo("hello");
     }
     server.signal(Signal::SIGHUP);
     server.logs("reloaded");
     let states = until("the states, which were kept", || {
-        let said = told(&supervisor);
+        let said = notification(&supervisor);
         said.contains("READY=1").then_some(said)
     });
     assert!(states.contains("MAINPID="), "{states}");
-    until("the reload", || told(&supervisor).contains("RELOADING=1\n").then_some(()));
-    let reports = server.log().iter().filter(|line| line.contains("does not take our words")).count();
+    until("the reload", || notification(&supervisor).contains("RELOADING=1\n").then_some(()));
+    let reports = server.log().iter().filter(|line| line.contains("does not read our notifications")).count();
     let minutes = began.elapsed().as_secs() / 60;
     assert!(reports as u64 <= 1 + minutes, "{:#?}", server.log());
     while filler.send_to(b"FILLER=1\n", &path).is_ok() {}
@@ -197,7 +197,7 @@ fn an_abstract_notify_socket_is_reached() {
     let mut command = switchboard();
     command.args(["serve", "--listen", TCP]).env("NOTIFY_SOCKET", format!("@{name}"));
     let server = Server::start_command(&mut command, 1);
-    assert!(told(&supervisor).contains("READY=1\n"));
+    assert!(notification(&supervisor).contains("READY=1\n"));
     server.stop();
-    assert!(told(&supervisor).contains("STOPPING=1\n"));
+    assert!(notification(&supervisor).contains("STOPPING=1\n"));
 }

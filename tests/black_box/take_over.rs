@@ -319,7 +319,7 @@ fn who_does_not_hand_over_is_named() {
     answering.join().expect("it said its line");
 }
 
-/// `bench` checks every reply, and connects anew for each: what is refused or lost shows.
+/// `bench` checks every reply, and connects again for each: what is refused or lost shows.
 #[cfg(feature = "load")]
 #[test]
 fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {

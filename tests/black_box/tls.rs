@@ -123,7 +123,7 @@ fn over_https_the_handshake_says_which_http_is_spoken() {
     let refusal = caller().offering(&["h2"]).is_refused(server.address(0));
     assert_eq!(refusal, Error::AlertReceived(AlertDescription::NoApplicationProtocol));
     server.stop();
-    // What is no HTTP has no name there, and whoever offers one is served all the same.
+    // What is no HTTP has no name there, and a client that offers one is served all the same.
     let plain = Server::start(&files.serve(TLS));
     assert_eq!(caller().offering(&["h2"]).call(plain.address(0)).agreed(), None);
     plain.stop();
@@ -304,7 +304,7 @@ fn three_hundred_handshakes_that_never_end_hold_up_nobody_and_end_at_their_deadl
         // Nothing, half a hello, or a whole one whose answer nobody heeds.
         dawdler.write_all(&hello[..number % 3 * hello.len() / 2]).unwrap();
     }
-    let mut late = trusted.call(); // whoever comes now is let in as well
+    let mut late = trusted.call(); // a client that comes now is let in as well
     let mut said = 0;
     let expected = DAWDLERS as u64 + 1; // with the one whose hello that is
     let summary = trusted.server.summary_until("all of them to be closed", |summary| {
@@ -338,7 +338,7 @@ fn the_end_is_announced_both_ways_and_replies_come_in_between() {
     }
 }
 
-/// A FIN can be forged by whoever is in between: what it cut off is not served.
+/// A third party can forge a FIN: what it cut off is not served.
 #[test]
 fn what_was_cut_off_is_not_served_and_is_counted_as_truncated() {
     for version in [&TLS12, &TLS13] {
@@ -509,13 +509,13 @@ fn files_that_will_not_do_are_named() {
     let authority = Authority::called("ours");
     let papers = authority.signs("localhost", NOW);
     let files = Files::of(&papers);
-    let (cert, key) = (files.named("cert.pem"), files.named("key.pem"));
-    let missing = files.named("missing.pem");
+    let (cert, key) = (files.path_of("cert.pem"), files.path_of("key.pem"));
+    let missing = files.path_of("missing.pem");
     let empty = files.write("empty.pem", "");
     let garbage = files.write("garbage.pem", "\u{1F600} -----BEGIN CERTIFICATE-----\n!!!\n");
     let cut_off = files.write("cut_off.pem", &papers.cert[..papers.cert.len() / 2]);
     let other = files.write("other.pem", &authority.signs("localhost", NOW).key);
-    let folder = files.named(".");
+    let folder = files.path_of(".");
 
     let wrong = |file: &String, arguments: &[&str]| {
         let mut line = vec!["serve", "--listen", TLS];

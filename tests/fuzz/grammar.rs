@@ -282,7 +282,7 @@ fn chat_json(dice: &mut Dice) -> String {
     }
 }
 
-/// Where a relay's message has its token: whoever sends it by datagram puts in what the welcome said.
+/// Where a relay's message has its token: a client that sends it by datagram puts in the token of its welcome.
 pub(crate) const TOKEN: std::ops::Range<usize> = 4..12;
 
 fn relay(dice: &mut Dice) -> Piece {

@@ -25,7 +25,7 @@ pub(crate) enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     AsItComes,
-    /// At most so many bytes at a time, with a pause between them.
+    /// At most this many bytes at a time, with a pause between them.
     Slowly(usize),
     Never,
 }

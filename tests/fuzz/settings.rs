@@ -1,7 +1,7 @@
 //! A server's settings: every service over every transport, each place twice.
 //!
 //! The calm places have the limits that a server has by default; bystanders are served there, and must be served well. The
-//! wild places have limits that are thrown anew for each file: deadlines of 100 ms, room for two connections, the smallest
+//! wild places have limits that are drawn again for each file: deadlines of 100 ms, room for two connections, the smallest
 //! outboxes. Both kinds are attacked.
 
 use std::fmt::Write;
@@ -146,8 +146,8 @@ impl Ground {
         put(text, "url", &url);
         put(text, "service", place.service);
         if is_tls(place) {
-            put(text, "cert", &self.papers.named("cert.pem"));
-            put(text, "key", &self.papers.named("key.pem"));
+            put(text, "cert", &self.papers.path_of("cert.pem"));
+            put(text, "key", &self.papers.path_of("key.pem"));
         }
         if place.service == "web" {
             put(text, "root", &self.directory.path("root").display().to_string());

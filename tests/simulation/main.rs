@@ -35,15 +35,15 @@ const SEEDS: u64 = 1000;
 fn live(seed: u64) -> (Story, u64) {
     #[cfg(all(feature = "web", feature = "tls"))]
     if seed % 4 == 3 {
-        let town = told(seed, town::Town::new(seed), town::Town::run, |town| &town.story);
+        let town = run_with_story(seed, town::Town::new(seed), town::Town::run, |town| &town.story);
         return (town.story, town.turns);
     }
-    let world = told(seed, World::new(seed), World::run, |world| &world.story);
+    let world = run_with_story(seed, World::new(seed), World::run, |world| &world.story);
     (world.story, world.turns)
 }
 
 /// Runs a world. If it fails, prints its story and the command that runs it again.
-fn told<W>(seed: u64, mut world: W, run: fn(&mut W), story: fn(&W) -> &Story) -> W {
+fn run_with_story<W>(seed: u64, mut world: W, run: fn(&mut W), story: fn(&W) -> &Story) -> W {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
         let story = story(&world);
         let is_asked_for = asked("SIMULATION_SEED").is_some();

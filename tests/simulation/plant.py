@@ -70,7 +70,7 @@ FAULTS = [
     ("An end is counted twice", "            board.counters.closed[reason.row()] += 1;\n", "            board.counters.closed[reason.row()] += 2;\n"),
     ("Closed connections are lost where a turn has too many",
      "        board.closed.splice(..0, peers.drain(..)); // the rest comes first in the next turn\n", "        peers.clear();\n"),
-    ("The rest of a slice of writes is not written", "            false => self.unwritten.push_back(fresh),", "            false => drop(fresh),"),
+    ("The rest of a slice of writes is not written", "            None => self.unwritten.push_back(fresh),", "            None => drop(fresh),"),
     ("What older slices have left is not written",
      "            if !older.is_empty() {\n                self.unwritten.push_back(older);\n            }\n", "            drop(older);\n"),
     ("What a timer in the middle of a turn has left is not written",

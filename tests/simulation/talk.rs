@@ -185,7 +185,7 @@ struct Socket {
     is_open: bool,
     is_closed: bool,
     says_close: bool,
-    /// Frames that are to be sent.
+    /// Frames that wait to be sent.
     unsaid: Vec<u8>,
     heard: Vec<u8>,
     /// Pings that have not come back.
@@ -400,7 +400,7 @@ impl Chatter {
         }
     }
 
-    fn told(&mut self, event: &Value) {
+    fn receive_event(&mut self, event: &Value) {
         let text_of = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().expect("an event has a type") {
             "joined" => {
@@ -458,7 +458,7 @@ impl Talk for Chatter {
 
     fn hear(&mut self, bytes: &[u8]) {
         for message in self.socket.hear(bytes) {
-            self.told(&serde_json::from_slice(&message).expect("an event is JSON"));
+            self.receive_event(&serde_json::from_slice(&message).expect("an event is JSON"));
         }
     }
 

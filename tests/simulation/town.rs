@@ -287,7 +287,7 @@ impl Town {
             Kernel::new(Dice::new(seed, 1), plan.odds, plan.window, plan.promises, Arc::clone(&time));
         kernel.lock().expect("it is new").splits = plan.splits;
         // A day in 2026.
-        let ambient = Ambient::told(UNIX_EPOCH + Duration::from_secs(1_790_000_000), seed);
+        let ambient = Ambient::simulated(UNIX_EPOCH + Duration::from_secs(1_790_000_000), seed);
         let pem = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/pem").join(name);
         let server_tls = ServerTls::from_files(&pem("certificate.pem"), &pem("key.pem"), None);
         let mut running = Server::new(Directory::new(ambient.clone()))

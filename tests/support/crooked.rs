@@ -95,7 +95,7 @@ struct Shared {
     still_until: Mutex<Duration>,
     /// How often the habit showed.
     faults: AtomicU64,
-    /// Held by whoever works, where only one may.
+    /// Held by the thread that works, where only one may.
     workbench: Mutex<()>,
     over: Mutex<bool>,
     over_now: Condvar,

@@ -1,7 +1,7 @@
 //! A rung of the examples' ladder, run as a child process, and a caller who talks to it.
 //!
-//! Nothing here sleeps and hopes. Whoever waits, waits for something to happen and until [`PATIENCE`] runs
-//! out, which is long: it is only ever spent by a test that fails.
+//! Nothing here sleeps and hopes. Each wait is for something to happen, and ends when [`PATIENCE`] runs
+//! out, which is long: only a test that fails spends it.
 //!
 //! Invariant: a child is killed and waited for when its [`Rung`] is dropped, whatever the test came to.
 
@@ -46,7 +46,7 @@ impl Rung {
         Rung::from_command(scheme, Command::new(example(name)).args(arguments))
     }
 
-    /// Starts it allowed no more than so many descriptors.
+    /// Starts it with at most `descriptors_max` descriptors.
     pub(crate) fn start_with_descriptors(name: &str, descriptors_max: usize) -> Rung {
         let mut command = Command::new("sh");
         command
@@ -128,7 +128,7 @@ impl Rung {
         }
     }
 
-    /// Asserts that it has said at most so many more lines on standard error so far.
+    /// Asserts that it has written at most `count` more lines to standard error so far.
     pub(crate) fn has_complaints_at_most(&self, count: usize) {
         let complaints: Vec<_> = self.complaints.try_iter().collect();
         assert!(complaints.len() <= count, "it complains of {complaints:?}");

@@ -1,7 +1,7 @@
 //! The verbs of the black-box tests: a server run as its users run it, and clients who talk to it.
 //!
-//! Whoever waits, waits for something to happen, and until [`PATIENCE`] runs out; it is long, and only
-//! ever spent by a test that fails. To let things happen *together*, a test pauses the server (SIGSTOP),
+//! Each wait is for something to happen, and ends when [`PATIENCE`] runs out; it is long, and only
+//! a test that fails spends it. To let things happen *together*, a test pauses the server (SIGSTOP),
 //! prepares them, and lets it go on: then they lie in one batch, however busy the machine is.
 //!
 //! Invariant: a child is ended and waited for when its [`Server`] is dropped, whatever the test came to.
@@ -76,7 +76,7 @@ impl Server {
         Server::start_command(switchboard().args(arguments), listeners)
     }
 
-    /// Runs a command that becomes a switchboard and says in so many lines where it listens. Its
+    /// Runs a command that becomes a switchboard and writes where it listens, one line for each of `listeners`. Its
     /// standard error is a pipe that nobody reads yet, and that holds little.
     pub(crate) fn start_command(command: &mut Command, listeners: usize) -> Server {
         Server::start_activated(command.stdin(Stdio::null()), listeners)
@@ -553,7 +553,7 @@ impl Client {
         assert_same(&heard, expected);
     }
 
-    /// Hears so many bytes.
+    /// Hears `count` bytes.
     pub(crate) fn hear_exactly(&mut self, count: usize) -> Vec<u8> {
         let mut heard = vec![0; count];
         let mut filled = 0;
@@ -769,7 +769,7 @@ impl Drop for Directory {
     }
 }
 
-/// So many bytes that are unlike those of any other seed, at every offset.
+/// `count` bytes that are unlike those of any other seed, at every offset.
 pub(crate) fn pattern(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(count + 8);
@@ -809,14 +809,14 @@ fn shown(bytes: &[u8]) -> String {
     }
 }
 
-/// Allows ourselves so many descriptors, if we may.
+/// Raises our own limit to at least `count` descriptors, if we may.
 pub(crate) fn need_descriptors(count: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     assert!(count <= hard, "this test needs {count} descriptors, and the hard limit is {hard}");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit it may be raised");
 }
 
-/// A port for whoever must know it before it is bound. None of those that the kernel picks: one that was free a moment ago
+/// A port for tests that must know it before it is bound. None of those that the kernel picks: one that was free a moment ago
 /// may be another test's now.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);

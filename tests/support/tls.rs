@@ -96,10 +96,10 @@ impl Files {
     /// Writes one of them, and says where it is.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).expect("the directory is ours");
-        self.named(name)
+        self.path_of(name)
     }
 
-    pub(crate) fn named(&self, name: &str) -> String {
+    pub(crate) fn path_of(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
@@ -109,7 +109,7 @@ impl Files {
 
     /// The arguments of a server that shows them at this URL.
     pub(crate) fn serve(&self, url: &str) -> Vec<String> {
-        let (cert, key) = (self.named("cert.pem"), self.named("key.pem"));
+        let (cert, key) = (self.path_of("cert.pem"), self.path_of("key.pem"));
         ["serve", "--listen", url, "--cert", &cert, "--key", &key].map(String::from).to_vec()
     }
 }

@@ -49,9 +49,9 @@ impl<'a> Response<'a> {
 /// How long a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// So many bytes.
+    /// It has this many bytes.
     Bytes(u64),
-    /// That turns out when it is over: it goes out in chunks, or up to the connection's end.
+    /// Known only when the body is over: it goes out in chunks, or up to the connection's end.
     Unknown,
 }
 
@@ -64,9 +64,9 @@ pub enum Progress {
     More,
     /// It is whole: the next request may be served.
     Done,
-    /// It is whole, and was the last: the connection is to be finished.
+    /// It is whole, and was the last: the caller must finish the connection.
     Last,
-    /// It is short of what it had announced: the connection is to be closed, so that the client can tell.
+    /// It is shorter than it had announced: the caller must close the connection, so that the client can tell.
     Broken,
 }
 

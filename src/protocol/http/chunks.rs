@@ -14,7 +14,7 @@ const OVERHEAD_BYTES: usize = 8 * 1024;
 /// A chunk's size and its extensions.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
-/// The most bytes that a body of so many takes in chunks, beyond its own.
+/// The most bytes that a body of `body_bytes_max` takes in chunks, beyond its own.
 pub(super) fn overhead_max(body_bytes_max: usize) -> usize {
     body_bytes_max + OVERHEAD_BYTES + LINE_BYTES_MAX
 }

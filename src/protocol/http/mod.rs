@@ -61,7 +61,7 @@ pub struct Http {
 enum Reading {
     /// `scanned` bytes hold whole lines of a head and the beginning of one, which begins at `line`.
     Head { scanned: u32, line: u32 },
-    /// The head, of so many bytes, has been judged; with its body it has `whole`.
+    /// The head has been judged; with its body the request has `whole` bytes.
     Sized { whole: u32 },
     /// Its body comes in chunks.
     Chunked { head: u32, chunks: Chunks },
@@ -79,17 +79,17 @@ pub enum Step<'a> {
         /// How many bytes it took.
         consumed: usize,
     },
-    /// The client waits for a word before it sends the body: [`CONTINUE`] is to be sent, and asked again.
+    /// The client waits for an answer before it sends the body: send [`CONTINUE`], and decode again.
     Continue,
     /// The beginning of a request, or nothing: more bytes are needed.
     NeedMore,
 }
 
-/// The word that a client waits for that said `Expect: 100-continue`.
+/// The answer that a client waits for after `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Http {
-    /// At the beginning of a connection. Bodies have at most so many bytes.
+    /// The state at the beginning of a connection. Bodies have at most `body_bytes_max` bytes.
     pub fn new(body_bytes_max: u32) -> Http {
         Http {
             reading: AT_THE_BEGINNING,
@@ -100,7 +100,7 @@ impl Http {
         }
     }
 
-    /// The most bytes that can wait for the rest of a request with a body of so many.
+    /// The most bytes that can wait for the rest of a request with a body of `body_bytes_max`.
     pub fn inbox_bytes_max(body_bytes_max: usize) -> usize {
         HEAD_BYTES_MAX + body_bytes_max + chunks::overhead_max(body_bytes_max)
     }
@@ -123,7 +123,7 @@ impl Http {
             let (request, facts) = head::parse(&bytes[..head_len], fields, date)?;
             self.reading = match facts.body {
                 Body::None => {
-                    // The everyday case: the head is all there is.
+                    // The common case: the head is all there is.
                     self.open(&facts);
                     return Ok(Step::Request { request, consumed: head_len });
                 }
@@ -138,7 +138,7 @@ impl Http {
             };
         }
         let Some(consumed) = self.find_end(bytes)? else { return Ok(Step::NeedMore) };
-        // The head is parsed anew, since what it was parsed to are slices of bytes that may have moved.
+        // The head is parsed again: it was parsed to slices of bytes that may have moved.
         let (request, facts) = head::parse(bytes, fields, date)?;
         Ok(self.with_body(request, &facts, &bytes[..consumed], body))
     }
@@ -224,7 +224,7 @@ impl Http {
     pub fn begin(&mut self, response: &Response<'_>, length: Length, sink: &mut impl Sink) -> Progress {
         let Answer::Owed(asked) = self.answer else { return Progress::Nothing };
         let chunked = length == Length::Unknown && asked.knows_chunks();
-        // Whoever knows no chunks is told the end by the connection's.
+        // For a client without chunks, the body ends where the connection does.
         let by_the_end = length == Length::Unknown && !chunked;
         let last = self.stopping || response.close || by_the_end || !asked.keeps_alive();
         answer::put_head(response, length, asked, last, &self.date, sink);
@@ -261,7 +261,7 @@ impl Http {
         Progress::of_the_end(last)
     }
 
-    /// So many bytes of the body that was begun are written by others, as they are: it has been announced with its length.
+    /// Counts `count` bytes of the open body that others have written, as they are. The body was announced with its length.
     pub fn count_piece(&mut self, count: u64) -> Progress {
         let Answer::Begun { left: Length::Bytes(left), last, .. } = &mut self.answer else {
             return Progress::Nothing;

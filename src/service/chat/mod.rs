@@ -6,7 +6,7 @@
 //!
 //! - `words`: what is asked and told, as lines and as JSON;
 //! - `names`: what a name may be, and which names look the same;
-//! - `room`: who is where, and what waits for whom;
+//! - `room`: which members are where, and what waits for each;
 //! - `addresses`: what all connections of an address may do together.
 //!
 //! The road of one message: it is parsed, checked, numbered, encoded once for each protocol, and appended to the outbox of
@@ -17,9 +17,9 @@
 //! post for all of them, at most so often as the room's size allows; see `room`. Lists are given out in pages, which are
 //! built at most once in a turn.
 //!
-//! **A member who does not read** costs the others nothing, and memory up to a bound; [`SlowReaders`] says what happens.
+//! **A member that does not read** costs the others nothing, and memory up to a bound; [`SlowReaders`] says what happens.
 //!
-//! Invariant: a member sits where his room says that he sits.
+//! Invariant: a member sits where its room says that it sits.
 
 mod addresses;
 mod names;
@@ -74,15 +74,15 @@ const PAGES_MAX: usize = 8;
 /// microsecond for each, so it takes at most a tenth of the loop's time, however many ask.
 const LIST_AGE: Duration = Duration::from_micros(10);
 
-/// What happens to a member for whom more is said than he reads.
+/// What happens to a member that reads less than it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowReaders {
-    /// He is closed, when more waits than an outbox may hold.
+    /// The member is closed when more waits than an outbox may hold.
     Close,
-    /// 256 messages wait for him beyond what is on its way; for each one more, the oldest is dropped.
+    /// 256 messages wait for the member, beyond what is in its outbox; for each further one, the oldest is dropped.
     #[default]
     DropOldest,
-    /// The same, but the one that comes is dropped.
+    /// The same, but the newest is dropped.
     DropNewest,
 }
 
@@ -148,19 +148,19 @@ impl Broadcasts for Switchboard<'_> {
 /// A room by its folded name.
 type RoomKey = Rc<str>;
 
-/// Somebody who can be spoken to.
+/// A connection that can be spoken to.
 #[derive(Debug)]
 struct Member {
-    /// How he was called last.
+    /// The member's latest name.
     nick: Option<Rc<str>>,
     framing: Framing,
     /// `None` for a process on this machine.
     address: Option<IpAddr>,
-    /// Where he is, and on which seat.
+    /// The member's room and seat.
     place: Option<(RoomKey, usize)>,
     /// What proves to us that another connection is of the same client.
     secret: u128,
-    /// When his bucket is empty: the leaky bucket as a meter (GCRA), as in `reactor::pace`.
+    /// When the member's bucket is empty: the leaky bucket as a meter (GCRA), as in `reactor::pace`.
     empty_at: Moment,
 }
 
@@ -257,7 +257,7 @@ impl Chat {
         Some(framing)
     }
 
-    /// Says it to one alone. It is an answer, so there is room for it: he would not have been heard otherwise.
+    /// Sends an event to one member, as an answer. There is room for it: otherwise the question would not have been read.
     fn answer(&self, board: &mut Switchboard<'_>, to: Peer, event: &Event<'_>) {
         let Some(member) = self.members.get(&to) else { return };
         let text = match member.framing {
@@ -274,7 +274,7 @@ impl Chat {
         }
     }
 
-    /// His room's key, and his seat in it.
+    /// Returns the key of the member's room, and its seat there.
     fn place(&self, peer: Peer) -> Result<(RoomKey, usize), Trouble> {
         let place = self.members.get(&peer).and_then(|member| member.place.clone());
         place.ok_or(Trouble::NotJoined)
@@ -286,7 +286,7 @@ impl Chat {
         time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
-    /// Whether he asks more often than he may; if not, it is counted.
+    /// Returns whether the member asks more often than it may. If it doesn't, counts the question.
     fn is_too_fast(&mut self, peer: Peer, now: Moment) -> bool {
         let Some(member) = self.members.get_mut(&peer) else { return false };
         let Rate { per_s, burst } = self.rules.rate;
@@ -387,7 +387,7 @@ impl Chat {
         high << 64 | low
     }
 
-    /// Into a room. Where that can't be, he stays where he is.
+    /// Moves a member into a room. If that fails, the member stays where it is.
     fn join(
         &mut self,
         board: &mut Switchboard<'_>,
@@ -471,7 +471,7 @@ impl Chat {
         }
     }
 
-    /// The page of the list of rooms that begins behind so many, as an answer.
+    /// Returns a page of the list of rooms, without the first `after`, as an answer.
     fn list_rooms(&mut self, after: usize, now: Moment) -> Rc<Post> {
         let age = LIST_AGE * u32::try_from(self.list.keys.len()).unwrap_or(u32::MAX);
         if self.list.at.is_none_or(|at| at != now && now.since(at) >= age) {
@@ -543,7 +543,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Out of his room, if he is in one.
+    /// Takes a member out of its room, if it is in one.
     fn leave(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         let Some((key, seat)) = self.members.get_mut(&peer).and_then(|member| member.place.take()) else {
             return;
@@ -582,7 +582,7 @@ impl Chat {
         let at = self.time(board);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
         let nobody = || Trouble::Nobody(to.to_owned());
-        let target = room.named(to).ok_or_else(nobody)?;
+        let target = room.peer_called(to).ok_or_else(nobody)?;
         let (_, target) =
             self.members.get(&target).and_then(|member| member.place.clone()).ok_or_else(nobody)?;
         let (nick, to) = (Rc::clone(&room.seats[seat].nick), Rc::clone(&room.seats[target].nick));
@@ -656,7 +656,7 @@ impl Service for Chat {
     fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         match self.welcome(board, peer) {
             Some(Framing::Lines | Framing::Prefixed) => {
-                board.send(peer, Message::Text("* welcome to the chat: /help tells how it goes"));
+                board.send(peer, Message::Text("* welcome to the chat: /help lists the commands"));
                 if let Err(trouble) = self.join(board, peer, LOBBY, None) {
                     self.answer(board, peer, &Event::from(&trouble));
                 }

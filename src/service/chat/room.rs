@@ -3,13 +3,13 @@
 //! **Who comes, goes and is renamed** is not told at once. It is noted, and all of it goes out as one post: at the end
 //! of the turn; or, where the last such news are fresh, when [`NEWS_EVERY`] has passed for each member. Each costs a write for
 //! each member, so news take the same share of the loop's time in a room of ten and in a room of 10,000, however
-//! fast members come and go. Whoever comes and goes in between was never there. What else a room is told comes
+//! fast members come and go. A member that comes and goes in between was never there. What else a room is told comes
 //! behind the news that wait: their number is taken when the first of them is noted.
 //!
 //! What a room is told is a [`Post`]: numbered, encoded once for each protocol, and put into every member's outbox; the
 //! loop writes each outbox once in a turn, however many posts are in it. A member whose outbox is congested costs the
-//! others nothing: posts wait in his queue, which holds references and not copies, and when that is full, one is dropped
-//! for each that comes. Where something was dropped he is told how much, in its place.
+//! others nothing: posts wait in its queue, which holds references and not copies, and when that is full, one is dropped
+//! for each that comes. Where posts were dropped, the member gets their number in their place.
 //!
 //! Invariant: what a member is told comes in the room's order, and what is missing is told where it is missing.
 
@@ -29,7 +29,7 @@ use crate::reactor::{Moment, Peer};
 /// The most posts that wait for one member.
 pub(super) const QUEUE_POSTS_MAX: usize = 256;
 
-/// What was said last: so many posts, of so many bytes together.
+/// The latest posts that a room keeps: how many, and of how many bytes together.
 const HISTORY_POSTS_MAX: usize = 50;
 const HISTORY_BYTES_MAX: usize = 32 * 1024;
 
@@ -88,11 +88,11 @@ fn encoded(framing: Framing, text: &str) -> Encoded {
 #[derive(Debug)]
 enum Waiting {
     Post(Rc<Post>),
-    /// So many were dropped here.
+    /// This many posts were dropped here.
     Gap(u64),
 }
 
-/// What waits for a member who does not read fast enough.
+/// What waits for a member that does not read fast enough.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
@@ -278,8 +278,8 @@ impl Room {
         !self.seats.is_empty() || self.name == super::LOBBY
     }
 
-    /// Who is called that here.
-    pub(super) fn named(&self, nick: &str) -> Option<Peer> {
+    /// Returns the member with this name in this room.
+    pub(super) fn peer_called(&self, nick: &str) -> Option<Peer> {
         self.nicks.get(nick)
     }
 
@@ -288,7 +288,7 @@ impl Room {
     /// # Errors
     /// Which of both.
     pub(super) fn check_free(&self, nick: &str, peer: Peer) -> Result<(), Trouble> {
-        if self.named(nick).is_some_and(|other| other != peer) {
+        if self.peer_called(nick).is_some_and(|other| other != peer) {
             return Err(Trouble::NickTaken(nick.to_owned()));
         }
         match self.nicks.is_like_anothers(nick, Some(&peer)) {
@@ -532,7 +532,7 @@ mod tests {
     use serde_json::Value;
     use std::collections::BTreeSet;
 
-    /// A board with one peer, who takes so many bytes before he is congested.
+    /// A board with one peer, which takes `room` bytes before it is congested.
     struct Board {
         room: usize,
         heard: Vec<String>,
@@ -652,7 +652,7 @@ mod tests {
             match step {
                 Step::Enter(nick) => {
                     let nick: Rc<str> = format!("n{nick}").into();
-                    if room.named(&nick).is_none() {
+                    if room.peer_called(&nick).is_none() {
                         peers += 1;
                         let peer = Peer::of_nobody(peers);
                         room.enter(Seat::new(peer, nick, Framing::WebSocket));
@@ -667,7 +667,7 @@ mod tests {
                 }
                 Step::Rename(index, nick) if index < room.seats.len() => {
                     let (nick, was) = (format!("n{nick}"), room.seats[index].nick.to_string());
-                    if room.named(&nick).is_none() {
+                    if room.peer_called(&nick).is_none() {
                         let seq = room.rename(index, nick.as_str().into());
                         let event =
                             serde_json::json!({"type": "renamed", "seq": seq, "nick": was, "to": nick});

@@ -1,7 +1,7 @@
 //! What is said in a chat: what members ask, what they are told, and both as lines and as JSON.
 //!
 //! Nothing here knows who is there. A line and a JSON message become the same [`Ask`], and one [`Event`] becomes both a
-//! line and a JSON message; so whoever comes by either way is in the same room.
+//! line and a JSON message; so members that come by either way are in the same room.
 //!
 //! Texts are checked where they come in (and names in `names`): what would move a terminal's cursor, or could pass for
 //! another line, is refused, and what would reorder its line is isolated. So nothing has to be escaped on its way out but what
@@ -32,7 +32,7 @@ const NEWS_BYTES_MAX: usize = 256;
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Ask<'a> {
-    /// Into this room, by this name; from the one where he is.
+    /// Go to this room, under this name, and leave the present one.
     Join {
         #[serde(borrow)]
         room: Cow<'a, str>,
@@ -68,7 +68,7 @@ pub(super) enum Ask<'a> {
         #[serde(borrow, default)]
         after: Option<Cow<'a, str>>,
     },
-    /// The rooms, the largest first, from behind so many.
+    /// The rooms, the largest first, without the first `after`.
     Rooms {
         #[serde(default)]
         after: usize,
@@ -122,7 +122,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::NotText => f.write_str("what you say is to be text, in UTF-8"),
+            Trouble::NotText => f.write_str("a message must be text in UTF-8"),
             Trouble::NotUnderstood(what) => write!(f, "that is not understood: {what}"),
             Trouble::TooLong { what, most, unit } => write!(f, "a {what} has at most {most} {unit}"),
             Trouble::NotPrintable("text") => f.write_str("a text has no control characters"),
@@ -142,7 +142,7 @@ impl fmt::Display for Trouble {
                 write!(f, "there are {most} rooms, the most there can be: join one of them")
             }
             Trouble::TooFast(rate) => {
-                write!(f, "that was too fast, and is not done: at most {} a second", rate.per_s)
+                write!(f, "too fast, so this was not done: at most {} a second", rate.per_s)
             }
             Trouble::JoinsTooFast(rate) => {
                 write!(
@@ -205,16 +205,16 @@ pub(super) fn parse_json(json: &str) -> Result<Ask<'_>, Trouble> {
 }
 
 pub(super) const HELP: &str = "\
-/nick NAME       be called that
-/join ROOM       go to that room
-/leave           go out of the room
-/who [NAME]      who is here, or which names come behind NAME
-/rooms [NUMBER]  which rooms there are, or those behind so many
-/msg NAME TEXT   say it to one alone
-/topic [TEXT]    what the room is about
-/help            this
-/quit            hang up
-//TEXT           say a text that begins with /";
+/nick NAME       change your name
+/join ROOM       go to this room
+/leave           leave the room
+/who [NAME]      the names of who is here, or those after NAME
+/rooms [NUMBER]  the rooms, the largest first, or those after the first NUMBER
+/msg NAME TEXT   send a text to one member only
+/topic [TEXT]    show or set the topic of the room
+/help            show this list
+/quit            close the connection
+//TEXT           send a text that begins with /";
 
 /// A text as others are shown it.
 ///

@@ -21,7 +21,7 @@
 //! - `wire`: what goes over the network;
 //! - `world`: who sees whom.
 //!
-//! Invariant: a player is where his place says that he is, and has one.
+//! Invariant: each player has a place, and is where the place says.
 
 mod wire;
 mod world;
@@ -125,7 +125,7 @@ pub struct Relay {
     next: Option<Moment>,
     tick: u32,
     counts: Counts,
-    /// Room for a message, and for whom one sees.
+    /// Room for a message, and for the players that one sees.
     message: Vec<u8>,
     seen: Vec<(u64, u32)>,
 }

@@ -142,7 +142,7 @@ pub(super) fn put_sight(id: u32, at: Position, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&at.y.to_be_bytes());
 }
 
-/// Whether one number comes after another, where they begin anew behind the last (RFC 1982).
+/// Whether one number comes after another. Behind the last number they start again at 0 (RFC 1982).
 pub(super) fn is_after(one: u32, other: u32) -> bool {
     one != other && one.wrapping_sub(other) < 1 << 31
 }

@@ -65,7 +65,7 @@ impl Map {
         let columns = || column.saturating_sub(reach)..(column + reach + 1).min(CELLS);
         let cells = rows.flat_map(|row| columns().map(move |column| row * CELLS + column));
         let count: usize = cells.clone().map(|cell| self.cells[cell].len()).sum();
-        // Of too many, every so many-th.
+        // Of too many, one in each `step`.
         let step = count.div_ceil(LOOKED_AT_MAX).max(1);
         for index in cells.flat_map(|cell| &self.cells[cell]).skip(turn % step).step_by(step) {
             let distance = at.from(position(*index as usize));

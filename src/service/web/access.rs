@@ -37,7 +37,7 @@ impl Entry {
         Entry { line }
     }
 
-    /// So many bytes of a body were sent.
+    /// Counts `count` bytes of a body that were sent.
     pub(super) fn log(mut self, bytes: u64) {
         let _ = match bytes {
             0 => write!(self.line, " -"),

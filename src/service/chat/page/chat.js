@@ -451,14 +451,14 @@ $('speak').addEventListener('submit', (event) => {
     $('text').value = '';
     news({}, '/nick NAME, /join ROOM, /leave, /who, /rooms, /msg NAME TEXT, /topic TEXT; //TEXT says a text that begins with /');
   } else if (!what) {
-    $('problem').textContent = 'There is no such command: /help tells which there are.';
+    $('problem').textContent = 'There is no such command: /help lists them.';
   } else if (tooLong(what)) {
     $('problem').textContent = tooLong(what);
   } else if (speak(line)) {
     $('text').value = '';
     caughtUp();
   } else {
-    $('problem').textContent = 'It was not sent: there is no connection. It stays here until there is one.';
+    $('problem').textContent = 'There is no connection, so this was not sent. It stays here until there is one.';
   }
 });
 

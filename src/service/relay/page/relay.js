@@ -202,7 +202,7 @@ function drawGraph(name) {
   });
 }
 
-/** In words, twice a second: for whoever can't see it. */
+/** In words, twice a second: for people who can't see the picture. */
 function say() {
   const middle = (values) => [...values].sort((one, other) => one - other);
   for (const [name, values] of Object.entries(graphs)) {
