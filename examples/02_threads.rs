@@ -13,7 +13,7 @@
 //! **The limit** is not speed: a message wakes a thread here, and a loop on the other rungs, for about the
 //! same price. It is what a thread costs while it does nothing. 1,000 silent clients of this program took
 //! 25 MiB in user space (a stack for each, with the chunk below on it), 20 MiB in the kernel (another stack,
-//! and page tables) and 3 GiB of address space; rung 5 needs 0.1 MiB for as many. And it is the callers who
+//! and page tables) and 3 GiB of address space; rung 6 needs 0.1 MiB for as many. And it is the callers who
 //! decide how many threads there are. Threads also meet: let one client's message reach all the
 //! others, as in a chat, and the sockets need locks. Rung 3 waits for all clients in one place.
 

@@ -13,7 +13,7 @@
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
 //!
-//! It is the loop of `examples/05_epoll.rs`, with bounds. Nothing is served while events are noted. So there is
+//! It is the loop of `examples/06_edges.rs`, with bounds. Nothing is served while events are noted. So there is
 //! one way to be served, whatever was the cause, and nobody gets two budgets in one turn.
 //!
 //! Read on in this order:

@@ -81,7 +81,7 @@ promises! {
         outlives_a_shortage_of_descriptors
         serves_more_than_select_could_watch;
 
-    epoll, "05_epoll":
+    epoll, "06_edges":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         echoes
@@ -95,7 +95,7 @@ promises! {
         outlives_a_shortage_of_descriptors
         serves_more_than_select_could_watch;
 
-    bytes, "06_bytes":
+    bytes, "07_bytes":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         echoes
@@ -108,7 +108,7 @@ promises! {
         is_not_held_up_by_one_who_never_reads
         outlives_a_shortage_of_descriptors_in_silence;
 
-    hello, "07_hello":
+    hello, "09_hello":
         names_an_address_that_it_cannot_have
         echoes
         serves_several_at_once
@@ -117,7 +117,7 @@ promises! {
         speaks_lines_where_its_url_says_so
         delivers_its_replies_when_it_is_stopped;
 
-    timers, "08_timers":
+    timers, "10_timers":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         ticks_and_never_early
@@ -127,7 +127,7 @@ promises! {
         sleeps_while_nobody_is_there
         refuses_a_tick_without_a_time;
 
-    udp, "09_udp":
+    udp, "11_udp":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         sends_datagrams_back_as_they_came
@@ -135,7 +135,7 @@ promises! {
         counts_more_senders_than_it_remembers
         outlives_senders_who_are_gone;
 
-    client, "10_client":
+    client, "12_client":
         explains_its_command_line
         talks_to_itself
         talks_to_another_server
@@ -145,16 +145,16 @@ promises! {
 
 #[cfg(feature = "web")]
 promises! {
-    web, "12_web":
+    web, "15_web":
         names_an_address_that_it_cannot_have
         keeps_notes_and_shows_them_as_text
         answers_in_order_and_refuses_what_is_no_request;
 
-    chat, "13_chat":
+    chat, "16_chat":
         brings_its_guests_together
         serves_its_page_to_browsers;
 
-    relay, "14_relay":
+    relay, "17_relay":
         names_an_address_that_it_cannot_have
         tells_one_picture_for_each_word
         sleeps_while_no_player_is_there;
@@ -728,7 +728,7 @@ fn talks_to_another_server(example: &str) {
     assert_eq!(answering.join().expect("it heard"), "one\ntwo\nthree\n");
 
     // And two rungs with each other.
-    let rung = Rung::start("05_epoll");
+    let rung = Rung::start("06_edges");
     let (code, said, complaints) = run_to_its_end(example, &[&rung.address().to_string()]);
     assert_eq!((code, complaints), (Some(0), vec![]));
     assert_eq!(said, ["heard: one", "heard: two", "heard: three"]);
@@ -914,7 +914,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
 
-/// Of rungs 7 and 11 to 14: one line, and no address is called `--help`.
+/// Of rungs 9 and 14 to 17: one line, and no address is called `--help`.
 #[test]
 fn later_rungs_explain_their_command_lines_and_errors() {
     let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_switchboard"));
@@ -928,14 +928,14 @@ fn later_rungs_explain_their_command_lines_and_errors() {
         assert_eq!(told.len(), 1, "{name} {words:?}: {said}");
         (output.status.code(), told[0].clone())
     };
-    for name in ["07_hello", "11_tls", "12_web", "13_chat", "14_relay"] {
+    for name in ["09_hello", "14_tls", "15_web", "16_chat", "17_relay"] {
         let (code, said) = run(name, &["--help"]);
         assert!(code == Some(2) && said.starts_with(&format!("usage: {name} [URL")), "{said}");
         let (code, said) = run(name, &["gopher://127.0.0.1:0"]);
         assert!(code == Some(1) && said.starts_with("cannot serve gopher://"), "{said}");
     }
-    let (code, said) = run("11_tls", &["tls://127.0.0.1:0", "cert.pem"]);
+    let (code, said) = run("14_tls", &["tls://127.0.0.1:0", "cert.pem"]);
     assert!(code == Some(2) && said.contains("a certificate needs its key"), "{said}");
-    let (code, said) = run("13_chat", &["tcp://127.0.0.1:0"]);
+    let (code, said) = run("16_chat", &["tcp://127.0.0.1:0"]);
     assert!(code == Some(2) && said.contains("tcp+lines://"), "{said}");
 }

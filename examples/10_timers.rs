@@ -1,4 +1,4 @@
-//! Rung 8: **time**.
+//! Rung 10: **time**.
 //!
 //! New here: a service that speaks first. It greets whoever comes, and sends a line to everybody once a
 //! second. On one thread that takes two things: a set of names to send to, and a way to wait that holds nobody
@@ -12,13 +12,13 @@
 //!   not set again; `due` remembers that it is out, so that there are never two of them.
 //!
 //! ```sh
-//! cargo run --example 08_timers                  # or: 08_timers URL INTERVAL_IN_MILLISECONDS
+//! cargo run --example 10_timers                  # or: 10_timers URL INTERVAL_IN_MILLISECONDS
 //! nc 127.0.0.1 8080                              # greets, ticks, and sends back each line that you type
 //! ```
 //!
 //! **The limit**: a stream promises that everything arrives, in order, so a reader who stands still has
 //! everything kept for him: each tick waits in his outbox, until the board gives him up (`stall_after`, 30
-//! seconds). Where only the newest counts, that is the wrong promise. Rung 9 makes none.
+//! seconds). Where only the newest counts, that is the wrong promise. Rung 11 makes none.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -86,7 +86,7 @@ impl Service for Ticker {
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
     let Some((url, interval)) = url_and_interval(&arguments) else {
-        eprintln!("usage: 08_timers [URL [MILLISECONDS]], as in 08_timers tcp+lines://127.0.0.1:8080 1000");
+        eprintln!("usage: 10_timers [URL [MILLISECONDS]], as in 10_timers tcp+lines://127.0.0.1:8080 1000");
         return ExitCode::from(2);
     };
     let ticker = Ticker { interval, present: BTreeSet::new(), ticks: 0, due: None };

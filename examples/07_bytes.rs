@@ -1,6 +1,6 @@
-//! Rung 6: **the loop as a library**.
+//! Rung 7: **the loop as a library**.
 //!
-//! New here: the loop of rung 5 has gone into `switchboard::reactor`, and what stays is a `Handler`: what the
+//! New here: the loop of rung 6 has gone into `switchboard::reactor`, and what stays is a `Handler`: what the
 //! bytes mean. The reactor calls it when something has happened; it tells the board what is to happen, and
 //! returns. It never waits and never touches a socket: `send` appends to an outbox, and the reactor writes
 //! once the handler has returned. So a handler may send to anybody, and no callback runs inside another.
@@ -8,21 +8,21 @@
 //! The reactor has taken over:
 //!
 //! - from rung 3: outboxes, partial writes, half-close, back pressure;
-//! - from rung 5: latches, budgets, the queue of those with work left, the backlog when no descriptor is free.
+//! - from rung 6: latches, budgets, the queue of those with work left, the backlog when no descriptor is free.
 //!
-//! It adds what rung 5 lacked: a deadline for every state (`Limits`), so that the silent and the stuck have to
+//! It adds what rung 6 lacked: a deadline for every state (`Limits`), so that the silent and the stuck have to
 //! leave; a name (`Peer`) that a later tenant of the same slot does not answer to; a last wait after our own
 //! FIN. And no `eprintln!`, which waits when nobody reads stderr: it tells the `log` crate, and as nothing
 //! listens to that here, it is silent.
 //!
 //! ```sh
-//! cargo run --example 06_bytes
+//! cargo run --example 07_bytes
 //! printf 'hello\n' | nc -N 127.0.0.1 8080        # prints: hello
 //! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
 //! ```
 //!
 //! **The limit**: bytes are not messages. What somebody writes as one line may come in three pieces, or three
-//! lines in one; echo does not care, and nearly everything else does. Rung 7 leaves that to a protocol.
+//! lines in one; echo does not care, and nearly everything else does. Rung 9 leaves that to a protocol.
 
 use std::env;
 use std::io::{self, Write};
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         [] => "127.0.0.1:8080",
         [address] if !address.starts_with('-') => address,
         _ => {
-            eprintln!("usage: 06_bytes [ADDRESS], as in 06_bytes 127.0.0.1:8080");
+            eprintln!("usage: 07_bytes [ADDRESS], as in 07_bytes 127.0.0.1:8080");
             return ExitCode::from(2);
         }
     };

@@ -1,4 +1,4 @@
-//! Rung 10: **the other end**.
+//! Rung 12: **the other end**.
 //!
 //! New here: a connection that we open. The loop does not mind who began: this program listens, calls itself,
 //! and serves both ends by turns, on one thread. Neither end can wait for the other, so neither can hang on it.
@@ -14,10 +14,10 @@
 //! - `run` turns for ever; `turn` is one pass of it, for a program that knows when it is done.
 //!
 //! ```sh
-//! cargo run --example 10_client                  # calls itself, says three lines, prints the echoes
+//! cargo run --example 12_client                  # calls itself, says three lines, prints the echoes
 //!
 //! printf 'hi\n' | nc -lN 127.0.0.1 8080          # another end: prints the three lines, and says hi
-//! cargo run --example 10_client 127.0.0.1:8080   # prints: heard: hi
+//! cargo run --example 12_client 127.0.0.1:8080   # prints: heard: hi
 //! ```
 //!
 //! **What comes next** is no rung: `src/reactor/mod.rs`, at `turn`. By now you have met everything in it.
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
         [] => talk_to_ourselves(),
         [address] if !address.starts_with('-') => talk_to(address),
         _ => {
-            eprintln!("usage: 10_client [ADDRESS], as in 10_client 127.0.0.1:8080");
+            eprintln!("usage: 12_client [ADDRESS], as in 12_client 127.0.0.1:8080");
             return ExitCode::from(2);
         }
     };

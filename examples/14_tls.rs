@@ -1,14 +1,14 @@
-//! Rung 11: **TLS**.
+//! Rung 14: **TLS**.
 //!
-//! New here: one line. `tls(...)` gives the server a certificate, `tls://` listens with it, and the service of rung 7
+//! New here: one line. `tls(...)` gives the server a certificate, `tls://` listens with it, and the service of rung 9
 //! is what it was: bytes come out of the transport decrypted, and go into it to be encrypted. Nothing blocks: the
 //! handshake, too, is a few readable and writable events (`src/transport/tls.rs`).
 //!
 //! ```sh
-//! cargo run --example 11_tls                     # makes a certificate of its own, and says its fingerprint
+//! cargo run --example 14_tls                     # makes a certificate of its own, and says its fingerprint
 //! echo hello | openssl s_client -connect 127.0.0.1:8443 -quiet
 //!
-//! cargo run --example 11_tls tls://127.0.0.1:8443 cert.pem key.pem
+//! cargo run --example 14_tls tls://127.0.0.1:8443 cert.pem key.pem
 //! ```
 //!
 //! What TLS adds besides secrecy: the end of what was said is said, too (close_notify), so a connection that somebody
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     if url.starts_with('-') || !matches!(files.len(), 0 | 2) {
         eprintln!(
-            "usage: 11_tls [URL [CERT KEY]]: a certificate needs its key, as in 11_tls tls://127.0.0.1:8443 cert.pem key.pem"
+            "usage: 14_tls [URL [CERT KEY]]: a certificate needs its key, as in 14_tls tls://127.0.0.1:8443 cert.pem key.pem"
         );
         return ExitCode::from(2);
     }

@@ -1,4 +1,4 @@
-//! Rung 5: **the kernel remembers**.
+//! Rung 6: **the kernel remembers**.
 //!
 //! New here: a socket is registered once, and after that each wait returns only those with news. One message
 //! there and back takes some 40 µs alone, and as much beside 9,000 silent clients. This is `epoll` on Linux and
@@ -18,7 +18,7 @@
 //!   comes after it.
 //!
 //! ```sh
-//! cargo run --example 05_epoll
+//! cargo run --example 06_edges
 //! printf 'hello\n' | nc -N 127.0.0.1 8080        # prints: hello
 //! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
 //! ```
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         [] => "127.0.0.1:8080",
         [address] if !address.starts_with('-') => address,
         _ => {
-            eprintln!("usage: 05_epoll [ADDRESS], as in 05_epoll 127.0.0.1:8080");
+            eprintln!("usage: 06_edges [ADDRESS], as in 06_edges 127.0.0.1:8080");
             return ExitCode::from(2);
         }
     };

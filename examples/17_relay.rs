@@ -1,4 +1,4 @@
-//! Rung 14: **the latest, or nothing**.
+//! Rung 17: **the latest, or nothing**.
 //!
 //! New here: a world that goes on by itself. Players say where they are; ten times a second all are told where everybody is
 //! *now*. What was so in between is said to nobody, and what one has missed is not sent later: a game needs the present.
@@ -10,10 +10,10 @@
 //! Ticks are on a grid: the next one is due a tenth of a second after the last one *was due*, not after it was done.
 //!
 //! ```sh
-//! cargo run --example 14_relay &                 # nobody there, nothing ticks: it sleeps
+//! cargo run --example 17_relay &                 # nobody there, nothing ticks: it sleeps
 //! nc 127.0.0.1 8080                              # then type 30 40, Enter, and again; from a second terminal, too
 //! while sleep 0.1; do echo $((RANDOM % 100)) $((RANDOM % 100)); done | nc 127.0.0.1 8080
-//! cargo run --example 14_relay ws://127.0.0.1:8080
+//! cargo run --example 17_relay ws://127.0.0.1:8080
 //! ```
 //!
 //! `switchboard serve relay` is this grown up: over UDP, where an address may be a lie and is made to prove itself first, with
@@ -94,7 +94,7 @@ impl Service for World {
 fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("tcp+lines://127.0.0.1:8080".into());
     if url.starts_with('-') {
-        eprintln!("usage: 14_relay [URL], as in 14_relay tcp+lines://127.0.0.1:8080");
+        eprintln!("usage: 17_relay [URL], as in 17_relay tcp+lines://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     if let Err(error) = Server::new(World::default()).listen(&url).and_then(Server::run) {

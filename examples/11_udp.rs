@@ -1,4 +1,4 @@
-//! Rung 9: **datagrams**.
+//! Rung 11: **datagrams**.
 //!
 //! New here: a service that hears datagrams, sends each back, and counts them. A datagram is a message as it
 //! is: what one `send` sent, one `on_datagram` gets, whole; it may be empty. There is nothing else: no
@@ -19,12 +19,12 @@
 //! caller is where he says: the same service, at a second URL.
 //!
 //! ```sh
-//! cargo run --example 09_udp
+//! cargo run --example 11_udp
 //! printf hello | nc -u -w 1 127.0.0.1 8080       # prints: hello; there is no FIN, so nc waits a second
 //! nc -N 127.0.0.1 8080 </dev/null                # prints who sent how many
 //! ```
 //!
-//! **The limit**: all rungs so far wait to be called. Rung 10 calls.
+//! **The limit**: all rungs so far wait to be called. Rung 12 calls.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         urls => urls.iter().map(String::as_str).collect(),
     };
     if urls.iter().any(|url| url.starts_with('-')) {
-        eprintln!("usage: 09_udp [URL]..., as in 09_udp udp://127.0.0.1:8080 tcp+lines://127.0.0.1:8080");
+        eprintln!("usage: 11_udp [URL]..., as in 11_udp udp://127.0.0.1:8080 tcp+lines://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     match urls.into_iter().try_fold(Server::new(Tally::default()), Server::listen).and_then(Server::run) {
