@@ -1,19 +1,29 @@
 //! Rung 7: **the loop as a library**.
 //!
-//! New here: the loop of rung 6 has gone into `switchboard::reactor`, and what stays is a `Handler`: what the
-//! bytes mean. The reactor calls it when something has happened; it tells the board what is to happen, and
-//! returns. It never waits and never touches a socket: `send` appends to an outbox, and the reactor writes
-//! once the handler has returned. So a handler may send to anybody, and no callback runs inside another.
+//! New here: the loop of rung 6 has moved into `switchboard::reactor`. What stays is a `Handler`: what the bytes
+//! mean. The reactor calls it when something has happened, and lends it the *board*, which holds all connections. The
+//! handler never waits and never touches a socket: `board.send` appends to an outbox, and the reactor writes
+//! once the handler has returned. So a handler may send to any connection, and no callback runs inside another.
+//!
+//! Each connection has an *inbox*, too: what was read, and not yet used. It is a `Buffer`, which is a queue of bytes:
+//! `bytes` returns all that it holds, as a slice, and `consume` removes some from the front. What the handler
+//! does not consume is there at its next call, with more behind it.
 //!
 //! The reactor has taken over:
 //!
-//! - from rung 3: outboxes, partial writes, half-close, back pressure;
-//! - from rung 6: latches, budgets, the queue of those with work left, the backlog when no descriptor is free.
+//! - from rung 3: outboxes, partial writes, half-close. It does not call the handler for a client whose outbox
+//!   is full, and does not read from it;
+//! - from rung 6: latches, budgets, the queue of clients with work left, the backlog when no descriptor is free.
 //!
-//! It adds what rung 6 lacked: a deadline for every state (`Limits`), so that the silent and the stuck have to
-//! leave; a name (`Peer`) that a later tenant of the same slot does not answer to; a last wait after our own
-//! FIN. And no `eprintln!`, which waits when nobody reads stderr: it tells the `log` crate, and as nothing
-//! listens to that here, it is silent.
+//! It adds what rung 6 lacked:
+//!
+//! - `Limits`: a deadline for every state, so that a client that is silent or stuck is closed in the end;
+//! - `Peer`: the name of a connection. A later connection in the same slot has another name, so a
+//!   handler may keep a `Peer` for as long as it likes;
+//! - a last wait after our own FIN, so that closing does not destroy what the client has yet to read.
+//!
+//! It has no `eprintln!`, which waits when nobody reads stderr. It logs through the `log` crate instead, and is
+//! silent here, as this program installs no logger.
 //!
 //! ```sh
 //! cargo run --example 07_bytes
@@ -21,8 +31,8 @@
 //! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
 //! ```
 //!
-//! **The limit**: bytes are not messages. What somebody writes as one line may come in three pieces, or three
-//! lines in one; echo does not care, and nearly everything else does. Rung 9 leaves that to a protocol.
+//! **The limit**: the answer is as long as the question. The reactor looks at the outbox *between* two calls, and one
+//! call answers a whole inbox. For echo that is no more than what came in. Rung 8 answers with more.
 
 use std::env;
 use std::io::{self, Write};
@@ -41,19 +51,16 @@ impl Handler for Echo {
     /// What we keep for each connection: nothing.
     type State = ();
 
-    /// Everybody may come in.
+    /// A connection was accepted. `Some` lets it in, with its state; `None` would refuse it. (The `Moment` is the
+    /// time on the loop's clock. Rung 10 uses it.)
     fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<()> {
         Some(())
     }
 
-    /// What is not consumed is in the inbox again the next time, with more behind it.
+    /// Bytes came.
     fn on_bytes(&mut self, board: &mut BoardOf<Self>, from: Peer, inbox: &mut Buffer) {
-        // The handler's part in back pressure, to be asked before each message: is there room for the
-        // reply, and is the conversation still on? If not, leave the rest where it is, and return.
-        if board.serving(from).is_some() {
-            board.send(from, inbox.bytes());
-            inbox.consume(inbox.len());
-        }
+        board.send(from, inbox.bytes());
+        inbox.consume(inbox.len());
     }
 
     // Not here: `on_finish`, the peer's FIN. The default sends ours, behind all that is in the outbox.
@@ -82,7 +89,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<Reactor<Echo>> {
     let address = address.parse().map_err(io::Error::other)?;
     let listener = Listener::tcp(address, &ListenOptions::default())?;
