@@ -1,21 +1,26 @@
-//! Rung 6: **the kernel remembers**.
+//! Rung 6: **edges**.
 //!
-//! New here: a socket is registered once, and after that each wait returns only those with news. One message
-//! there and back takes some 40 µs alone, and as much beside 9,000 silent clients. This is `epoll` on Linux and
-//! `kqueue` on the BSDs and macOS; `mio` is a thin layer over both, and works *edge-triggered*: an event says
-//! that something has changed, once. There are no read and write sets to ask with any more. Whoever does
-//! not act on an event must remember it.
+//! New here: an event says once that something *has changed*, and not in every wait that something *is* ready. This is
+//! called *edge-triggered*. A socket is registered once, for both directions, and the kernel is not told again
+//! what we want of it: so rung 5's `modify` is gone, with its system call. The price is that no event comes twice. What
+//! we do not do now, we must remember.
 //!
-//! - Latches: each direction remembers that it is ready, from the event until a call says would-block, and
-//!   never less. A client that we do not read from (its outbox is full) keeps its latch.
-//! - A budget for each turn: a flooder never gets to would-block, so its share is cut off, as a single read
-//!   did before. No event will remind us of the rest: it stands in a queue of clients with work left, and
-//!   no wait sleeps while that holds anybody.
-//! - Out of descriptors: the listener's latch stays, too. Forget it, and the callers in the backlog are
-//!   never heard of again.
-//! - Stale events: a client that is freed while the batch of events is being read could leave an event behind
-//!   for whoever gets its slot. So reading the batch only sets latches, and all serving, freeing and accepting
-//!   comes after it.
+//! (The calls are those of `mio`, a thin layer over `epoll` on Linux and `kqueue` on the BSDs and macOS. It always
+//! works with edges.)
+//!
+//! What has to be remembered:
+//!
+//! - Latches: each direction has a flag that says it is ready. An event sets it, and only a call that returns
+//!   would-block clears it. If we do not read from a client because its outbox is full, its latch stays set.
+//! - A queue of work: a client that always sends never comes to would-block. So it has a budget for each turn.
+//!   No event will remind us of the bytes that are left, so the client stays in a queue, and no wait sleeps
+//!   while there is a client in that queue.
+//! - The backlog: when no descriptor is free, the listener's latch stays set, too. Without it, the callers in the
+//!   backlog would wait for ever.
+//!
+//! So each turn has four steps: wait, note, serve, accept. *Note* reads the events and sets latches, and does nothing
+//! else. Serving, freeing and accepting come after it. Otherwise, a client that is freed in the middle of
+//! the events could leave one behind, and the next client in its slot would get it (a *stale event*).
 //!
 //! ```sh
 //! cargo run --example 06_edges
@@ -23,14 +28,14 @@
 //! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
 //! ```
 //!
-//! **The limit**: it is a loop for echo and nothing else, and it has no clock: a client that never speaks, or
-//! never takes its bytes, keeps its descriptor for ever, and enough of those shut out everybody else.
+//! **The limit**: it is a loop for echo and nothing else, and it has no clock: a client that never sends, or
+//! never takes its bytes, keeps its descriptor for ever, and enough of those leave none for others.
 //!
-//! `src/reactor/` is this rung grown up. It adds a handler that decides what the bytes mean and may send to
-//! anybody, by a name that a later tenant of the same slot does not answer to; timers, and a deadline
-//! for every state; limits, each with a name, and a reason for every close; a last wait after our own FIN;
-//! outboxes that own no memory while they are empty; listeners for other transports; a stop on signals; and a
-//! log that can't block the loop, as `eprintln!` does when nobody reads stderr.
+//! `src/reactor/` is this rung grown up. It adds a handler, which decides what the bytes mean; names for
+//! connections, which stay unique when a slot is used again; timers, and a deadline for every state; limits, each with
+//! a name; a reason for every close; a last wait after our own FIN; outboxes that own no memory while they are
+//! empty; other transports; a stop on signals; and a log that can't block the loop, as `eprintln!` does
+//! when nobody reads stderr.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -90,7 +95,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then says so: whoever started us may connect from that line on.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<TcpListener> {
     // std's and not mio's own `bind`, which takes no host names.
     let listener = std::net::TcpListener::bind(address)?;
@@ -116,13 +121,13 @@ fn serve(listener: TcpListener) -> io::Result<Infallible> {
 struct Server {
     poll: Poll,
     listener: TcpListener,
-    /// The listener's latch: somebody may be in the backlog.
+    /// The listener's latch: there may be callers in the backlog.
     acceptable: bool,
     /// Set while the system has no room for one more socket: when to try again.
     accept_after: Option<Instant>,
     clients: Slab<Client>,
-    /// The slots of those with something to do. Nobody stands here twice, and nobody is freed while he
-    /// stands here, so every slot in it is that of a client.
+    /// The slots of the clients with something to do. No client is in it twice, and none is freed while it is
+    /// in it, so every slot in it is that of a client.
     queue: VecDeque<usize>,
     chunk: Vec<u8>,
 }
@@ -161,7 +166,7 @@ impl Server {
     }
 
     /// Remembers what the events say. Nothing is served, freed or accepted here, so each token still
-    /// means the one whom the kernel meant.
+    /// means the client that the kernel meant.
     fn note(&mut self, events: &Events) {
         for event in events {
             if event.token() == LISTENER {
@@ -176,7 +181,7 @@ impl Server {
         }
     }
 
-    /// Gives everybody in the queue a turn. Those who have work left after it stand at the end again.
+    /// Serves each client in the queue once. Those with work left go to its end again.
     fn serve(&mut self) {
         for _ in 0..self.queue.len() {
             let Some(slot) = self.queue.pop_front() else {
@@ -225,7 +230,7 @@ impl Server {
                 // This one hung up while it was waiting, or a signal came.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
-                // Mostly EMFILE: no descriptor is free. Those in the backlog have had their event, and
+                // Mostly EMFILE: no descriptor is free. The callers in the backlog have had their event, and
                 // there won't be another for them. So the latch stays, and a clock replaces the event.
                 // (Linux looks for a descriptor first, and says EMFILE even to an empty backlog.)
                 Err(error) => {
@@ -269,12 +274,12 @@ struct Client {
     /// The latches: set by an event, cleared only by would-block.
     readable: bool,
     writable: bool,
-    /// It stands in the server's queue.
+    /// It is in the server's queue.
     queued: bool,
 }
 
 impl Client {
-    /// A hang-up or an error is news for whoever calls next: it counts as ready for both.
+    /// A hang-up or an error is what the next call will return: it counts as ready for both directions.
     fn latch(&mut self, event: &Event) {
         let broken = event.is_error() || event.is_read_closed() || event.is_write_closed();
         self.readable |= event.is_readable() || broken;

@@ -1,8 +1,8 @@
 //! Rung 15: **HTTP**.
 //!
 //! New here: requests. `http://` puts a protocol between the bytes and the service that finds where a head ends and how long
-//! its body is (`src/protocol/http/`); a service that has `on_request` hears of both, and answers. It need not know when the
-//! connection ends, whether the client understands chunks, or that it asked for ten things at once: answers leave in the
+//! its body is (`src/protocol/http/`); a service with `on_request` gets both, and responds. It need not know when the
+//! connection ends, whether the client understands chunks, or that it sent ten requests at once: answers leave in the
 //! order of the requests.
 //!
 //! Requests are independent: what one client wrote is there for the next, because the service is one value, on one thread.
@@ -17,14 +17,14 @@
 //!
 //! `switchboard serve web --root DIR` is this with files: types, ranges, conditions, and no path that leads elsewhere.
 //!
-//! **The limit**: the client asks, the server answers, and has no way to begin.
+//! **The limit**: the client sends requests, the server answers, and has no way to begin. In rung 16 it has.
 
 use std::process::ExitCode;
 
 use switchboard::protocol::http::{Request, Response};
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
-/// More are forgotten, the oldest first: whatever clients can make us hold has an end.
+/// If there are more, the oldest is forgotten: what clients can make us hold needs a bound.
 const NOTES_MAX: usize = 100;
 
 #[derive(Default)]
