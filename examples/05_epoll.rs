@@ -2,7 +2,8 @@
 //!
 //! New here: with `epoll(7)` each descriptor is registered once, together with what we want of it. A wait hands
 //! over nothing and returns only those that are ready. So the cost of a wait grows with the number of ready
-//! clients, and no longer with the number of silent ones.
+//! clients, and not with the number of silent ones: a message there and back takes as long beside 9,000 of
+//! them as alone.
 //!
 //! This is what Python's `selectors.DefaultSelector` uses on Linux:
 //!
@@ -14,8 +15,8 @@
 //! | `select` | `epoll.wait` | once in each pass |
 //!
 //! It is still *level-triggered*, as `select` and `poll` are: a socket is reported in every pass for as long as
-//! it is ready. So one read per pass is enough, as the next wait reports the rest. Client and the rules
-//! for it are those of rung 4. (Linux only: the BSDs and macOS have `kqueue` for the same purpose.)
+//! it is ready. So one read per pass is enough, as the next wait reports the rest, and a client is served by the
+//! same rules as in rung 4. (Linux only: the BSDs and macOS have `kqueue` for the same purpose.)
 //!
 //! ```sh
 //! cargo run --example 05_epoll

@@ -9,9 +9,9 @@
 //! - the connection is closed, or closing.
 //!
 //! Then the handler leaves the rest in the inbox and returns. When the reason is gone, the reactor calls `on_bytes`
-//! again, even if no new bytes came. Meanwhile it reads only until the inbox is full. After that the kernel's
-//! buffers fill up, and TCP makes the client wait. Without the question, the outbox would grow until it
-//! reaches a limit (`outbox_bytes_max`, 4 MiB), and the connection is closed as a slow reader.
+//! again, even if no new bytes came. Meanwhile it does not read from this client, so the kernel's buffers fill
+//! up, and TCP makes the client wait. Without the question, one inbox of `yes` would take the outbox past its limit
+//! (`outbox_bytes_max`, 4 MiB), and the reactor would close the connection as that of a slow reader.
 //!
 //! ```sh
 //! cargo run --example 08_pressure

@@ -5,8 +5,9 @@
 //! client. A `sleep` in a callback would stop all of them; `set_timer` makes an entry in the loop's list of timers.
 //! The loop ends its next wait in time and calls `on_timer`.
 //!
-//! - `board.now()` is a `Moment`: a time on the loop's own clock. It is read once in a turn, after the wait, so it is
-//!   the same for all that are served in this turn. `after` adds a `Duration` to it, `since` is the time between two.
+//! - `board.now()` is a `Moment`: a time on the loop's own clock. It does not look at
+//!   the clock each time, but returns when the turn began, or when a timer came due in it. So clients that are served
+//!   together get the same time. `after` adds a `Duration`, `since` subtracts a `Moment`.
 //! - A timer comes late, by as much as the loop was busy, and never early. So each is set from when the last
 //!   was *due* and not from when it came: else every delay would add to the next, and the ticks would drift.
 //! - A timer can't be cancelled. When the last client has left, ours still comes once, finds no client, and is

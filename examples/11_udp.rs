@@ -24,7 +24,7 @@
 //! nc -N 127.0.0.1 8080 </dev/null                # prints how many each sender sent
 //! ```
 //!
-//! **The limit**: all rungs so far wait for clients. Rung 12 is one.
+//! **The limit**: all rungs so far are servers, and wait to be called. Rung 12 opens a connection itself.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,8 +1,8 @@
 //! Rung 16: **a room**.
 //!
-//! New here: the server sends without being asked. On an `http://` listener a client may ask to become a WebSocket; from then on messages
-//! go in both directions at any time, and one that comes from one peer goes out to all. `broadcast` encodes it once for
-//! each protocol, and the loop writes each outbox once in a turn, however many messages are in it.
+//! New here: the server sends without being asked. On an `http://` listener a client may ask to become a WebSocket; from
+//! then on messages go in both directions at any time, and one that comes from one peer goes out to all. `broadcast`
+//! encodes it once for each protocol, and the loop writes each outbox once in a turn, however many messages are in it.
 //!
 //! ```sh
 //! cargo run --example 16_chat                                  # then open http://127.0.0.1:8080, twice
@@ -12,8 +12,8 @@
 //! `switchboard serve chat` is this grown up: rooms, names, browsers and `nc` in one room, and rules for members that do
 //! not read.
 //!
-//! **The limit**: each member gets every message, in order. Where the newest is all that counts, as in a game, a slow reader is
-//! better served by less. Rung 17 sends less.
+//! **The limit**: each member gets every message, in order. Where the newest is all that counts, as in a game, a slow
+//! reader is better served by less. Rung 17 sends less.
 
 use std::process::ExitCode;
 
