@@ -93,7 +93,7 @@ fn listen(address: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// The loop: wait, then serve or accept for each event. No client's error ends it; only a wait that fails does.
+/// The loop: wait, then serve or accept for each event. No client's error ends it; only one of the epoll does.
 fn serve(listener: TcpListener) -> io::Result<Infallible> {
     let mut server = Server::new(listener)?;
     let mut events = [EpollEvent::empty(); EVENTS_PER_PASS];
@@ -102,7 +102,7 @@ fn serve(listener: TcpListener) -> io::Result<Infallible> {
         for event in &events[..count] {
             match event.data() {
                 LISTENER => server.accept()?,
-                key => server.serve(key as usize, event.events()),
+                key => server.serve(key as usize, event.events())?,
             }
         }
     }
@@ -128,13 +128,13 @@ impl Server {
 
     /// Sleeps until a socket is ready for what we want of it; returns how many events there are.
     fn wait(&mut self, events: &mut [EpollEvent]) -> io::Result<usize> {
-        let mut timeout = EpollTimeout::NONE;
-        if let Some(moment) = self.accept_after {
-            if moment <= Instant::now() {
-                self.accept()?;
-            }
-            timeout = EpollTimeout::from(ACCEPT_RETRY.as_millis() as u16);
+        if self.accept_after.is_some_and(|moment| moment <= Instant::now()) {
+            self.accept()?;
         }
+        let timeout = match self.accept_after {
+            Some(_) => EpollTimeout::from(ACCEPT_RETRY.as_millis() as u16),
+            None => EpollTimeout::NONE,
+        };
         match self.epoll.wait(events, timeout) {
             Err(Errno::EINTR) => Ok(0),
             outcome => Ok(outcome?),
@@ -146,16 +146,18 @@ impl Server {
     /// A wait returns each socket at most once, and a client is removed only here, at its own event. So no
     /// later event of the same wait means a client that is gone. (Where one client's message may
     /// end another client, as in a chat, that takes more care.)
-    fn serve(&mut self, key: usize, ready: EpollFlags) {
+    fn serve(&mut self, key: usize, ready: EpollFlags) -> io::Result<()> {
         let client = &mut self.clients[key];
-        let served = client.serve(ready, &mut self.chunk).and_then(|()| client.watch(&self.epoll, key));
-        if let Err(error) = &served {
+        let outcome = match client.serve(ready, &mut self.chunk) {
+            Ok(()) if !client.is_over() => return client.watch(&self.epoll, key),
+            outcome => outcome,
+        };
+        if let Err(error) = outcome {
             eprintln!("lost {}: {error}", client.peer);
         }
-        if served.is_err() || client.is_over() {
-            // It is dropped, which closes its socket, and that takes it out of the kernel's list.
-            self.clients.remove(key);
-        }
+        // It is dropped, which closes its socket, and that takes it out of the kernel's list.
+        self.clients.remove(key);
+        Ok(())
     }
 
     /// Takes one caller off the backlog. If there are more, the next wait says so at once.
