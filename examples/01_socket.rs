@@ -2,8 +2,8 @@
 //!
 //! A TCP server is a handful of system calls: `bind` claims an address, `listen` has the kernel collect
 //! callers for it (`TcpListener::bind` is both), `accept` takes the next caller off that backlog, `recv`
-//! and `send` move bytes. Here are those calls, once through, with every way that they can fail. All the
-//! rungs above do the same work; they differ only in how they wait.
+//! and `send` move bytes (`read` and `write` in Rust). Here are those calls, once through, with every way that
+//! they can fail. The rungs up to 6 do the same work; they differ only in how they wait.
 //!
 //! ```sh
 //! cargo run --example 01_socket
@@ -12,10 +12,10 @@
 //!
 //! (`-N` has the `nc` of Debian, Ubuntu and the BSDs send its FIN when its input ends.)
 //!
-//! **The limit**: `read` waits, and while it waits for this client, nobody else is served. Run a plain
-//! `nc 127.0.0.1 8080`, say nothing, and try the line above in another terminal: the kernel connects it
+//! **The limit**: `read` waits, and while it waits for this client, no other is served. Run a plain
+//! `nc 127.0.0.1 8080`, type nothing, and try the line above in another terminal: the kernel connects it
 //! and keeps its bytes, and there it hangs until the silent one leaves. Rung 2 gives every client
-//! somebody to wait for it.
+//! a thread that waits for it.
 
 use std::env;
 use std::io::{self, ErrorKind, Read, Write};
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Claims the address, and then prints it: from that line on, clients can connect.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     let mut stdout = io::stdout();
@@ -93,7 +93,7 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Gives one client its bytes back until it has sent its FIN, or is lost.
 ///
-/// An error here is that client's end, and nothing more. So is a write to somebody who has gone: in C it
+/// An error here is that client's end, and nothing more. So is a write to a client that is gone: in C it
 /// would raise SIGPIPE and end the process, but Rust programs start with that signal ignored.
 fn echo(mut client: TcpStream) -> io::Result<()> {
     let mut chunk = [0; READ_BYTES_MAX];

@@ -7,13 +7,13 @@
 //!
 //! ```sh
 //! cargo run --example 02_threads
-//! printf 'hello\n' | nc -N 127.0.0.1 8080        # served, even while others are connected and silent
+//! printf 'hello\n' | nc -N 127.0.0.1 8080        # served, even while others are silent
 //! ```
 //!
 //! **The limit** is not speed: a message wakes a thread here, and a loop on the other rungs, for about the
 //! same price. It is what a thread costs while it does nothing. 1,000 silent clients of this program took
 //! 25 MiB in user space (a stack for each, with the chunk below on it), 20 MiB in the kernel (another stack,
-//! and page tables) and 3 GiB of address space; rung 5 needs 0.1 MiB for as many. And it is the callers who
+//! and page tables) and 3 GiB of address space; rung 6 needs 0.1 MiB for as many. And it is the callers that
 //! decide how many threads there are. Threads also meet: let one client's message reach all the
 //! others, as in a chat, and the sockets need locks. Rung 3 waits for all clients in one place.
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Claims the address, and then prints it: from that line on, clients can connect.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     let mut stdout = io::stdout();
@@ -100,7 +100,7 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Gives one client its bytes back until it has sent its FIN, or is lost.
 ///
-/// An error here is that client's end, and nothing more. So is a write to somebody who has gone: in C it
+/// An error here is that client's end, and nothing more. So is a write to a client that is gone: in C it
 /// would raise SIGPIPE and end the process, but Rust programs start with that signal ignored.
 fn echo(mut client: TcpStream) -> io::Result<()> {
     let mut chunk = [0; READ_BYTES_MAX];

@@ -1,12 +1,12 @@
-//! Rung 3: **one wait for everybody**.
+//! Rung 3: **one wait for all**.
 //!
 //! New here: no call but `select(2)` waits. It is given a set of descriptors to read and a set to write,
 //! sleeps until at least one of them is ready, and says which. So one thread serves all: wait, serve those
 //! that are ready, accept, wait again. That is an event loop.
 //!
-//! The price is that nobody may be waited for in the middle. A client that is slow to take its bytes is
-//! left with them in an outbox, and comes up again once it is writable. Tutorials tend to stop before this
-//! write half; here is all of it:
+//! The price is that we may not wait for one client in the middle. If a client is slow to take its bytes, they
+//! stay in an outbox until its socket is writable again. Tutorials tend to stop before this write half; here is
+//! all of it:
 //!
 //! - an outbox for each client, and the write set only for those with something in it: an idle socket is
 //!   always writable, and `select` would never sleep;
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then prints it: from that line on, clients can connect.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // Ready is a hint and no promise: the caller may have left before we come to accept it.
@@ -209,7 +209,7 @@ impl Client {
                 "descriptor {descriptor} does not fit in select's {FD_SETSIZE}"
             )));
         }
-        // One call that waits would stop everybody.
+        // One call that waits would stop all clients.
         stream.set_nonblocking(true)?;
         Ok(Client { stream, peer, outbox: VecDeque::new(), peer_finished: false })
     }

@@ -10,11 +10,11 @@
 //! yes | nc -N 127.0.0.1 8080 | sleep 60          # never reads; the line above works meanwhile
 //! ```
 //!
-//! **The limit**: the kernel keeps nothing from one call to the next. With 9,000 clients of whom one speaks,
+//! **The limit**: the kernel keeps nothing from one call to the next. With 9,000 clients of which one speaks,
 //! each pass hands over 9,000 entries, has the kernel look at 9,000 sockets, and searches 9,000 answers
-//! for the one. So what a message costs grows with the number of those who say nothing: on a small virtual
+//! for the one. So what a message costs grows with the number of silent clients: on a small virtual
 //! machine one there and back took some 40 µs alone, 300 µs beside 1,000 silent clients, and 6 ms beside
-//! 9,000. Rung 5 tells the kernel once whom it watches, and hears only of those who have news.
+//! 9,000. In rung 5 the kernel keeps the list, and reports only those that are ready.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Claims the address, and then prints it: from that line on, clients can connect.
+/// Claims the address, and then says so: a client may connect from that line on.
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // Ready is a hint and no promise: the caller may have left before we come to accept it.
@@ -122,7 +122,7 @@ struct Readiness {
 /// Sleeps until the listener or a client is ready for what we want of it.
 ///
 /// `poll` leaves the wishes alone and writes the answers beside them, so the list could be kept from one
-/// pass to the next and only be mended. It is made again, as those sets were, for the same borrow.
+/// pass to the next and only be mended. It is made again as those sets were, for the same borrow.
 fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<Ready, Errno> {
     // The listener keeps its place when it is not wanted, so that the clients keep theirs.
     let mut entries =
@@ -137,16 +137,16 @@ fn wait(listener: &TcpListener, accepting: bool, clients: &[Client]) -> Result<R
 
     poll(&mut entries, PollTimeout::from(timeout))?;
 
-    // The kernel reports errors and hang-ups even if we did not ask for them. They count as ready for everything: the
-    // next call on the socket gets the bytes that came before, and then returns the error. A loop that leaves
-    // them out relies on POLLIN being reported beside them, as Linux does for TCP. Where it is not, `poll`
-    // returns at once, for ever, and the loop does nothing about it.
+    // Errors and hang-ups are reported even where we did not ask for them. They count as ready for everything:
+    // the next call on the socket gets the bytes that came before, and then the error. A loop that ignores
+    // them relies on POLLIN being reported beside them, as Linux does for TCP. Where it is not, `poll`
+    // returns at once, again and again, and the loop spins.
     let broken = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
     let mut readiness = entries.iter().map(|entry| {
-        let told = entry.revents().unwrap_or(broken);
+        let reported = entry.revents().unwrap_or(broken);
         Readiness {
-            readable: told.intersects(PollFlags::POLLIN | broken),
-            writable: told.intersects(PollFlags::POLLOUT | broken),
+            readable: reported.intersects(PollFlags::POLLIN | broken),
+            writable: reported.intersects(PollFlags::POLLOUT | broken),
         }
     });
     Ok(Ready {
@@ -193,7 +193,7 @@ struct Client {
 
 impl Client {
     fn new(stream: TcpStream, peer: SocketAddr) -> io::Result<Client> {
-        // One call that waits would stop everybody.
+        // One call that waits would stop all clients.
         stream.set_nonblocking(true)?;
         Ok(Client { stream, peer, outbox: VecDeque::new(), peer_finished: false })
     }

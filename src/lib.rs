@@ -47,7 +47,7 @@
 //!
 //! # Reading order
 //!
-//! 1. `examples/01_socket.rs` to `14_relay.rs`: the road to the event loop and onto it, one idea each.
+//! 1. `examples/01_socket.rs` to `18_cores.rs`: the road to the event loop and onto it, one idea each.
 //! 2. [`reactor`]: the event loop. `mod.rs` has the phases of one turn, `serve.rs` the way of one byte; then `connection.rs`,
 //!    `board.rs`.
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.

@@ -239,14 +239,14 @@ fn every_file_opens_with_its_idea() {
     }
 }
 
-/// The code of 07_hello from its first `use` on.
+/// The code of 09_hello from its first `use` on.
 fn hello() -> String {
-    let text = fs::read_to_string(root().join("examples/07_hello.rs")).expect("the example");
+    let text = fs::read_to_string(root().join("examples/09_hello.rs")).expect("the example");
     text[text.find("use switchboard").expect("its imports")..].trim().to_owned()
 }
 
 #[test]
 fn the_readme_shows_the_hello_that_is_compiled() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    assert!(readme.contains(&hello()), "README.md and examples/07_hello.rs have drifted apart");
+    assert!(readme.contains(&hello()), "README.md and examples/09_hello.rs have drifted apart");
 }

@@ -64,16 +64,16 @@ pub(crate) const MODELS: &[Model] = &[
     },
     Model {
         name: "epoll",
-        label: "05 epoll",
+        label: "06 edges",
         waits: "in epoll_wait(2), edge-triggered, on bare mio",
-        program: Program::Example("05_epoll"),
+        program: Program::Example("06_edges"),
         in_quick: false,
     },
     Model {
         name: "bytes",
-        label: "06 reactor",
+        label: "07 reactor",
         waits: "in switchboard's reactor, as a library",
-        program: Program::Example("06_bytes"),
+        program: Program::Example("07_bytes"),
         in_quick: false,
     },
     Model {

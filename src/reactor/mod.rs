@@ -1,4 +1,4 @@
-//! The event loop: one thread and one `mio::Poll` for all sockets.
+//! The event loop: one thread and one `mio::Poll` for all sockets. `examples/06_edges.rs` is this loop in one file.
 //!
 //! [`Reactor::turn`] is one pass, and reads as a list of its phases:
 //!
@@ -14,8 +14,8 @@
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
 //!
-//! It is the loop of `examples/05_epoll.rs`, with bounds. Nothing is served while events are noted. So there is
-//! one way to be served, whatever was the cause, and nobody gets two budgets in one turn.
+//! Nothing is served while events are noted. So there is one way to be served, whatever was the cause, and nobody gets two
+//! budgets in one turn.
 //!
 //! Read on in this order:
 //!

@@ -505,7 +505,7 @@ fn the_example_of_one_line_echoes() {
     let ours = Authority::new();
     let signed = ours.signs("server", "localhost");
     let program = PathBuf::from(env!("CARGO_BIN_EXE_switchboard"));
-    let example = program.parent().expect("a directory").join("examples/11_tls");
+    let example = program.parent().expect("a directory").join("examples/14_tls");
     let mut command = Command::new(example);
     command.arg(TLS).arg(&signed.cert).arg(&signed.key);
     let mut server = Server::start_command(&mut command, 1);

@@ -92,10 +92,25 @@ promises! {
         survives_resets
         is_not_starved_by_a_flooder
         is_not_held_up_by_one_who_never_reads
+        sleeps_beside_one_who_never_reads
         outlives_a_shortage_of_descriptors
         serves_more_than_select_could_watch;
 
-    bytes, "06_bytes":
+    edges, "06_edges":
+        names_an_address_that_it_cannot_have
+        explains_its_command_line
+        echoes
+        serves_several_at_once
+        empties_its_outbox_after_a_fin
+        keeps_a_full_outbox_past_a_fin
+        takes_a_rush_of_callers
+        survives_resets
+        is_not_starved_by_a_flooder
+        is_not_held_up_by_one_who_never_reads
+        outlives_a_shortage_of_descriptors
+        serves_more_than_select_could_watch;
+
+    bytes, "07_bytes":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         echoes
@@ -108,7 +123,14 @@ promises! {
         is_not_held_up_by_one_who_never_reads
         outlives_a_shortage_of_descriptors_in_silence;
 
-    hello, "07_hello":
+    pressure, "08_pressure":
+        names_an_address_that_it_cannot_have
+        explains_its_command_line
+        repeats_each_line_a_hundred_times
+        bounds_its_answers_to_one_who_never_reads
+        ends_a_line_without_end;
+
+    hello, "09_hello":
         names_an_address_that_it_cannot_have
         echoes
         serves_several_at_once
@@ -117,7 +139,7 @@ promises! {
         speaks_lines_where_its_url_says_so
         delivers_its_replies_when_it_is_stopped;
 
-    timers, "08_timers":
+    timers, "10_timers":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         ticks_and_never_early
@@ -127,7 +149,7 @@ promises! {
         sleeps_while_nobody_is_there
         refuses_a_tick_without_a_time;
 
-    udp, "09_udp":
+    udp, "11_udp":
         names_an_address_that_it_cannot_have
         explains_its_command_line
         sends_datagrams_back_as_they_came
@@ -135,7 +157,7 @@ promises! {
         counts_more_senders_than_it_remembers
         outlives_senders_who_are_gone;
 
-    client, "10_client":
+    client, "12_client":
         explains_its_command_line
         talks_to_itself
         talks_to_another_server
@@ -154,20 +176,36 @@ promises! {
     chat_bot, "chat_bot":
         names_an_address_that_it_cannot_have
         greets_counts_and_says_who_is_here;
+
+    worker, "13_worker":
+        names_an_address_that_it_cannot_have
+        explains_its_command_line
+        factors_numbers_in_their_order
+        answers_others_while_the_worker_is_busy
+        refuses_jobs_when_too_many_wait;
+}
+
+#[cfg(feature = "socket-options")]
+promises! {
+    cores, "18_cores":
+        explains_its_command_line
+        spreads_callers_over_its_threads
+        shares_its_port_with_another_process
+        refuses_to_run_without_threads;
 }
 
 #[cfg(feature = "web")]
 promises! {
-    web, "12_web":
+    web, "15_web":
         names_an_address_that_it_cannot_have
         keeps_notes_and_shows_them_as_text
         answers_in_order_and_refuses_what_is_no_request;
 
-    chat, "13_chat":
+    chat, "16_chat":
         brings_its_guests_together
         serves_its_page_to_browsers;
 
-    relay, "14_relay":
+    relay, "17_relay":
         names_an_address_that_it_cannot_have
         tells_one_picture_for_each_word
         sleeps_while_no_player_is_there;
@@ -370,6 +408,29 @@ fn is_not_held_up_by_one_who_never_reads(example: &str) {
     assert_eq!(heard.len(), said);
     assert!(heard.chunks(block.len()).all(|chunk| block.starts_with(chunk)));
     alice.echo("It has gone");
+}
+
+/// What waits in an outbox keeps nobody awake: neither the socket that can't be written nor the bytes that lie
+/// unread in it.
+fn sleeps_beside_one_who_never_reads(example: &str) {
+    let rung = Rung::start(example);
+    let mut hog = rung.call();
+    hog.stream.set_write_timeout(Some(Duration::from_millis(300))).expect("not zero");
+    let block = pattern(64 * 1024);
+    let stuck = loop {
+        match hog.stream.write(&block) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => break error.kind(),
+        }
+    };
+    assert!(matches!(stuck, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{stuck}");
+    rung.falls_asleep();
+    let spell = Duration::from_millis(300);
+    let busy_before = rung.busy_for();
+    thread::sleep(spell); // the time that is measured
+    let busy = rung.busy_for() - busy_before;
+    assert!(busy < spell / 3, "the loop spins: it was busy for {busy:?} of {spell:?}");
 }
 
 fn outlives_a_shortage_of_descriptors(example: &str) {
@@ -813,7 +874,7 @@ fn talks_to_another_server(example: &str) {
     assert_eq!(answering.join().expect("it heard"), "one\ntwo\nthree\n");
 
     // And two rungs with each other.
-    let rung = Rung::start("05_epoll");
+    let rung = Rung::start("06_edges");
     let (code, said, complaints) = run_to_its_end(example, &[&rung.address().to_string()]);
     assert_eq!((code, complaints), (Some(0), vec![]));
     assert_eq!(said, ["heard: one", "heard: two", "heard: three"]);
@@ -852,6 +913,162 @@ fn hangs_up_on_a_server_without_end(example: &str) {
     assert!(matches!(&said[..], [line] if line.contains(&address)), "{said:?}");
     let kind = flooding.join().expect("it came to an end");
     assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
+}
+
+fn repeats_each_line_a_hundred_times(example: &str) {
+    let rung = Rung::start(example);
+    let mut alice = rung.call();
+    alice.say("o");
+    alice.say("ne\ntwo\nthr");
+    alice.hear("one\n".repeat(100) + &"two\n".repeat(100));
+    alice.say("ee\n");
+    alice.hear("three\n".repeat(100));
+    alice.half_close();
+    alice.hear_the_end();
+}
+
+/// The answers to what it has read are far more than an outbox may hold. They come as the client reads, and all of them.
+fn bounds_its_answers_to_one_who_never_reads(example: &str) {
+    const LINES: usize = 100_000;
+    const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+    let rung = Rung::start(example);
+    let mut alice = rung.call();
+    let mut hog = rung.call();
+    let mut writer = Caller { stream: hog.stream.try_clone().expect("a descriptor is free") };
+    let writing = thread::spawn(move || {
+        writer.say("y\n".repeat(LINES));
+        writer.half_close();
+    });
+    alice.say("hello\n");
+    alice.hear("hello\n".repeat(100));
+    let memory_bytes = rung.memory_bytes();
+    assert!(memory_bytes < MEMORY_BYTES_MAX, "{memory_bytes} bytes for two clients");
+    let mut heard = Vec::with_capacity(LINES * 200);
+    hog.stream.read_to_end(&mut heard).expect("the server ends in order");
+    writing.join().expect("all of it was taken");
+    assert_eq!(heard.len(), LINES * 200);
+    assert!(heard.chunks(2).all(|line| line == b"y\n"));
+}
+
+fn ends_a_line_without_end(example: &str) {
+    let rung = Rung::start(example);
+    let mut alice = rung.call();
+    alice.say([b'a'; 999]);
+    alice.say("\n");
+    for _ in 0..100 {
+        assert_eq!(alice.hear_line().len(), 999);
+    }
+    alice.say([b'a'; 1000]);
+    alice.hear_the_end();
+}
+
+/// A prime for which the worker needs many seconds.
+const SLOW: &str = "18446744073709551557\n";
+
+/// What the worker rung answers on the loop itself.
+const HINT: &str = "write a whole number below 2 to the power of 64\n";
+
+fn factors_numbers_in_their_order(example: &str) {
+    let rung = Rung::start(example);
+    let mut alice = rung.call();
+    alice.say("91\r\n0\n1\nsoon\n64\n2147483647\n18446744073709551616\n7");
+    alice.hear("91 = 7 * 13\n0 = 0\n1 = 1\n");
+    alice.hear(HINT);
+    alice.hear("64 = 2 * 2 * 2 * 2 * 2 * 2\n2147483647 = 2147483647\n");
+    alice.hear(HINT);
+    // The FIN comes while a job is under way: the answer comes first.
+    alice.say("5\n");
+    alice.half_close();
+    drop(alice);
+    let mut bob = rung.call();
+    bob.say("15\n");
+    bob.half_close();
+    bob.hear("15 = 3 * 5\n");
+    bob.hear_the_end();
+}
+
+fn answers_others_while_the_worker_is_busy(example: &str) {
+    let rung = Rung::start(example);
+    let mut bob = rung.call();
+    bob.say(SLOW);
+    let mut leaver = rung.call();
+    leaver.say("2\n");
+    leaver.reset(); // the answer will find nobody
+    let mut alice = rung.call();
+    for _ in 0..100 {
+        alice.say("hello\n");
+        alice.hear(HINT);
+    }
+    bob.say("hello\n"); // its turn is after the prime
+    bob.hear_nothing_for(Duration::from_millis(100));
+}
+
+fn refuses_jobs_when_too_many_wait(example: &str) {
+    let rung = Rung::start(example);
+    let mut alice = rung.call();
+    let mut callers: Vec<Caller> = (0..80).map(|_| rung.call()).collect();
+    // One is under way, and 64 wait.
+    for caller in &mut callers {
+        caller.say("hello\n");
+        caller.hear(HINT);
+        caller.say(SLOW);
+        // What came before is served by the time that this is answered, as it was ready first.
+        alice.say("hello\n");
+        alice.hear(HINT);
+    }
+    alice.say("2\n");
+    alice.hear("too many jobs are waiting; try again later\n");
+}
+
+/// Says hello on as many connections, and returns which thread answered how often.
+#[cfg(feature = "socket-options")]
+fn who_answers(rung: &Rung, callers: usize) -> std::collections::BTreeMap<String, usize> {
+    let mut answers = std::collections::BTreeMap::new();
+    for _ in 0..callers {
+        let mut caller = rung.call();
+        caller.say("hello\n");
+        let line = caller.hear_line();
+        let (thread, rest) = line.split_once(", its message ").expect("it names the thread");
+        let count = answers.entry(thread.to_owned()).or_insert(0);
+        *count += 1;
+        assert_eq!(rest, format!("{count}: hello"), "each counts its own");
+    }
+    answers
+}
+
+#[cfg(feature = "socket-options")]
+fn spreads_callers_over_its_threads(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0", "3"]);
+    // That one of three gets none of them has a chance of 1 in 10^17.
+    let answers = who_answers(&rung, 100);
+    assert!(answers.keys().eq(["thread 1", "thread 2", "thread 3"]), "{answers:?}");
+    if cfg!(feature = "cli") {
+        assert_eq!(rung.stop(), Some(0));
+    }
+}
+
+#[cfg(feature = "socket-options")]
+fn shares_its_port_with_another_process(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0", "1"]);
+    let url = format!("tcp+lines://{}", rung.address());
+    let other = Rung::start_with(example, &[&url, "1"]);
+    assert_eq!(other.address(), rung.address());
+    let mut callers: Vec<Caller> = (0..100).map(|_| rung.call()).collect();
+    let mut firsts = 0;
+    for caller in &mut callers {
+        caller.say("hello\n");
+        firsts += usize::from(caller.hear_line() == "thread 1, its message 1: hello");
+    }
+    assert_eq!(firsts, 2, "each process has a first message");
+}
+
+#[cfg(feature = "socket-options")]
+fn refuses_to_run_without_threads(example: &str) {
+    for wrong in ["0", "-1", "many", ""] {
+        let (code, said) = run_in_vain(example, &["tcp+lines://127.0.0.1:0", wrong]);
+        assert_eq!(code, Some(2));
+        assert!(matches!(&said[..], [line] if line.contains("usage")), "{said:?}");
+    }
 }
 
 /// How many callers it takes to go beyond FD_SETSIZE.
@@ -999,7 +1216,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
 
-/// Of rungs 7 and 11 to 14, and the library's examples: one line, and no address is called `--help`.
+/// Of rungs 9 and 14 to 18, and the library's examples: one line, and no address is called `--help`.
 #[test]
 fn later_rungs_explain_their_command_lines_and_errors() {
     let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_switchboard"));
@@ -1013,14 +1230,15 @@ fn later_rungs_explain_their_command_lines_and_errors() {
         assert_eq!(told.len(), 1, "{name} {words:?}: {said}");
         (output.status.code(), told[0].clone())
     };
-    for name in ["07_hello", "11_tls", "12_web", "13_chat", "14_relay", "upper", "key_value", "chat_bot"] {
+    let rungs = ["09_hello", "14_tls", "15_web", "16_chat", "17_relay", "18_cores"];
+    for name in rungs.into_iter().chain(["upper", "key_value", "chat_bot"]) {
         let (code, said) = run(name, &["--help"]);
         assert!(code == Some(2) && said.starts_with(&format!("usage: {name} [URL")), "{said}");
         let (code, said) = run(name, &["gopher://127.0.0.1:0"]);
         assert!(code == Some(1) && said.starts_with("cannot serve gopher://"), "{said}");
     }
-    let (code, said) = run("11_tls", &["tls://127.0.0.1:0", "cert.pem"]);
+    let (code, said) = run("14_tls", &["tls://127.0.0.1:0", "cert.pem"]);
     assert!(code == Some(2) && said.contains("a certificate needs its key"), "{said}");
-    let (code, said) = run("13_chat", &["tcp://127.0.0.1:0"]);
+    let (code, said) = run("16_chat", &["tcp://127.0.0.1:0"]);
     assert!(code == Some(2) && said.contains("tcp+lines://"), "{said}");
 }

@@ -136,8 +136,8 @@ fn run(line: &str) -> Result<(), String> {
             _ => wrong(&format!("{status}; the server: {}", read(&directory, "log")), &mut child),
         };
     }
-    let ends = line.ends_with("--help") || line.starts_with("examples/10_client");
-    let script = match line.starts_with("examples/10_client 127") {
+    let ends = line.ends_with("--help") || line.starts_with("examples/12_client");
+    let script = match line.starts_with("examples/12_client 127") {
         true => format!("{ECHO_FIRST}{line}"),
         false => format!("exec {line}"),
     };

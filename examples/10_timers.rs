@@ -1,24 +1,26 @@
-//! Rung 8: **time**.
+//! Rung 10: **time**.
 //!
-//! New here: a service that speaks first. It greets each client, and sends a line to everybody once a
-//! second. On one thread that takes two things: a set of names to send to, and a way to wait that holds nobody
-//! up. A `sleep` in a callback would be a sleep for everyone; `set_timer` is a note to the loop, which ends its
-//! next wait in time and calls `on_timer`.
+//! New here: a service that sends by itself. It greets each client, and sends a line to all of them once a
+//! second. On one thread that takes two things: a set of names to send to, and a way to wait that stops no
+//! client. A `sleep` in a callback would stop all of them; `set_timer` makes an entry in the loop's list of timers.
+//! The loop ends its next wait in time and calls `on_timer`.
 //!
-//! - The clock is read once a turn, after the wait: `board.now()` is the same for all who are served in it.
+//! - `board.now()` is a `Moment`: a time on the loop's own clock. It does not look at
+//!   the clock each time, but returns when the turn began, or when a timer came due in it. So clients that are served
+//!   together get the same time. `after` adds a `Duration`, `since` subtracts a `Moment`.
 //! - A timer comes late, by as much as the loop was busy, and never early. So each is set from when the last
 //!   was *due* and not from when it came: else every delay would add to the next, and the ticks would drift.
-//! - A timer can't be taken back. When the last listener has left, ours still comes once, finds nobody, and is
-//!   not set again; `due` remembers that it is out, so that there are never two of them.
+//! - A timer can't be cancelled. When the last client has left, ours still comes once, finds no client, and is
+//!   not set again; `due` remembers that it is set, so that there are never two of them.
 //!
 //! ```sh
-//! cargo run --example 08_timers                  # or: 08_timers URL INTERVAL_IN_MILLISECONDS
+//! cargo run --example 10_timers                  # or: 10_timers URL INTERVAL_IN_MILLISECONDS
 //! nc 127.0.0.1 8080                              # greets, ticks, and sends back each line that you type
 //! ```
 //!
-//! **The limit**: a stream promises that everything arrives, in order, so everything is kept for a
-//! reader that stands still: each tick waits in its outbox, until the board gives it up (`stall_after`, 30
-//! seconds). Where only the newest counts, that is the wrong promise. Rung 9 makes none.
+//! **The limit**: a stream promises that everything arrives, in order. So if a client does not read, each
+//! tick waits in its outbox, until the reactor closes the connection (`stall_after`, 30 seconds). Where only
+//! the newest counts, that is the wrong promise. Rung 11 makes none.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -34,10 +36,10 @@ const TICK: u64 = 0;
 
 struct Ticker {
     interval: Duration,
-    /// Who is here: names, not connections. Those are the board's.
+    /// The clients that are here: their names. The connections are the board's.
     present: BTreeSet<Peer>,
     ticks: u64,
-    /// When the timer that is set comes up; `None` if none is, as nobody is here.
+    /// When the timer that is set comes up; `None` if none is, as no client is here.
     due: Option<Moment>,
 }
 
@@ -86,7 +88,7 @@ impl Service for Ticker {
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
     let Some((url, interval)) = url_and_interval(&arguments) else {
-        eprintln!("usage: 08_timers [URL [MILLISECONDS]], as in 08_timers tcp+lines://127.0.0.1:8080 1000");
+        eprintln!("usage: 10_timers [URL [MILLISECONDS]], as in 10_timers tcp+lines://127.0.0.1:8080 1000");
         return ExitCode::from(2);
     };
     let ticker = Ticker { interval, present: BTreeSet::new(), ticks: 0, due: None };

@@ -1,19 +1,19 @@
-//! Rung 13: **a room**.
+//! Rung 16: **a room**.
 //!
-//! New here: the server speaks first. On an `http://` listener a client may ask to become a WebSocket; from then on messages
-//! go in both directions at any time, and one that comes from one peer goes out to all. `broadcast` encodes it once for
-//! each protocol, and the loop writes each outbox once in a turn, however much was said in it.
+//! New here: the server sends without being asked. On an `http://` listener a client may ask to become a WebSocket; from
+//! then on messages go in both directions at any time, and one that comes from one peer goes out to all. `broadcast`
+//! encodes it once for each protocol, and the loop writes each outbox once in a turn, however many messages are in it.
 //!
 //! ```sh
-//! cargo run --example 13_chat                                  # then open http://127.0.0.1:8080, twice
-//! cargo run --example 13_chat tcp+lines://127.0.0.1:8080       # then nc 127.0.0.1 8080, twice
+//! cargo run --example 16_chat                                  # then open http://127.0.0.1:8080, twice
+//! cargo run --example 16_chat tcp+lines://127.0.0.1:8080       # then nc 127.0.0.1 8080, twice
 //! ```
 //!
-//! `switchboard serve chat` is this grown up: rooms, names, both kinds of guests in one, and what happens to those who do
+//! `switchboard serve chat` is this grown up: rooms, names, browsers and `nc` in one room, and rules for members that do
 //! not read.
 //!
-//! **The limit**: everybody gets everything, in order. Where the newest is all that counts, as in a game, a slow reader is
-//! better served by less.
+//! **The limit**: each member gets every message, in order. Where the newest is all that counts, as in a game, a slow
+//! reader is better served by less. Rung 17 sends less.
 
 use std::process::ExitCode;
 
@@ -98,7 +98,7 @@ impl Service for Room {
 fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8080".into());
     if url.starts_with('-') {
-        eprintln!("usage: 13_chat [URL], as in 13_chat http://127.0.0.1:8080");
+        eprintln!("usage: 16_chat [URL], as in 16_chat http://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     // Bytes without ends are no messages.

@@ -1,26 +1,32 @@
-//! Rung 10: **the other end**.
+//! Rung 12: **the other end**.
 //!
-//! New here: a connection that we open. The loop does not mind who began: this program listens, calls itself,
-//! and serves both ends by turns, on one thread. Neither end can wait for the other, so neither can hang on it.
-//! What a connection is for is the handler's business, and stands in its `State`.
+//! New here: a connection that we open. To the loop it makes no difference which side began: this program listens,
+//! connects to itself, and serves both ends by turns, on one thread. Neither end waits for the other, so neither can
+//! hang. What a connection is for is kept in its `State`, which so far was `()`.
+//!
+//! Why a `Handler` again, as in rungs 7 and 8, and no `Service`? A `Service` answers: it gets messages from the
+//! connections that its server's listeners have accepted, and has no call that opens another. `connect` belongs
+//! to the board of the reactor, one floor below. A program that needs it, such as a client, a proxy or a load
+//! generator, writes a handler. (`switchboard bench` is one: `src/load/`.) Rung 14 goes back to services.
 //!
 //! - `connect` on a non-blocking socket only begins: it sends a SYN, and returns. The socket turns writable
 //!   when the answer is there, whatever it is; only then does SO_ERROR tell which. `Stream` asks, and
 //!   `on_open` follows, or `on_close`.
-//! - So the first word waits for `on_open`. Before that the kernel takes no byte (ENOTCONN, or would-block on
-//!   Linux), and nobody knows whether there is anybody to talk to.
-//! - `half_close` sends our FIN behind the questions: there are no more. The answers still come, and
+//! - So the first message waits for `on_open`. Before that the kernel takes no byte (ENOTCONN, or would-block on
+//!   Linux), and it is not known whether the other side is there.
+//! - `half_close` sends our FIN behind the questions: there are no more. The answers are still read, and
 //!   the other side's FIN says that they are complete. A client that closes instead may lose them.
 //! - `run` turns for ever; `turn` is one pass of it, for a program that knows when it is done.
 //!
 //! ```sh
-//! cargo run --example 10_client                  # calls itself, says three lines, prints the echoes
+//! cargo run --example 12_client                  # calls itself, sends three lines, prints the echoes
 //!
-//! printf 'hi\n' | nc -lN 127.0.0.1 8080          # another end: prints the three lines, and says hi
-//! cargo run --example 10_client 127.0.0.1:8080   # prints: heard: hi
+//! printf 'hi\n' | nc -lN 127.0.0.1 8080          # another end: prints the three lines, and sends hi
+//! cargo run --example 12_client 127.0.0.1:8080   # prints: heard: hi
 //! ```
 //!
-//! **What comes next** is no rung: `src/reactor/mod.rs`, at `turn`. By now you have met everything in it.
+//! **The limit**: it takes an address and no host name, as looking up a name waits for a name server, and the loop
+//! must not wait. Rung 13 says where such work goes.
 
 use std::env;
 use std::io::{self, Write};
@@ -33,7 +39,7 @@ use switchboard::transport::{Address, Listener, Stream};
 
 /// What a connection is for.
 enum Role {
-    /// It was accepted: what it says, it hears.
+    /// It was accepted: it gets back what it sends.
     Echo,
     /// It is our call.
     Call,
@@ -69,8 +75,8 @@ impl Handler for Talk {
                 board.send(from, inbox.bytes());
                 inbox.consume(inbox.len());
             }
-            // Left where they are until all are there. A server that has no end can't fill our memory:
-            // at `inbox_bytes_max` the board closes the call.
+            // They stay in the inbox until all have come. A server that sends without end can't fill our
+            // memory: at `inbox_bytes_max` the reactor closes the connection.
             Some(Role::Call) | None => {}
         }
     }
@@ -95,7 +101,7 @@ fn main() -> ExitCode {
         [] => talk_to_ourselves(),
         [address] if !address.starts_with('-') => talk_to(address),
         _ => {
-            eprintln!("usage: 10_client [ADDRESS], as in 10_client 127.0.0.1:8080");
+            eprintln!("usage: 12_client [ADDRESS], as in 12_client 127.0.0.1:8080");
             return ExitCode::from(2);
         }
     };
@@ -121,7 +127,7 @@ fn talk_to_ourselves() -> io::Result<()> {
     call(&mut reactor, address)
 }
 
-/// An address and no name: looking one up waits, and belongs before the loop, or on another thread.
+/// An address and no name: looking one up waits, and belongs before the loop, or in another thread.
 fn talk_to(address: &str) -> io::Result<()> {
     match address.parse() {
         Ok(address) => call(&mut Reactor::new(Talk::default(), Limits::default())?, address),

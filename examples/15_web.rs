@@ -1,14 +1,14 @@
-//! Rung 12: **HTTP**.
+//! Rung 15: **HTTP**.
 //!
 //! New here: requests. `http://` puts a protocol between the bytes and the service that finds where a head ends and how long
-//! its body is (`src/protocol/http/`); a service that has `on_request` hears of both, and answers. It need not know when the
-//! connection ends, whether the client understands chunks, or that it asked for ten things at once: answers leave in the
+//! its body is (`src/protocol/http/`); a service with `on_request` gets both, and responds. It need not know when the
+//! connection ends, whether the client understands chunks, or that it sent ten requests at once: answers leave in the
 //! order of the requests.
 //!
 //! Requests are independent: what one client wrote is there for the next, because the service is one value, on one thread.
 //!
 //! ```sh
-//! cargo run --example 12_web                          # then open http://127.0.0.1:8080
+//! cargo run --example 15_web                          # then open http://127.0.0.1:8080
 //! curl -i http://127.0.0.1:8080/
 //! curl -i --data 'hello' http://127.0.0.1:8080/notes
 //! printf 'GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n' | nc -N 127.0.0.1 8080
@@ -17,14 +17,14 @@
 //!
 //! `switchboard serve web --root DIR` is this with files: types, ranges, conditions, and no path that leads elsewhere.
 //!
-//! **The limit**: the client asks, the server answers, and has no way to begin.
+//! **The limit**: the client sends requests, the server answers, and has no way to begin. In rung 16 it has.
 
 use std::process::ExitCode;
 
 use switchboard::protocol::http::{Request, Response};
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
-/// More are forgotten, the oldest first: whatever clients can make us hold has an end.
+/// If there are more, the oldest is forgotten: what clients can make us hold needs a bound.
 const NOTES_MAX: usize = 100;
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Service for Notes {
         }
     }
 
-    /// Over other protocols (`12_web tcp+lines://127.0.0.1:8080`), a message is a note.
+    /// Over other protocols (`15_web tcp+lines://127.0.0.1:8080`), a message is a note.
     fn on_message(&mut self, _board: &mut Switchboard<'_>, _from: Peer, message: Message<'_>) {
         self.add(&String::from_utf8_lossy(message.bytes()));
     }
@@ -81,7 +81,7 @@ impl Notes {
 fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("http://127.0.0.1:8080".into());
     if url.starts_with('-') {
-        eprintln!("usage: 12_web [URL], as in 12_web http://127.0.0.1:8080");
+        eprintln!("usage: 15_web [URL], as in 15_web http://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     if let Err(error) = Server::new(Notes::default()).listen(&url).and_then(Server::run) {

@@ -1,23 +1,26 @@
-//! Rung 14: **the latest, or nothing**.
+//! Rung 17: **the latest, or nothing**.
 //!
-//! New here: a world that goes on by itself. Players say where they are; ten times a second all are told where everybody is
-//! *now*. What was so in between is said to nobody, and what one has missed is not sent later: a game needs the present.
+//! New here: a world that goes on by itself. Players send where they are. Ten times a second the server sends a picture:
+//! where all of them are *now*. Positions in between are not sent, and a picture that a player missed is not sent later: a
+//! game needs the present.
 //!
-//! Each player decides how often it gets a picture: one for each message. A player that has got one sends where it is, and that
-//! asks for the next. So nothing piles up on the way to a slow player, neither here nor in the kernel's buffers, which would
-//! hold megabytes of the past. It sees fewer pictures, and each is fresh.
+//! Each player sets its own pace: one picture for each message. A client that has received a picture sends its position, and
+//! that asks for the next picture. So nothing piles up on the way to a slow player, neither here nor in the kernel's
+//! buffers, which would hold megabytes of the past. It sees fewer pictures, and each is fresh.
 //!
 //! Ticks are on a grid: the next one is due a tenth of a second after the last one *was due*, not after it was done.
 //!
 //! ```sh
-//! cargo run --example 14_relay &                 # nobody there, nothing ticks: it sleeps
+//! cargo run --example 17_relay &                 # without players nothing ticks: it sleeps
 //! nc 127.0.0.1 8080                              # then type 30 40, Enter, and again; from a second terminal, too
 //! while sleep 0.1; do echo $((RANDOM % 100)) $((RANDOM % 100)); done | nc 127.0.0.1 8080
-//! cargo run --example 14_relay ws://127.0.0.1:8080
+//! cargo run --example 17_relay ws://127.0.0.1:8080
 //! ```
 //!
-//! `switchboard serve relay` is this grown up: over UDP, where an address may be a lie and is made to prove itself first, with
-//! an area of interest, so that a crowd costs no player more than what it can see, and with a page.
+//! `switchboard serve relay` is this grown up: over UDP, where an address may be forged and must be proved first; with an
+//! area of interest, so that a player is sent only what is near it; and with a page.
+//!
+//! **The limit**: all rungs so far use one core. Rung 18 uses more.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,7 +35,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 struct Player {
     at: (u8, u8),
-    /// The player has sent its place since its last picture.
+    /// It has sent its position since it got the last picture.
     asks: bool,
 }
 
@@ -40,7 +43,7 @@ struct Player {
 struct World {
     players: BTreeMap<Peer, Player>,
     ticks: u64,
-    /// When the next one is due, while somebody is there.
+    /// When the next one is due, while there are players.
     due: Option<Moment>,
 }
 
@@ -66,7 +69,7 @@ impl Service for World {
 
     fn on_timer(&mut self, board: &mut Switchboard<'_>, _key: u64) {
         let Some(due) = self.due.filter(|_| !self.players.is_empty()) else {
-            self.due = None; // nobody is there: the next player starts it again
+            self.due = None; // there are no players: the next one starts the timer again
             return;
         };
         self.ticks += 1;
@@ -75,7 +78,7 @@ impl Service for World {
             let _ = write!(picture, " {peer} at {},{}", player.at.0, player.at.1);
         }
         let asking = self.players.iter_mut().filter_map(|(peer, player)| {
-            std::mem::take(&mut player.asks).then_some(*peer) // one picture for each word
+            std::mem::take(&mut player.asks).then_some(*peer) // one picture for each message
         });
         board.broadcast(asking, Message::Text(&picture));
         // The next moment on the grid that is still to come: what was missed is missed.
@@ -94,7 +97,7 @@ impl Service for World {
 fn main() -> ExitCode {
     let url = std::env::args().nth(1).unwrap_or("tcp+lines://127.0.0.1:8080".into());
     if url.starts_with('-') {
-        eprintln!("usage: 14_relay [URL], as in 14_relay tcp+lines://127.0.0.1:8080");
+        eprintln!("usage: 17_relay [URL], as in 17_relay tcp+lines://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     if let Err(error) = Server::new(World::default()).listen(&url).and_then(Server::run) {

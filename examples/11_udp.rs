@@ -1,30 +1,30 @@
-//! Rung 9: **datagrams**.
+//! Rung 11: **datagrams**.
 //!
-//! New here: a service that hears datagrams, sends each back, and counts them. A datagram is a message as it
-//! is: what one `send` sent, one `on_datagram` gets, whole; it may be empty. There is nothing else: no
+//! New here: a service that receives datagrams, sends each back, and counts them. A datagram is a message
+//! already: what one `send` sent, one `on_datagram` gets, whole; it may be empty. There is nothing else: no
 //! connection, so no `on_open`, no end and no back pressure. It may be lost, doubled or overtaken, and so may
-//! the answer: what our socket does not take at once is dropped and counted, for a late one may be worth
+//! the answer: what our socket does not take at once is dropped and counted, as a late one may be worth
 //! less than none.
 //!
 //! - Size: beyond 65,507 bytes (over IPv4) `send` fails with EMSGSIZE. Beyond what the path carries in one piece,
 //!   some 1,400 bytes on most, it travels in fragments, and one lost fragment is the loss of all.
-//! - The sender's address is what the sender says it is. If an answer is larger than its question, anybody can
-//!   aim our answers at somebody else, and have us multiply its bytes (*amplification*). So an echo is as
-//!   long as what it answers. And two such servers, given one datagram with a forged address, echo it to each
-//!   other for ever (CVE-2024-2169). So senders that are servers themselves get no answer, and `Server` limits
-//!   the rate of each address (see `Rate::DATAGRAMS`): an exchange that exceeds it loses a datagram, and ends.
-//! - What is kept for each sender is kept for each address that somebody made up: it needs a bound.
+//! - The sender's address may be forged. If an answer is larger than its question, an attacker can aim our
+//!   answers at a victim, and have us multiply its bytes (*amplification*). So an echo is as long as what it
+//!   answers. And two such servers, given one datagram with a forged address, echo it to each other for ever
+//!   (CVE-2024-2169). So senders that are servers themselves get no answer, and `Server` limits the rate of each
+//!   address (see `Rate::DATAGRAMS`): an exchange that exceeds it loses a datagram, and ends.
+//! - What is kept for each sender is kept for each forged address, too: it needs a bound.
 //!
-//! The counts are longer than any question, so they are told over TCP, where the handshake has proved that the
-//! caller's address is its own: the same service, at a second URL.
+//! The counts are longer than any question, so they are sent over TCP, where the handshake has proved the
+//! client's address: the same service, at a second URL.
 //!
 //! ```sh
-//! cargo run --example 09_udp
+//! cargo run --example 11_udp
 //! printf hello | nc -u -w 1 127.0.0.1 8080       # prints: hello; there is no FIN, so nc waits a second
-//! nc -N 127.0.0.1 8080 </dev/null                # prints who sent how many
+//! nc -N 127.0.0.1 8080 </dev/null                # prints how many each sender sent
 //! ```
 //!
-//! **The limit**: all rungs so far wait to be called. Rung 10 calls.
+//! **The limit**: all rungs so far are servers, and wait to be called. Rung 12 opens a connection itself.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use switchboard::service::Origin;
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
-/// How many senders are told apart. Datagrams of any others count in `total` only.
+/// At most this many senders have a count of their own. The datagrams of others count in `total` only.
 const SENDERS_MAX: usize = 1000;
 
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Service for Tally {
         }
     }
 
-    /// A client came by TCP: it gets the counts, and that is all.
+    /// A client came by TCP: it gets the report, and our FIN.
     fn on_open(&mut self, board: &mut Switchboard<'_>, peer: Peer) {
         let mut report = format!("{} datagrams", self.total);
         for (sender, count) in &self.senders {
@@ -64,7 +64,7 @@ impl Service for Tally {
         board.finish(peer);
     }
 
-    /// From a connection, and those are finished before they can say anything.
+    /// From a connection, and those are finished before they can send anything.
     fn on_message(&mut self, _board: &mut Switchboard<'_>, _from: Peer, _message: Message<'_>) {}
 }
 
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         urls => urls.iter().map(String::as_str).collect(),
     };
     if urls.iter().any(|url| url.starts_with('-')) {
-        eprintln!("usage: 09_udp [URL]..., as in 09_udp udp://127.0.0.1:8080 tcp+lines://127.0.0.1:8080");
+        eprintln!("usage: 11_udp [URL]..., as in 11_udp udp://127.0.0.1:8080 tcp+lines://127.0.0.1:8080");
         return ExitCode::from(2);
     }
     match urls.into_iter().try_fold(Server::new(Tally::default()), Server::listen).and_then(Server::run) {

@@ -1,22 +1,22 @@
-//! Rung 11: **TLS**.
+//! Rung 14: **TLS**.
 //!
-//! New here: one line. `tls(...)` gives the server a certificate, `tls://` listens with it, and the service of rung 7
+//! New here: one line. `tls(...)` gives the server a certificate, `tls://` listens with it, and the service of rung 9
 //! is what it was: bytes come out of the transport decrypted, and go into it to be encrypted. Nothing blocks: the
 //! handshake, too, is a few readable and writable events (`src/transport/tls.rs`).
 //!
 //! ```sh
-//! cargo run --example 11_tls                     # makes a certificate of its own, and says its fingerprint
+//! cargo run --example 14_tls                     # makes a certificate of its own, and prints its fingerprint
 //! echo hello | openssl s_client -connect 127.0.0.1:8443 -quiet
 //!
-//! cargo run --example 11_tls tls://127.0.0.1:8443 cert.pem key.pem
+//! cargo run --example 14_tls tls://127.0.0.1:8443 cert.pem key.pem
 //! ```
 //!
-//! What TLS adds besides secrecy: the end of what was said is said, too (close_notify), so a connection that somebody
-//! cut is told from one that is over. Kill the client in the middle of a line, and look at the log of `switchboard
+//! What TLS adds besides secrecy: its end is a message of its own (close_notify), so a connection that was cut off
+//! differs from one that is over. Kill the client in the middle of a line, and look at the log of `switchboard
 //! serve` with `--log-level debug`.
 //!
-//! **The limit**: a certificate of its own says who it is, and nobody vouches for it. `openssl s_client` above believes
-//! it all the same; a browser would not.
+//! **The limit**: no authority has signed this certificate. `openssl s_client` above accepts it all the same; a browser
+//! warns. And what travels is still lines and bytes. Rung 15 speaks HTTP.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ impl Service for Echo {
     }
 }
 
-/// From these files; without them, of our own making.
+/// From these files; without them, one that is made here.
 fn certificate(files: &[String]) -> Result<ServerTls, String> {
     if let [cert, key] = files {
         return ServerTls::from_files(Path::new(cert), Path::new(key), None);
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     if url.starts_with('-') || !matches!(files.len(), 0 | 2) {
         eprintln!(
-            "usage: 11_tls [URL [CERT KEY]]: a certificate needs its key, as in 11_tls tls://127.0.0.1:8443 cert.pem key.pem"
+            "usage: 14_tls [URL [CERT KEY]]: a certificate needs its key, as in 14_tls tls://127.0.0.1:8443 cert.pem key.pem"
         );
         return ExitCode::from(2);
     }
