@@ -19,10 +19,13 @@
 //!   another thread sleeps.
 //! - When a thread stops listening, the connections in its backlog are reset (on Linux, unless
 //!   `net.ipv4.tcp_migrate_req` is set).
+//! - Signals go to the process, and not to a loop. This program has no handler for them, so SIGTERM ends it at once,
+//!   and nothing in an outbox is delivered.
 //! - Limits count per loop: with four threads, `connections_max` allows four times as many.
 //!
 //! Processes can share a port in the same way, if they run as the same user: start this program twice. Then a crash
-//! ends one of them only, and they can be replaced one by one. That is what `switchboard serve --reuse-port` is for.
+//! ends one of them only, and they can be replaced one by one. `switchboard serve --reuse-port` does this, and each of
+//! its processes stops gracefully at SIGTERM.
 //!
 //! **When to use it**: when the one core is busy. A loop that is idle half of the time does not get faster.
 //! See `switchboard bench` for how to find out.
@@ -31,7 +34,7 @@
 //! turn. You have met everything in it.
 
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::thread;
@@ -60,7 +63,7 @@ fn server(thread: usize) -> Server<Counting> {
     Server::new(Counting { thread, messages: 0 }).options(options)
 }
 
-/// Runs a server in each thread, until a signal stops them all.
+/// Runs a server in each thread, for ever.
 fn serve(url: &str, threads: NonZeroUsize) -> io::Result<()> {
     let first = server(1).listen(url)?;
     // The others listen where the first does: if the port was 0, the system has chosen one by now.
@@ -68,9 +71,16 @@ fn serve(url: &str, threads: NonZeroUsize) -> io::Result<()> {
     let mut servers = vec![first];
     for thread in 2..=threads.get() {
         let other = urls.iter().try_fold(server(thread), |server, url| server.listen(url))?;
-        servers.push(other.announce(false)); // the first one prints where they listen
+        servers.push(other);
     }
-    let threads = servers.into_iter().map(|server| thread::Builder::new().spawn(|| server.run()));
+    let mut stdout = io::stdout();
+    for url in &urls {
+        writeln!(stdout, "listening on {url}")?;
+    }
+    stdout.flush()?;
+    // The bare reactor, and not `Server::run`, which handles signals for one loop.
+    let threads =
+        servers.into_iter().map(|server| thread::Builder::new().spawn(|| server.into_reactor()?.run()));
     let threads = threads.collect::<io::Result<Vec<_>>>()?;
     threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panics"))
 }
