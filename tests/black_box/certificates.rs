@@ -489,7 +489,7 @@ fn bench_says_why_it_and_a_server_come_to_no_session() {
         (right.url(), &["--ca", &another][..], "no authority of the --ca file", "give the one that has"),
         (right.url(), &["--ca", &ca, "--server-name", "example.com"], "another name", "--server-name"),
         (expired.url(), &trusting, "has expired", "needs a new one"),
-        (choosy.url(), &trusting, "a client's certificate", "--client-cert and --client-key"),
+        (choosy.url(), &trusting, "a client certificate", "--client-cert and --client-key"),
         (&as_tls, &trusting, "does not speak TLS", "tcp://"),
     ] {
         let (code, said) = bench(url, options);
