@@ -26,7 +26,7 @@ pub struct Peer {
     pub(super) generation: NonZeroU32,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "web"))]
 impl Peer {
     /// A name of nobody, for tests of what keeps names.
     pub(crate) fn of_nobody(slot: u32) -> Peer {

@@ -310,7 +310,7 @@ impl<S: Service> Exchange<S> {
     /// tenth of the time of a 64 KiB echo.
     #[inline(never)]
     fn pass_on(&mut self, board: &mut Board<Stream, Conversation>, from: Peer, inbox: &mut Buffer) {
-        let mut switchboard = Switchboard::serving(board, from, inbox.bytes());
+        let mut switchboard = Switchboard::for_whole(board, from, inbox.bytes());
         self.service.on_message(&mut switchboard, from, Message::Binary(inbox.bytes()));
         if switchboard.is_returned() {
             board.send_whole(from, inbox);
@@ -838,10 +838,8 @@ impl<S: Service> Handler for Exchange<S> {
             return self.refusals.log(address, reason, now);
         }
         let origin = Origin { socket, address, local };
-        let mut switchboard = Switchboard::new(board);
-        if !place.amplify {
-            switchboard.answering = Some((origin, bytes.len()));
-        }
+        let answer_bytes_max = if place.amplify { usize::MAX } else { bytes.len() };
+        let mut switchboard = Switchboard::for_datagram(board, origin, answer_bytes_max);
         self.service.on_datagram(&mut switchboard, origin, bytes);
     }
 
@@ -864,8 +862,7 @@ impl<S: Service> Handler for Exchange<S> {
         reason: CloseReason,
     ) {
         log::debug!("{peer} closed: {reason}");
-        let mut switchboard = Switchboard::new(board);
-        switchboard.gone = Some((peer, conversation.listener()));
+        let mut switchboard = Switchboard::for_closed(board, peer, conversation.listener());
         if !self.is_yet_to_upgrade(&conversation) {
             self.service.on_close(&mut switchboard, peer, reason);
         }

@@ -33,7 +33,6 @@ mod upgrade;
 #[cfg(feature = "web")]
 pub mod web;
 
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -186,45 +185,69 @@ impl Origin {
     }
 }
 
-/// The service's handle on everybody else. What it is told takes effect when the callback has returned.
+/// What a service may do, in a callback: send to any peer, finish, close, set timers. It takes effect when the callback has
+/// returned.
 pub struct Switchboard<'a> {
     board: &'a mut Board<Stream, Conversation>,
-    whole: Whole<'a>,
+    occasion: Occasion<'a>,
     /// Whose timers are set, where several services share a board; see [`directory`].
     scope: u64,
-    /// The peer whose end is being reported, and the listener that it came by.
-    gone: Option<(Peer, usize)>,
-    /// Whose datagram is being answered, and how many bytes the answers to it may have yet.
-    answering: Option<(Origin, usize)>,
 }
 
-/// A long message that is all there is in the inbox, as an echo's mostly is. Where it is the first thing
-/// that its sender is sent, the inbox's block is passed on, and nothing is copied. That can't be while the
-/// service looks at the message, so it waits for the callback's end.
+/// Which callback the switchboard was made for, where that makes a difference.
 #[derive(Clone, Copy)]
-enum Whole<'a> {
-    /// There is no such message, or it has been copied.
-    No,
-    /// This peer's, who has not been sent anything yet.
-    Served(Peer, &'a [u8]),
-    /// The message goes back to this peer.
+enum Occasion<'a> {
+    /// It makes none.
+    Other,
+    /// A long message of this peer is being served, and it is all that is in the inbox, as with an echo. If it is the first thing
+    /// that is sent to its sender, the inbox's block is passed on, and nothing is copied. That can't happen while the service
+    /// looks at the message. So it waits for the end of the callback.
+    Whole(Peer, &'a [u8]),
+    /// That message goes back to its sender.
     Returned(Peer, &'a [u8]),
+    /// This datagram is being answered, with at most `answer_bytes_left` more bytes.
+    Datagram { origin: Origin, answer_bytes_left: usize },
+    /// The end of this peer is being reported. It came by this listener.
+    Closed { peer: Peer, listener: usize },
 }
 
 impl<'a> Switchboard<'a> {
     #[inline]
     pub(crate) fn new(board: &'a mut Board<Stream, Conversation>) -> Self {
-        Switchboard { board, whole: Whole::No, scope: 0, gone: None, answering: None }
+        Switchboard { board, occasion: Occasion::Other, scope: 0 }
     }
 
-    /// For a message that is all there is in the inbox, and goes out just as it came in.
-    pub(crate) fn serving(board: &'a mut Board<Stream, Conversation>, from: Peer, message: &'a [u8]) -> Self {
-        Switchboard { board, whole: Whole::Served(from, message), scope: 0, gone: None, answering: None }
+    /// For a message that is all there is in the inbox, and is passed on where it goes back as it came.
+    pub(crate) fn for_whole(
+        board: &'a mut Board<Stream, Conversation>,
+        from: Peer,
+        message: &'a [u8],
+    ) -> Self {
+        Switchboard { board, occasion: Occasion::Whole(from, message), scope: 0 }
     }
 
-    /// Whether the message being served is still to be sent back, whole.
+    /// For a datagram whose answers may have at most `answer_bytes_max`.
+    pub(crate) fn for_datagram(
+        board: &'a mut Board<Stream, Conversation>,
+        origin: Origin,
+        answer_bytes_max: usize,
+    ) -> Self {
+        let occasion = Occasion::Datagram { origin, answer_bytes_left: answer_bytes_max };
+        Switchboard { board, occasion, scope: 0 }
+    }
+
+    /// For the report that a peer has gone.
+    pub(crate) fn for_closed(
+        board: &'a mut Board<Stream, Conversation>,
+        peer: Peer,
+        listener: usize,
+    ) -> Self {
+        Switchboard { board, occasion: Occasion::Closed { peer, listener }, scope: 0 }
+    }
+
+    /// Whether the message that is being served goes back, whole.
     pub(crate) fn is_returned(&self) -> bool {
-        matches!(self.whole, Whole::Returned(..))
+        matches!(self.occasion, Occasion::Returned(..))
     }
 
     /// Sends a message (text or bytes will do), framed as the peer's listener has it. To a peer that is gone, nothing is sent.
@@ -235,7 +258,7 @@ impl<'a> Switchboard<'a> {
 
     #[inline(always)]
     fn send_message(&mut self, to: Peer, message: Message<'_>) {
-        if !matches!(self.whole, Whole::No) && self.returns(to, message.bytes()) {
+        if self.may_return() && self.returns(to, message.bytes()) {
             return;
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to) {
@@ -267,7 +290,7 @@ impl<'a> Switchboard<'a> {
     /// nothing.
     #[inline]
     pub fn send_encoded(&mut self, to: Peer, encoded: &Encoded) {
-        if !matches!(self.whole, Whole::No) {
+        if self.may_return() {
             self.returns(to, &[]);
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to)
@@ -364,23 +387,30 @@ impl<'a> Switchboard<'a> {
     /// of that, so that their order is kept.
     #[inline(never)]
     fn returns(&mut self, to: Peer, bytes: &[u8]) -> bool {
-        match self.whole {
-            Whole::Served(from, whole) if from == to => {
+        match self.occasion {
+            Occasion::Whole(from, whole) if from == to => {
                 let outbox = self.board.outbox(to).map(|(_, outbox)| outbox);
                 if std::ptr::eq(bytes, whole) && outbox.is_some_and(|outbox| outbox.is_empty()) {
-                    self.whole = Whole::Returned(from, whole);
+                    self.occasion = Occasion::Returned(from, whole);
                     return true;
                 }
-                self.whole = Whole::No;
+                self.occasion = Occasion::Other;
             }
-            Whole::Returned(from, _) if from == to => self.copy_returned(),
+            Occasion::Returned(from, _) if from == to => self.copy_returned(),
             _ => {}
         }
         false
     }
 
+    /// Whether a long message is being served that might go back, or is to.
+    #[inline(always)]
+    fn may_return(&self) -> bool {
+        matches!(self.occasion, Occasion::Whole(..) | Occasion::Returned(..))
+    }
+
     fn copy_returned(&mut self) {
-        if let Whole::Returned(from, whole) = mem::replace(&mut self.whole, Whole::No) {
+        if let Occasion::Returned(from, whole) = self.occasion {
+            self.occasion = Occasion::Other;
             self.board.send(from, whole);
         }
     }
@@ -391,7 +421,7 @@ impl<'a> Switchboard<'a> {
     /// sender's address may be a lie, and the host that really has it would be flooded through us (amplification, RFC
     /// 5358 for one).
     pub fn send_to(&mut self, to: Origin, bytes: &[u8]) {
-        if let Some((origin, left)) = &mut self.answering
+        if let Occasion::Datagram { origin, answer_bytes_left: left } = &mut self.occasion
             && *origin == to
         {
             match left.checked_sub(bytes.len()) {
@@ -462,8 +492,8 @@ impl<'a> Switchboard<'a> {
     /// [`Service::on_drain`]. `false` for a peer that is gone: ask for the [room](Switchboard::room) before you send in a
     /// loop.
     pub fn congested(&self, peer: Peer) -> bool {
-        let returned = match self.whole {
-            Whole::Returned(from, whole) if from == peer && self.is_open(peer) => whole.len(),
+        let returned = match self.occasion {
+            Occasion::Returned(from, whole) if from == peer && self.is_open(peer) => whole.len(),
             _ => 0,
         };
         self.board.congested(peer) || returned >= self.board.limits().outbox_bytes_high
@@ -485,7 +515,10 @@ impl<'a> Switchboard<'a> {
     pub fn listener(&mut self, peer: Peer) -> Option<usize> {
         match self.board.state(peer) {
             Some(conversation) => Some(conversation.listener()),
-            None => self.gone.filter(|(gone, _)| *gone == peer).map(|(_, listener)| listener),
+            None => match self.occasion {
+                Occasion::Closed { peer: gone, listener } if gone == peer => Some(listener),
+                _ => None,
+            },
         }
     }
 
