@@ -1,6 +1,6 @@
 //! Rung 8: **an answer larger than its question**.
 //!
-//! New here: `board.serving`, which is the handler's part in back pressure. This server sends each line back 100 times.
+//! New here: `board.admit_message`, which is the handler's part in back pressure. This server sends each line back 100 times.
 //! An inbox of short lines then makes 100 times its size in answers, and a client that never reads could have us
 //! hold all of that. So a handler asks before *each* message whether it may go on. `admit_message` returns `None` if
 //!
