@@ -11,11 +11,11 @@
 //! | Stage | Reading | Writing | What is read | What is written | Deadline | What moves it on |
 //! |---|---|---|---|---|---|---|
 //! | `Opening` | | | the handshake | the handshake | `handshake_within` | `establish` succeeds: `Open` |
-//! | `Open` | `Open` | `Open` | messages for the handler | the outbox | `message_within`, `idle_after`; with a filled outbox `stall_after` | the peer's end of file; `finish`, `half_close` |
+//! | `Open` | `Open` | `Open` | messages for the handler | the outbox | `message_within`, `idle_after`; while bytes wait for the peer (here or in the transport) `stall_after` | the peer's end of file; `finish`, `half_close` |
 //! | `Open` | `Finishing` | any | nothing more | the outbox | the same | everything is served: `on_finish`; at a stop `on_stop`, and if that returns false, reading is `Open` again |
 //! | `Open` | `Open` | `Finishing` | messages for the handler | the outbox, then our end of file | `stall_after` | the outbox is empty (after `half_close`) |
 //! | `Open` | `Open` | `Finished` | messages for the handler | nothing | `message_within`, `idle_after` | the peer's end of file |
-//! | `Open` | `Finished` | `Open` | bytes to drop | the outbox | `idle_after`; with a filled outbox `stall_after` | the handler finishes |
+//! | `Open` | `Finished` | `Open` | bytes to drop | the outbox | `idle_after`; while bytes wait for the peer (here or in the transport) `stall_after` | the handler finishes |
 //! | `Open` | `Finished` | `Finishing` | bytes to drop | the outbox, then our end of file | `stall_after` | the outbox is empty (after `finish`) |
 //! | `Open` | `Finished` | `Finished` | bytes to drop | nothing | `linger_for` | the peer's end of file: closed |
 //! | `Closed` | | | nothing | nothing | | `reap` frees it |
