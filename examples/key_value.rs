@@ -1,8 +1,12 @@
 //! A library example: **a key-value store with expiry**.
 //!
-//! State that all connections share is a field of the service: one thread serves them all, so it needs no lock. A value may
-//! expire. A timer can't be cancelled, so each value remembers when it expires, and a timer that comes too early for it finds
-//! that out: the value has been set again since.
+//! State that all connections share is a field of the service: one thread serves them all, so it needs no lock.
+//!
+//! A value may expire. A timer for each of them would be simple, and a way to fill our memory: a timer can't be cancelled, so a
+//! client that sets one key again and again would leave one behind each time. So there is one timer for all values. It comes
+//! once a second while any value expires, and removes those whose time is over. `GET` looks at the time itself.
+//!
+//! Everything has a limit, as in any server. Any client may stop this one: it is for clients that you trust.
 //!
 //! ```sh
 //! cargo run --example key_value                          # or: key_value URL
@@ -14,22 +18,27 @@
 //! #   SHUTDOWN                stops the server: what was sent is delivered
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use switchboard::reactor::Moment;
 use switchboard::{Message, Peer, Server, Service, Switchboard};
 
-/// The most keys. A store without a limit is a way to fill our memory.
+/// The most keys, and the most bytes of a key with its value: together 100 MB.
 const KEYS_MAX: usize = 100_000;
+const ENTRY_BYTES_MAX: usize = 1_000;
+
+/// How often values whose time is over are removed.
+const SWEEP: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Store {
     values: HashMap<String, Value>,
-    /// The keys of timers that are set, by the timer's number.
-    expiring: HashMap<u64, String>,
-    timers_set: u64,
+    /// The values that expire, the next one first.
+    expiring: BTreeSet<(Moment, String)>,
+    /// The timer is set. There is never more than one.
+    sweeps: bool,
 }
 
 struct Value {
@@ -46,18 +55,41 @@ impl Store {
         text: &str,
         seconds: Option<u64>,
     ) -> &'static str {
+        if key.len() + text.len() > ENTRY_BYTES_MAX {
+            return "ERROR the key and the value are too long";
+        }
         if self.values.len() >= KEYS_MAX && !self.values.contains_key(key) {
             return "ERROR the store is full";
         }
-        let expires_at = seconds.map(|seconds| {
-            let after = Duration::from_secs(seconds);
-            self.timers_set += 1;
-            self.expiring.insert(self.timers_set, key.to_owned());
-            board.set_timer(after, self.timers_set);
-            board.now().after(after)
-        });
+        self.remove(key);
+        let expires_at = seconds.map(|seconds| board.now().after(Duration::from_secs(seconds)));
+        if let Some(at) = expires_at {
+            self.expiring.insert((at, key.to_owned()));
+            self.sweep_later(board);
+        }
         self.values.insert(key.to_owned(), Value { text: text.to_owned(), expires_at });
         "OK"
+    }
+
+    fn get(&self, key: &str, now: Moment) -> Option<&str> {
+        let value = self.values.get(key)?;
+        value.expires_at.is_none_or(|at| at > now).then_some(&value.text)
+    }
+
+    /// Returns whether it was there.
+    fn remove(&mut self, key: &str) -> bool {
+        let Some(value) = self.values.remove(key) else { return false };
+        if let Some(at) = value.expires_at {
+            self.expiring.remove(&(at, key.to_owned()));
+        }
+        true
+    }
+
+    fn sweep_later(&mut self, board: &mut Switchboard<'_>) {
+        if !self.sweeps && !self.expiring.is_empty() {
+            self.sweeps = true;
+            board.set_timer(SWEEP, 0);
+        }
     }
 }
 
@@ -77,10 +109,8 @@ impl Service for Store {
                 }
                 Err(_) => board.send(from, "ERROR the seconds are no whole number"),
             },
-            ["GET", key] => {
-                board.send(from, self.values.get(key).map_or("NONE", |value| value.text.as_str()))
-            }
-            ["DEL", key] => board.send(from, if self.values.remove(key).is_some() { "OK" } else { "NONE" }),
+            ["GET", key] => board.send(from, self.get(key, board.now()).unwrap_or("NONE")),
+            ["DEL", key] => board.send(from, if self.remove(key) { "OK" } else { "NONE" }),
             ["SHUTDOWN"] => {
                 board.send(from, "OK");
                 board.shutdown();
@@ -89,12 +119,14 @@ impl Service for Store {
         }
     }
 
-    fn on_timer(&mut self, board: &mut Switchboard<'_>, number: u64) {
-        let Some(key) = self.expiring.remove(&number) else { return };
-        let expires_at = self.values.get(&key).and_then(|value| value.expires_at);
-        if expires_at.is_some_and(|at| at <= board.now()) {
-            self.values.remove(&key);
+    fn on_timer(&mut self, board: &mut Switchboard<'_>, _key: u64) {
+        self.sweeps = false;
+        while self.expiring.first().is_some_and(|(at, _)| *at <= board.now()) {
+            if let Some((_, key)) = self.expiring.pop_first() {
+                self.values.remove(&key);
+            }
         }
+        self.sweep_later(board);
     }
 }
 

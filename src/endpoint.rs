@@ -206,6 +206,11 @@ impl FromStr for Endpoints {
                 return bad(format!("{missing} missing: write {known}://{}", non_empty(behind)));
             }
         }
+        // The hints below repeat the scheme, so it must be one.
+        let base = scheme.split('+').next().unwrap_or_default();
+        if !SCHEMES.contains(&base) {
+            return bad(unknown(scheme));
+        }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some((host, path)) = rest.split_once('/') {
             return bad(format!("/{path} is a path, and an address has none: write {scheme}://{host}"));
@@ -235,12 +240,16 @@ impl FromStr for Endpoints {
             "http" | "https" | "ws" | "wss" => {
                 bad(format!("{scheme}:// needs the feature `web`: use tcp://, udp:// or unix:"))
             }
-            _ => bad(format!(
-                "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, \
-                 https://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH"
-            )),
+            _ => bad(unknown(scheme)),
         }
     }
+}
+
+fn unknown(scheme: &str) -> String {
+    format!(
+        "the scheme {scheme:?} is unknown: use tcp://HOST:PORT, tls://HOST:PORT, http://HOST:PORT, https://HOST:PORT, \
+         ws://HOST:PORT, wss://HOST:PORT, udp://HOST:PORT or unix:PATH"
+    )
 }
 
 /// One for each address.
@@ -435,7 +444,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_what_to_write() {
         for (url, hint) in [
-            ("gopher://127.0.0.1:70", "\"gopher\""),
+            ("gopher://127.0.0.1:70", "the scheme \"gopher\" is unknown"),
+            ("gopher://", "the scheme \"gopher\" is unknown"),
+            ("gopher://127.0.0.1:70/page", "the scheme \"gopher\" is unknown"),
             ("tcp+xml://127.0.0.1:70", "\"xml\""),
             ("tcp+http://127.0.0.1:80", "\"http\""),
             #[cfg(feature = "web")]

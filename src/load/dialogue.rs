@@ -638,8 +638,8 @@ impl Dialogue {
         false
     }
 
-    /// Messages after the last answer, which the server has not served: they may be sent again. (Over WebSocket, nobody
-    /// knows whether it has served them.)
+    /// Messages after the last answer, which the server has not served: they may be sent again. (Over WebSocket it
+    /// is not known whether the server has served them.)
     pub fn withdraw(&mut self) -> impl Iterator<Item = u64> + '_ {
         #[cfg(feature = "web")]
         let count = if self.http.is_some() { self.in_flight.len() } else { 0 };

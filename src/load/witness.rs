@@ -43,7 +43,7 @@ const SAMPLES_MAX: usize = 36_000;
 /// Where the server's process is known from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ServerSource {
-    /// It isn't known, and nobody looks for it.
+    /// It is not known, and the witness does not look for it.
     None,
     /// `--server-pid`.
     Pid(u32),

@@ -140,7 +140,7 @@ impl<T: Transport, S> Board<T, S> {
             connection.flush_is_arranged = true;
             self.to_flush.push(to);
         }
-        if connection.outbox.is_empty() {
+        if !connection.owes_bytes() {
             connection.waiting_since = self.now;
         }
         let outbox = Outbox {

@@ -79,11 +79,12 @@ enum Metering {
     Paused,
 }
 
-/// Which read at a stop it is that follows: see [`Connection::prepare_last_read`].
+/// Whether the read that follows is one of the last two, at a stop: see [`Connection::prepare_last_read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastRead {
-    /// None: the loop is not stopping, or nothing can be read now.
+    /// The loop is not stopping, or nothing can be read now.
     No,
+    /// If it does not empty the socket, a second one follows.
     First,
     Second,
 }
@@ -133,7 +134,7 @@ impl From<&mio::event::Event> for Readiness {
 /// The least that is read from a connection in one turn, where so much is there and its limits allow it.
 const READ_SIZE_MIN: u32 = 2 * 1024;
 
-/// The read_size of a connection at a stop.
+/// The read size of a connection at a stop.
 const READ_SIZE_UNLIMITED: u32 = u32::MAX;
 
 /// The listener of a connection that we opened ourselves.
@@ -173,8 +174,9 @@ pub(super) struct Connection<T, S> {
     /// The handler holds the connection, because it is not done with the last message.
     is_held: bool,
     pub(super) pressure: Pressure,
-    /// The transport holds bytes that the peer did not take (TLS: records). The outbox may be empty then.
-    transport_holds_some: bool,
+    /// While the transport holds bytes that the peer did not take (TLS: records): how many it had passed on when that was noted
+    /// last. The outbox may be empty then.
+    passed_on_before: Option<u64>,
     /// It has been established, and counts no longer as one in its handshake.
     pub(super) established: bool,
     /// It stands in the queue of sources to serve.
@@ -226,7 +228,7 @@ impl<T: Transport, S> Connection<T, S> {
             pace: Pace::default(),
             is_held: false,
             pressure: Pressure::Relaxed,
-            transport_holds_some: false,
+            passed_on_before: None,
             established: false,
             queued: false,
             unserved: false,
@@ -409,7 +411,7 @@ impl<T: Transport, S> Connection<T, S> {
             return false;
         }
         self.metering = Metering::On;
-        self.received_at = now; // it could not be heard before
+        self.received_at = now; // the pause held up its bytes, and not the peer
         self.can_fill()
     }
 
@@ -559,19 +561,17 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(0) => return (waiting - self.outbox.len(), Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.outbox.consume(count);
-                    // A byte now and then is not enough: each one buys its part of a second.
-                    self.waiting_since = match self.outbox.is_empty() {
-                        true => now,
-                        false => {
-                            // A window opens in large steps, seldom: what the kernel took is credited up to once more
-                            // the time, because the peer may still be reading it.
-                            let credited = self.waiting_since.after(self.limits.taking_time(count));
-                            credited.min(now.after(self.limits.stall_after))
-                        }
-                    };
+                    match self.passed_on_before {
+                        Some(_) => {} // the transport has taken it, and not the peer: see `note_held`
+                        None if self.outbox.is_empty() => self.waiting_since = now,
+                        None => self.credit(count, now),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.latches.clear(Readiness::WRITABLE)
+                    self.latches.clear(Readiness::WRITABLE);
+                    if self.transport.passed_on() > 0 {
+                        self.note_held(true, now); // it takes no more before the peer has taken what it holds
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return (waiting - self.outbox.len(), Err(error)),
@@ -594,7 +594,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Bytes wait for the peer, here or in the transport.
     #[inline]
     pub(super) fn owes_bytes(&self) -> bool {
-        !self.outbox.is_empty() || self.transport_holds_some
+        !self.outbox.is_empty() || self.passed_on_before.is_some()
     }
 
     /// Nothing waits for the peer, and no `on_drain` is due.
@@ -603,14 +603,34 @@ impl<T: Transport, S> Connection<T, S> {
         !self.owes_bytes() && self.pressure == Pressure::Relaxed && self.writing == Half::Open
     }
 
-    /// What the transport itself still holds, and behind it our end of file.
+    /// The peer took some bytes of those that wait. A byte now and then is not enough: each one buys its part of a second.
+    fn credit(&mut self, count: usize, now: Moment) {
+        // A window opens in large steps, seldom: what the kernel took is credited up to once more the time, because the peer
+        // may still be reading it.
+        let credited = self.waiting_since.after(self.limits.taking_time(count));
+        self.waiting_since = credited.min(now.after(self.limits.stall_after));
+    }
+
+    /// Notes whether the transport holds bytes back, and what the peer has taken of them.
+    fn note_held(&mut self, holds: bool, now: Moment) {
+        if !holds {
+            if self.passed_on_before.take().is_some() {
+                self.waiting_since = now; // the peer has taken all
+            }
+            return;
+        }
+        let passed_on = self.transport.passed_on();
+        if let Some(before) = self.passed_on_before.replace(passed_on) {
+            self.credit(passed_on.saturating_sub(before) as usize, now);
+        }
+    }
+
+    /// Writes what the transport itself still holds, and behind it our end of file.
     fn flush(&mut self, now: Moment) -> io::Result<()> {
         let finishing = self.writing == Half::Finishing;
         loop {
             let flushed = self.transport.flush();
-            if std::mem::replace(&mut self.transport_holds_some, flushed.is_err()) && flushed.is_ok() {
-                self.waiting_since = now; // the peer has taken all of it
-            }
+            self.note_held(flushed.is_err(), now);
             match flushed
                 .and_then(|()| if finishing { self.transport.finish(self.peer_finished) } else { Ok(()) })
             {

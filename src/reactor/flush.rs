@@ -48,17 +48,24 @@ impl<H: Handler> Reactor<H> {
         let older = self.unwritten.pop_front();
         let mut fresh = VecDeque::from(fresh);
         self.write_slice(&mut fresh);
-        let is_full = self.unwritten.len() >= BATCHES_MAX;
-        match self.unwritten.back_mut().filter(|_| is_full) {
-            _ if fresh.is_empty() => self.spare_peers = fresh.into(), // its memory serves again
-            Some(newest) => newest.append(&mut fresh),
-            None => self.unwritten.push_back(fresh),
+        match fresh.is_empty() {
+            true => self.spare_peers = fresh.into(), // its memory serves again
+            false => self.keep_rest(fresh),
         }
         if let Some(mut older) = older {
             self.write_slice(&mut older);
             if !older.is_empty() {
                 self.unwritten.push_back(older);
             }
+        }
+    }
+
+    /// Keeps what is left of a batch for the next turns.
+    fn keep_rest(&mut self, mut rest: VecDeque<Peer>) {
+        let is_full = self.unwritten.len() >= BATCHES_MAX;
+        match self.unwritten.back_mut().filter(|_| is_full) {
+            Some(newest) => newest.append(&mut rest),
+            None => self.unwritten.push_back(rest),
         }
     }
 
@@ -121,7 +128,7 @@ impl<H: Handler> Reactor<H> {
             sent.pop_front().into_iter().for_each(|peer| self.write_out(peer));
         }
         if !sent.is_empty() {
-            self.unwritten.push_back(sent);
+            self.keep_rest(sent);
         }
         datagram::flush_all(&mut self.board);
     }

@@ -49,6 +49,12 @@ pub trait Transport: Read + Write + event::Source + Sized {
         false
     }
 
+    /// How many bytes it has passed to the socket so far, if it is one that holds bytes back (TLS): the progress of a peer that
+    /// takes them slowly. Others return 0.
+    fn passed_on(&self) -> u64 {
+        0
+    }
+
     /// Ends our direction: the peer reads everything that was written, and then end of file (FIN).
     ///
     /// `last` says that the peer's direction is over and that this stream is dropped next. Closing a

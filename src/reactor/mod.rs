@@ -14,7 +14,7 @@
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
 //!
-//! Nothing is served while events are noted. So there is one way to be served, whatever was the cause, and nobody gets two
+//! Nothing is served while events are noted. So there is one way to be served, whatever was the cause, and no source gets two
 //! budgets in one turn.
 //!
 //! Read on in this order:

@@ -1136,6 +1136,49 @@ fn a_peer_is_stalled_though_the_transport_holds_all_that_it_does_not_take() {
     assert_eq!((bench.reason(taker), bench.reason(peer)), (None, Some(CloseReason::Stalled)));
 }
 
+/// What the transport holds is taken slowly by one peer, and hardly at all by the other; new messages are no progress.
+#[test]
+fn a_slow_peer_of_a_transport_that_holds_bytes_is_not_stalled_and_one_that_talks_is() {
+    let limits = Limits {
+        stall_after: Duration::from_secs(3),
+        stall_bytes_per_s_min: 500,
+        idle_after: Duration::from_secs(300),
+        ..Limits::default()
+    };
+    let mut bench = Bench::new(limits);
+    let ((slow_peer, slow), (talker_peer, talker)) = (bench.line(), bench.line());
+    for line in [&slow, &talker] {
+        line.hold_back(true);
+        line.say(b"1234567");
+    }
+    bench.turn();
+    for second in 1..20 {
+        slow.pass_on(600);
+        talker.pass_on(1);
+        talker.say(b"1234567");
+        bench.turn_after(Duration::from_secs(1));
+        assert_eq!(bench.reason(slow_peer), None, "after {second} s");
+        assert_eq!(bench.reason(talker_peer).is_some(), second > 3, "after {second} s");
+    }
+    assert_eq!(bench.reason(talker_peer), Some(CloseReason::Stalled));
+}
+
+#[test]
+fn what_began_an_end_is_its_reason() {
+    let mut bench = Bench::new(Limits::default());
+    let ((late_peer, late), (done_peer, done)) = (bench.line(), bench.line());
+    bench.reactor.board().finish_because(late_peer, CloseReason::MessageTimeout);
+    bench.reactor.board().finish(done_peer);
+    for peer in [late_peer, done_peer] {
+        bench.reactor.board().finish_because(peer, CloseReason::Drained);
+    }
+    late.finish();
+    done.finish();
+    bench.settle();
+    assert_eq!(bench.reason(late_peer), Some(CloseReason::MessageTimeout));
+    assert_eq!(bench.reason(done_peer), Some(CloseReason::Drained), "a graceful end gives way");
+}
+
 #[test]
 fn a_peer_that_takes_nothing_is_stalled_even_if_it_talks() {
     let mut bench = Bench::new(Limits { stall_after: Duration::from_secs(3), ..Limits::default() });

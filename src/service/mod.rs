@@ -85,7 +85,7 @@ use metrics::Metrics;
 /// # State of each peer
 ///
 /// Keep it in a map whose key is the [`Peer`]: put it in with `on_open`, take it out with `on_close` (`examples/chat_bot.rs`). The name
-/// is a slot and a generation, and no later connection has it again, so an entry can't become somebody else's. State that all
+/// is a slot and a generation, and no later connection has it again, so an entry always belongs to the same connection. State that all
 /// peers share is a field of the service (`examples/key_value.rs`): one thread runs all callbacks, so there is nothing to lock.
 pub trait Service {
     /// A connection is there.

@@ -99,6 +99,12 @@ pub trait CustomStream: Read + Write + event::Source + Send {
         None
     }
 
+    /// How many bytes it has passed on so far, if `flush` can return `WouldBlock`: the progress of a peer that takes them slowly. Without
+    /// it, a peer that does not take all of them within `stall_after` is stalled.
+    fn passed_on(&self) -> u64 {
+        0
+    }
+
     /// Whether a read that returned less than was asked for has emptied the stream, so that the next arrival is sure to raise
     /// an event.
     fn short_read_means_empty(&self) -> bool {

@@ -275,6 +275,14 @@ impl Transport for Stream {
         }
     }
 
+    fn passed_on(&self) -> u64 {
+        match self {
+            Stream::Tls(tls) => tls.passed_on(),
+            Stream::Custom(custom) => custom.passed_on(),
+            _ => 0, // a socket keeps nothing back
+        }
+    }
+
     fn finish(&mut self, last: bool) -> io::Result<()> {
         match self {
             Stream::Tls(tls) => tls.finish(last),

@@ -68,6 +68,8 @@ pub struct Session {
     short_read_means_empty: bool,
     /// Our close_notify is in the session, or out.
     said_end: bool,
+    /// Bytes that the stream beneath has taken in [`Session::flush`].
+    passed_on: u64,
     /// What went wrong; told when the plaintext before it has been read.
     broken: Option<rustls::Error>,
     first: First,
@@ -126,6 +128,7 @@ impl Session {
             emptied: false,
             short_read_means_empty,
             said_end: false,
+            passed_on: 0,
             broken: None,
         }
     }
@@ -319,10 +322,15 @@ impl Session {
             match self.connection.write_tls(io) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => drop(outcome?),
+                outcome => self.passed_on += outcome? as u64,
             }
         }
         Ok(())
+    }
+
+    /// Returns how many bytes the stream beneath has taken.
+    pub fn passed_on(&self) -> u64 {
+        self.passed_on
     }
 
     /// Says that our side ends here (close_notify).
@@ -523,6 +531,11 @@ impl Tls {
     /// Those of [`Session::discard`].
     pub fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
         self.session.discard(&mut self.below, scratch)
+    }
+
+    /// See [`Session::passed_on`].
+    pub fn passed_on(&self) -> u64 {
+        self.session.passed_on()
     }
 
     /// Our close_notify, and behind it our FIN; where this stream is dropped next (`last`), that sends the FIN.

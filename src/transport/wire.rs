@@ -53,6 +53,7 @@ struct Line {
     short_read_means_empty: bool,
     /// What was written is not flushed.
     holds_back: bool,
+    passed_on: u64,
 }
 
 /// A new line with its two ends. It takes everything that is written to it until told otherwise.
@@ -136,6 +137,13 @@ impl Remote {
         if !holds_back {
             line.edge = line.edge.union(Readiness::WRITABLE);
         }
+    }
+
+    /// The near end passes on some bytes of those that it holds, and still holds the others.
+    pub fn pass_on(&self, count: u64) {
+        let mut line = self.0.borrow_mut();
+        line.passed_on += count;
+        line.edge = line.edge.union(Readiness::WRITABLE);
     }
 
     /// Whether a short read is promised to have emptied the line. (It is true of this one only while
@@ -278,6 +286,10 @@ impl Transport for Wire {
 
     fn has_handshake(&self) -> bool {
         self.0.borrow().handshake > 0
+    }
+
+    fn passed_on(&self) -> u64 {
+        self.0.borrow().passed_on
     }
 
     fn finish(&mut self, _last: bool) -> io::Result<()> {

@@ -410,7 +410,7 @@ fn is_not_held_up_by_one_who_never_reads(example: &str) {
     alice.echo("It has gone");
 }
 
-/// What waits in an outbox keeps nobody awake: neither the socket that can't be written nor the bytes that lie
+/// Bytes that wait in an outbox do not keep the loop awake: neither the socket that can't be written nor the bytes that lie
 /// unread in it.
 fn sleeps_beside_one_who_never_reads(example: &str) {
     let rung = Rung::start(example);
@@ -568,10 +568,16 @@ fn keeps_values_and_forgets_them_in_time(example: &str) {
     ask("SET name Grace 3600", "OK");
     ask("SET long 1 soon", "ERROR the seconds are no whole number");
     ask("SET", "ERROR SET key value [seconds], GET key, DEL key or SHUTDOWN");
-    ask("GET code", "NONE"); // its time was over at the end of that turn
+    ask("GET code", "NONE"); // its time is over at once
+    ask("DEL name", "OK");
+    ask("DEL name", "NONE");
+    ask("SET name Grace", "OK");
+    ask(&format!("SET long {}", "x".repeat(1000)), "ERROR the key and the value are too long");
+    ask(&format!("SET far 1 {}", u64::MAX), "OK");
+    ask("GET far", "1");
     bob.say("GET name\nDEL name\nGET name\n");
     bob.hear("Grace\nOK\nNONE\n");
-    // The timer of a value that has been set again is not the new one's.
+    // A value that has been set again does not expire with the old one.
     bob.say("SET name A 0\nSET name B\nGET name\n");
     bob.hear("OK\nOK\nB\n");
     bob.say("GET name\n");
