@@ -440,9 +440,10 @@ impl Dialogue {
 
     /// Each message is a reply; on a raw stream, each read.
     fn hear_anything(&mut self, bytes: &[u8], mut report: impl FnMut(Heard)) -> usize {
+        let Protocol::Plain(plain) = &mut self.protocol else { return bytes.len() };
         let mut taken = 0;
         while taken < bytes.len() {
-            match self.protocol.decode(&bytes[taken..]) {
+            match plain.decode(&bytes[taken..]) {
                 Ok(Step::Message { consumed, .. }) => taken += consumed,
                 Ok(Step::NeedMore) => return taken,
                 Err(_) => taken = bytes.len(),

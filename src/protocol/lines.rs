@@ -11,7 +11,7 @@
 
 use std::io::BufRead;
 
-use super::{Message, Sink, Step, Violation};
+use super::message::{Message, Sink, Step, Violation};
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ impl Lines {
 
 impl Lines {
     /// A line that the end of file ended.
-    pub(super) fn decode_end<'a>(&self, bytes: &'a [u8]) -> Result<Step<'a>, Violation> {
+    pub(super) fn decode_end<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Violation> {
         match self.is_first && is_http(bytes) {
             true => Err(Violation::OtherProtocol("HTTP")),
-            false => Ok(Step::Message { message: Message::from_bytes(bytes), consumed: bytes.len() }),
+            false => Ok(Message::from_bytes(bytes)),
         }
     }
 }
@@ -106,8 +106,8 @@ pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Framing;
     use super::super::tests::at_every_split;
-    use super::super::{Framing, Protocol};
     use super::*;
 
     fn lines(input: &[u8], messages: &[&[u8]], violation: Option<Violation>) {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn encode_ends_the_line() {
         let mut sink = Vec::new();
-        Protocol::new(Framing::Lines, 10).encode(Message::Text("hi"), &mut sink);
+        encode(Message::Text("hi"), &mut sink);
         assert_eq!(sink, b"hi\n");
     }
 }

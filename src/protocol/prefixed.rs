@@ -4,7 +4,7 @@
 //! sends nothing has cost four bytes. It holds no state: the length is read again from the waiting
 //! bytes, which is four bytes of work.
 
-use super::{Message, Sink, Step, Violation};
+use super::message::{Message, Sink, Step, Violation};
 
 /// Bytes of the length.
 const HEADER_BYTES: usize = 4;
@@ -52,8 +52,8 @@ pub(super) fn encode(message: Message<'_>, sink: &mut impl Sink) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::at_every_split;
-    use super::super::{Framing, Protocol};
+    use super::super::Framing;
+    use super::super::tests::{at_every_split, plain};
     use super::*;
 
     fn prefixed(input: &[u8], messages: &[&[u8]], violation: Option<Violation>) {
@@ -79,7 +79,7 @@ mod tests {
     fn a_request_of_http_is_a_message_that_is_too_long() {
         for method in ["GET / HTTP/1.1", "POST / HTTP/1.1", "HEAD / HTTP/1.1", "AAAA / HTTP/1.1"] {
             let most = 1 << 30;
-            let decoded = Protocol::new(Framing::Prefixed, usize::MAX).decode(method.as_bytes()).map(drop);
+            let decoded = plain(Framing::Prefixed, usize::MAX).decode(method.as_bytes()).map(drop);
             assert_eq!(decoded, Err(Violation::TooLong { message_bytes_max: most }), "{method}");
         }
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn encode_and_decode_agree() {
-        let mut protocol = Protocol::new(Framing::Prefixed, 1000);
+        let mut protocol = plain(Framing::Prefixed, 1000);
         let mut sink = Vec::new();
         protocol.encode(Message::Binary(&[7; 300]), &mut sink);
         assert_eq!(sink[..4], [0, 0, 1, 44]);

@@ -3,7 +3,7 @@
 //! TCP is a stream. Where a read ends says nothing about where the peer's write ended, so this is for
 //! services to which it makes no difference, like echo.
 
-use super::{Message, Step};
+use super::message::{Message, Step};
 
 /// There is nothing to remember.
 #[derive(Debug)]

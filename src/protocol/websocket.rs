@@ -16,7 +16,7 @@ use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use super::{Message, Sink, Violation};
+use super::message::{Message, Sink, Violation};
 
 /// Fragments of one message: empty ones cost us something, too.
 pub const FRAGMENTS_MAX: u32 = 1024;

@@ -51,8 +51,8 @@ fn in_brackets(counts: &[(&str, u64)]) -> String {
 
 /// What the logs could not take, for `/metrics`.
 #[cfg(feature = "web")]
-pub(super) fn unlogged() -> crate::service::exchange::Unlogged {
-    crate::service::exchange::Unlogged { records: records_dropped(), access_lines: access_lines_dropped() }
+pub(super) fn unlogged() -> crate::service::metrics::Unlogged {
+    crate::service::metrics::Unlogged { records: records_dropped(), access_lines: access_lines_dropped() }
 }
 
 #[cfg(feature = "cli")]

@@ -7,7 +7,16 @@ use crate::guard::Reason;
 use crate::reactor::{Board, CloseReason, Counters};
 use crate::transport::Stream;
 
-use super::exchange::{Conversation, Unlogged};
+use super::conversation::Conversation;
+
+/// What the logs could not take since the process began.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unlogged {
+    /// Records of the log, and lines of the access log, that found their queue full.
+    pub records: u64,
+    /// Lines of the access log that its file did not take: a full disk, for one.
+    pub access_lines: u64,
+}
 
 /// The page, while it is written. Each family of figures is announced once, however often it is added to: several
 /// services of one kind add to the same families, told apart by a label; where they have none, their figures are added up.

@@ -12,9 +12,12 @@
 #[cfg(feature = "web")]
 pub mod ambient;
 #[cfg(feature = "web")]
+mod answers;
+#[cfg(feature = "web")]
 pub mod chat;
 #[cfg(feature = "web")]
 pub mod clock;
+mod conversation;
 pub mod directory;
 pub mod discard;
 pub mod echo;
@@ -38,15 +41,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 #[cfg(feature = "web")]
-use crate::protocol::http::{Length, Progress, Request, Response};
-#[cfg(feature = "web")]
-use crate::protocol::websocket;
-use crate::protocol::{Encoded, Framing, Message, Protocol};
+use crate::protocol::http::Request;
+use crate::protocol::{Encoded, Framing, Message, Plain, Protocol};
 use crate::reactor::{Board, CloseReason, Descriptor, Moment, Peer, Route};
 use crate::transport::tls::Secured;
 use crate::transport::{Address, Stream};
 
-use exchange::Conversation;
+use conversation::Conversation;
 #[cfg(feature = "web")]
 use metrics::Metrics;
 
@@ -217,6 +218,11 @@ impl<'a> Switchboard<'a> {
         Switchboard { board, occasion: Occasion::Other, scope: 0 }
     }
 
+    /// For the timers of one of several services that share the board.
+    pub(crate) fn in_scope(board: &'a mut Board<Stream, Conversation>, scope: u64) -> Self {
+        Switchboard { board, occasion: Occasion::Other, scope }
+    }
+
     /// For a message that is all there is in the inbox, and is passed on where it goes back as it came.
     pub(crate) fn for_whole(
         board: &'a mut Board<Stream, Conversation>,
@@ -263,26 +269,14 @@ impl<'a> Switchboard<'a> {
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to) {
             // The common cases stand apart, which saves them some instructions.
-            match conversation.protocol() {
-                Protocol::Raw(_) => outbox.put(message.bytes()),
+            match &mut conversation.protocol {
+                Protocol::Plain(Plain::Raw(_)) => outbox.put(message.bytes()),
+                Protocol::Plain(_) => conversation.protocol.encode(message, &mut outbox),
                 #[cfg(feature = "web")]
-                Protocol::Http(_) | Protocol::WebSocket(_) => self.say(to, message),
-                protocol => protocol.encode(message, &mut outbox),
+                Protocol::Web(_) => self.send_to_web(to, message),
+                #[cfg(not(feature = "web"))]
+                Protocol::Web(_) => {}
             }
-        }
-    }
-
-    #[cfg(feature = "web")]
-    #[cold]
-    #[inline(never)]
-    fn say(&mut self, to: Peer, message: Message<'_>) {
-        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
-        match conversation.protocol() {
-            Protocol::Http(http) => {
-                let progress = http.say(message, &mut outbox);
-                self.after_answer(to, progress);
-            }
-            protocol => protocol.encode(message, &mut outbox),
         }
     }
 
@@ -294,7 +288,7 @@ impl<'a> Switchboard<'a> {
             self.returns(to, &[]);
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to)
-            && conversation.protocol().says(encoded.framing())
+            && conversation.protocol.says(encoded.framing())
         {
             outbox.put(encoded.bytes());
         }
@@ -314,72 +308,6 @@ impl<'a> Switchboard<'a> {
                 Some(encoded) => self.send_encoded(peer, encoded),
                 None => self.send(peer, message), // over HTTP, as the answer to its request
             }
-        }
-    }
-
-    /// Answers the request that is open. Where there is none, as over other protocols, nothing is sent.
-    #[cfg(feature = "web")]
-    pub fn respond(&mut self, to: Peer, response: &Response<'_>, body: &[u8]) {
-        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
-        let Protocol::Http(http) = conversation.protocol() else { return };
-        let progress = http.answer(response, body, &mut outbox);
-        self.after_answer(to, progress);
-    }
-
-    /// Answers the request that is open with a head; whether a body is wanted behind it. If it is, it is sent in pieces
-    /// with [`Switchboard::send`], now and whenever there is [room](Service::on_drain), until it is as long as was
-    /// announced, or up to [`Switchboard::end_response`]. The peer's further requests wait for that.
-    #[cfg(feature = "web")]
-    pub fn begin_response(&mut self, to: Peer, response: &Response<'_>, length: Length) -> bool {
-        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return false };
-        let Protocol::Http(http) = conversation.protocol() else { return false };
-        let progress = http.begin(response, length, &mut outbox);
-        self.after_answer(to, progress);
-        progress == Progress::More
-    }
-
-    /// The next piece of a body that was begun with its length, as long as there is room for now, written into its place
-    /// by `fill`, which is told how much is still to come: for who reads it from somewhere. Returns how many bytes that
-    /// were.
-    ///
-    /// # Errors
-    /// Those of `fill`. The body can't go on then; [close](Switchboard::close) the connection, so that the peer can tell.
-    #[cfg(feature = "web")]
-    pub fn send_by(
-        &mut self,
-        to: Peer,
-        fill: impl FnOnce(u64, &mut [u8]) -> std::io::Result<()>,
-    ) -> std::io::Result<usize> {
-        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return Ok(0) };
-        let Protocol::Http(http) = conversation.protocol() else { return Ok(0) };
-        let left = http.left().unwrap_or(0);
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(outbox.room());
-        if count == 0 {
-            return Ok(0);
-        }
-        outbox.put_by(count, |place| fill(left, place))?;
-        let progress = http.count_piece(count as u64);
-        self.after_answer(to, progress);
-        Ok(count)
-    }
-
-    /// Ends a body of which the length was not announced. One that is too short ends the connection: the peer is to know.
-    #[cfg(feature = "web")]
-    pub fn end_response(&mut self, to: Peer) {
-        let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
-        let Protocol::Http(http) = conversation.protocol() else { return };
-        let progress = http.end(&mut outbox);
-        self.after_answer(to, progress);
-    }
-
-    /// Moves the connection on after a part of an answer was written.
-    #[cfg(feature = "web")]
-    fn after_answer(&mut self, peer: Peer, progress: Progress) {
-        match progress {
-            Progress::Nothing | Progress::More => {}
-            Progress::Done => self.board.release(peer),
-            Progress::Last => self.board.finish(peer),
-            Progress::Broken => self.board.close(peer),
         }
     }
 
@@ -440,17 +368,9 @@ impl<'a> Switchboard<'a> {
     /// Ends the conversation gracefully: what waits is delivered, then our end of file.
     pub fn finish(&mut self, peer: Peer) {
         self.copy_returned(); // behind our end of file, it would be too late
-        #[cfg(feature = "web")]
         let draining = self.board.draining();
-        #[cfg(feature = "web")]
-        if let Some((conversation, mut outbox)) = self.board.outbox(peer)
-            && let Protocol::WebSocket(socket) = conversation.protocol()
-        {
-            // RFC 6455 section 7.4.1: a server that stops is going away, also where the service ends the conversation.
-            match draining {
-                true => socket.close(websocket::code::GOING_AWAY, "the server stops", &mut outbox),
-                false => socket.close(websocket::code::NORMAL, "", &mut outbox),
-            }
+        if let Some((conversation, mut outbox)) = self.board.outbox(peer) {
+            conversation.protocol.encode_close(draining, &mut outbox);
         }
         self.board.finish(peer);
     }
@@ -479,13 +399,10 @@ impl<'a> Switchboard<'a> {
     /// sent there is no room. (Each message must have a byte at least.)
     pub fn room(&mut self, peer: Peer) -> Option<NonZeroUsize> {
         self.copy_returned(); // it takes from the room, too
-        #[cfg(feature = "web")]
-        if let Protocol::Http(http) = self.board.state(peer)?.protocol()
-            && !http.is_open()
-        {
-            return None;
+        match self.board.state(peer)?.protocol.can_send() {
+            true => self.board.room(peer),
+            false => None,
         }
-        self.board.room(peer)
     }
 
     /// Whether so much waits for the peer that a service with more to say should wait for
@@ -506,7 +423,7 @@ impl<'a> Switchboard<'a> {
 
     /// How the peer's messages are delimited; `None` for one that is gone.
     pub fn framing(&mut self, peer: Peer) -> Option<Framing> {
-        self.board.state(peer).map(|conversation| conversation.protocol().framing())
+        self.board.state(peer).map(|conversation| conversation.protocol.framing())
     }
 
     /// The index of the listener by which the peer came, in the order of the stream listeners. `None` for

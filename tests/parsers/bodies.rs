@@ -18,7 +18,7 @@ use switchboard::endpoint::Endpoint;
 use switchboard::guard;
 use switchboard::protocol::http::{self, CONTINUE};
 use switchboard::protocol::websocket::{self, WebSocket};
-use switchboard::protocol::{Framing, Message, Protocol, Step, Violation};
+use switchboard::protocol::{Framing, Message, Protocol, Step, Violation, Web};
 use switchboard::service::chat::{self, Chat};
 use switchboard::service::echo::Echo;
 use switchboard::service::relay::{self, Relay};
@@ -74,12 +74,14 @@ fn prefixed(input: &[u8]) {
 
 /// The messages, and the mistake that ends them.
 fn decode(framing: Framing, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Violation>) {
-    let mut protocol = Protocol::new(framing, MESSAGE_BYTES_MAX);
+    let Protocol::Plain(mut plain) = Protocol::new(framing, MESSAGE_BYTES_MAX) else {
+        unreachable!("only plain protocols are decoded here");
+    };
     let (mut waiting, mut messages) = (Vec::new(), Vec::new());
     for piece in pieces {
         waiting.extend_from_slice(piece);
         loop {
-            match protocol.decode(&waiting) {
+            match plain.decode(&waiting) {
                 Ok(Step::Message { message, consumed }) => {
                     assert!((1..=waiting.len()).contains(&consumed));
                     assert!(message.bytes().len() <= MESSAGE_BYTES_MAX);
@@ -92,9 +94,8 @@ fn decode(framing: Framing, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Violation
         }
         assert!(waiting.len() <= Protocol::inbox_bytes_max(framing, MESSAGE_BYTES_MAX));
     }
-    match protocol.decode_end(&waiting) {
-        Ok(Step::Message { message, .. }) => messages.push(message.bytes().to_vec()),
-        Ok(Step::NeedMore) => {}
+    match plain.decode_end(&waiting) {
+        Ok(message) => messages.extend(message.map(|message| message.bytes().to_vec())),
         Err(violation) => return (messages, Some(violation)),
     }
     (messages, None)
@@ -115,7 +116,8 @@ fn requests(pieces: &[&[u8]]) -> (Vec<Asked>, Option<Violation>, Vec<u8>) {
     for piece in pieces {
         waiting.extend_from_slice(piece);
         while goes_on {
-            let Protocol::Http(http) = &mut protocol else { unreachable!("it is never upgraded here") };
+            let Protocol::Web(web) = &mut protocol else { unreachable!("it speaks HTTP") };
+            let Web::Http(http) = &mut **web else { unreachable!("it is never upgraded here") };
             let (mut fields, mut body) = (http::fields(), Vec::new());
             match http.decode(&waiting, &[b'd'; 29], &mut fields, &mut body) {
                 Ok(http::Step::Request { request, consumed }) => {

@@ -1,8 +1,7 @@
 //! What is said about a request: a head, and how the body's end is told.
 
-use super::super::Sink;
-use super::head::{Facts, Version};
-use super::{Body, Date};
+use super::super::message::Sink;
+use super::head::{Body, Date, Facts, Version};
 
 /// The head of an answer, but for what the protocol adds: the date, the length, and whether the connection goes on.
 #[derive(Debug, Clone, Copy)]

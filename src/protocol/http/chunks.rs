@@ -6,7 +6,7 @@
 //!
 //! Invariant: of the waiting bytes, the first `scanned` have been found to be in order.
 
-use super::super::Violation;
+use super::super::message::Violation;
 
 /// What sizes, extensions and trailers may take, beside as much as the data.
 const OVERHEAD_BYTES: usize = 8 * 1024;

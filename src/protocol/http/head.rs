@@ -3,10 +3,27 @@
 //! A list may be spread over several lines of the same name, and means the same as in one (RFC 9110 section 5.3). So a
 //! list is only ever read with [`Request::items`], which passes over all of its lines.
 
+use std::mem::MaybeUninit;
 use std::time::SystemTime;
 
-use super::super::Violation;
-use super::{Date, FIELDS_MAX, Fields, HEAD_BYTES_MAX};
+use super::super::message::Violation;
+
+/// Bytes of a head, from the first of its request line to the empty line. nginx takes 8 to 32 KiB, Apache 8 KiB a line.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Fields of a head.
+pub const FIELDS_MAX: usize = 100;
+
+/// The date as answers have it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub type Date = [u8; 29];
+
+/// Room for the fields of one head, for [`Http::decode`](super::Http::decode).
+pub type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX];
+
+/// Room for the fields of one head.
+pub fn fields<'a>() -> Fields<'a> {
+    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+}
 
 /// A request, borrowed from where it was received.
 #[derive(Debug, Clone, Copy)]

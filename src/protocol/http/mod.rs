@@ -18,31 +18,12 @@ mod chunks;
 mod head;
 
 pub use answer::{Length, Progress, Response};
-pub use head::{Request, Version};
+pub use head::{Date, FIELDS_MAX, Fields, HEAD_BYTES_MAX, Request, Version, fields};
 
-use std::mem::MaybeUninit;
-
-use super::{Message, Sink, Violation};
+use super::message::{Message, Sink, Violation};
 use answer::Answer;
 use chunks::Chunks;
 use head::{Body, Facts};
-
-/// Bytes of a head, from the first of its request line to the empty line. nginx takes 8 to 32 KiB, Apache 8 KiB a line.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// Fields of a head.
-pub const FIELDS_MAX: usize = 100;
-
-/// The date as answers have it: `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub type Date = [u8; 29];
-
-/// Room for the fields of one head, for [`Http::decode`].
-pub type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX];
-
-/// Room for the fields of one head.
-pub fn fields<'a>() -> Fields<'a> {
-    [const { MaybeUninit::uninit() }; FIELDS_MAX]
-}
 
 /// Where a connection stands.
 #[derive(Debug)]

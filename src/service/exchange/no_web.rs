@@ -1,0 +1,34 @@
+//! Without the feature `web`: no connection speaks HTTP or WebSocket, so nothing here is ever called with one.
+
+use super::Exchange;
+use super::places::Places;
+use crate::reactor::{Board, Buffer, Peer};
+use crate::service::Service;
+use crate::service::conversation::Conversation;
+use crate::transport::Stream;
+
+pub(super) struct Web;
+
+impl Web {
+    pub(super) fn new() -> Web {
+        Web
+    }
+
+    pub(super) fn says_goodbye_later(&mut self, _: &mut Board<Stream, Conversation>, _: Peer) -> bool {
+        false
+    }
+
+    pub(super) fn say_some_goodbyes(&mut self, _: &mut Board<Stream, Conversation>) {}
+}
+
+pub(super) fn is_yet_to_upgrade(_: &Conversation, _: &mut Places) -> bool {
+    false
+}
+
+pub(super) fn probe(_: &mut Board<Stream, Conversation>, _: Peer) -> bool {
+    false
+}
+
+impl<S: Service> Exchange<S> {
+    pub(super) fn serve_web(&mut self, _: &mut Board<Stream, Conversation>, _: Peer, _: &mut Buffer) {}
+}
