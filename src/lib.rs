@@ -30,14 +30,17 @@
 //!          ◄────────── (TLS)     ◄── latches    ◄── Reactor ◄──          ◄── Switchboard::send
 //! ```
 //!
-//! Bytes enter and leave on the left; meaning is on the right. Between the parts there are four interfaces:
+//! Bytes enter and leave on the left; meaning is on the right. Between the parts there are three interfaces (traits):
 //!
 //! | interface | what it answers | implemented in |
 //! |---|---|---|
-//! | [`Transport`](reactor::Transport) | how bytes move | [`transport`] |
+//! | [`Transport`](reactor::Transport) | how bytes move | [`transport`]; your own: [`transport::custom`] |
 //! | [`Handler`](reactor::Handler) | what the reactor calls, in bytes | [`service::exchange`] |
-//! | [`Protocol`](protocol::Protocol) | bytes to messages and back | [`protocol`] |
 //! | [`Service`] | messages to reactions | [`service`] |
+//!
+//! A [`Protocol`](protocol::Protocol) turns bytes into messages and back. It is no interface but a closed set: raw, lines, prefixed, HTTP
+//! and WebSocket. A program with a framing of its own is a `Handler`, and cuts its messages out of the inbox itself: see
+//! `examples/08_pressure.rs`, which does so with lines.
 //!
 //! The [`Reactor`](reactor::Reactor) owns a [`Board`](reactor::Board): all connections (a slab), the
 //! timers, the clock. A handler gets the board and names other connections by [`Peer`], a slot and a

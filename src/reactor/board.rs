@@ -26,12 +26,11 @@ use super::counters::Counters;
 use super::datagram::{Route, Sockets};
 use super::descriptors::{Descriptor, Descriptors};
 use super::ending::CloseReason;
-use super::handler::Transport;
 use super::limits::Limits;
-use super::listener::Listener;
 use super::tally::{Column, Counts};
 use super::timers::{Clock, Deadlines, Moment, Timers};
 use super::token::{Peer, Source};
+use super::transport::Transport;
 
 /// What a handler may do. See the module's text.
 pub struct Board<T: Transport, S> {
@@ -315,13 +314,6 @@ impl<T: Transport, S> Board<T, S> {
         let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !mem::replace(&mut connection.queued, true) {
             self.later.push_back(Source::Connection(peer).token());
-        }
-    }
-
-    /// The same for a listener.
-    pub(super) fn enqueue_listener<L>(&mut self, index: usize, listener: &mut Listener<L>) {
-        if !mem::replace(&mut listener.queued, true) {
-            self.queue.push_back(Source::Listener(index as u32).token());
         }
     }
 

@@ -29,12 +29,12 @@ use std::sync::Arc;
 
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::ending::CloseReason;
-use super::handler::Transport;
 use super::limits::Limits;
 use super::pace::Pace;
 use super::tally::{Column, Counts, Tally};
 use super::timers::Moment;
 use super::token::Peer;
+use super::transport::Transport;
 
 /// How far one direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,21 @@ impl<H: Handler> Reactor<H> {
             }
         }
     }
+
+    /// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
+    /// the read and the write: a turn later more could have arrived.
+    pub(super) fn end_last_look(&mut self, peer: Peer) {
+        let Reactor { board, handler, .. } = self;
+        let Some(connection) = lookup(&mut board.connections, peer) else { return };
+        if !connection.on_last_look || connection.queued {
+            return;
+        }
+        connection.on_last_look = false;
+        if connection.deadline().0 > board.now {
+            return board.deadlines.arm(peer.slot, connection.next_look_at(board.now));
+        }
+        end_overdue(handler, board, peer);
+    }
 }
 
 /// The connection's entry among the deadlines has come up: its deadline may have come, or its pause may be over.
@@ -47,24 +62,10 @@ fn expire_connection<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: 
     }
     // After a gap in time (a process that was stopped, a machine that was paused, a long turn) the events of what came
     // meanwhile may still be on their way. So a connection is closed for its silence only when a read and a write,
-    // tried after its deadline, have shown that it is silent: see `end_last_look`.
+    // tried after its deadline, have shown that it is silent: see [`Reactor::end_last_look`].
     connection.on_last_look = true;
     connection.latch(Readiness::READABLE.union(Readiness::WRITABLE).union(Readiness::EXCEPTIONAL));
     board.enqueue(peer);
-}
-
-/// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
-/// the read and the write: a turn later more could have arrived.
-pub(super) fn end_last_look<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) {
-    let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    if !connection.on_last_look || connection.queued {
-        return;
-    }
-    connection.on_last_look = false;
-    if connection.deadline().0 > board.now {
-        return board.deadlines.arm(peer.slot, connection.next_look_at(board.now));
-    }
-    end_overdue(handler, board, peer);
 }
 
 /// The deadline has passed, and nothing came: ends the connection or its message, unless the handler wants it to stay.

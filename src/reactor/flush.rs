@@ -10,7 +10,7 @@ use super::handler::Handler;
 use super::serve::reschedule;
 use super::timers::Moment;
 use super::token::Peer;
-use super::{CLOCK_EVERY, Reactor, datagram};
+use super::{CLOCK_EVERY, Reactor, receive};
 
 /// A slice of a batch of outboxes ends after this many writes, or after this time, whichever comes first: half a
 /// millisecond is what 64 to 128 short writes take. At most two slices are written in a turn.
@@ -130,6 +130,6 @@ impl<H: Handler> Reactor<H> {
         if !sent.is_empty() {
             self.keep_rest(sent);
         }
-        datagram::flush_all(&mut self.board);
+        receive::flush_all(&mut self.board);
     }
 }

@@ -1,27 +1,19 @@
-//! Listeners: who is let in, and when accepting has to wait.
+//! A listener: its latch, its limits, and whether accepting has to wait. How it accepts: see `accept`.
 //!
-//! An edge-triggered listener that stops accepting goes deaf: the edge that told of waiting connections
+//! An edge-triggered listener that stops accepting goes deaf: the edge that reported the waiting connections
 //! does not come again. So a listener that stops keeps its latch, and a [`Hold`] says until when.
 //!
 //! Invariant: a listener with its latch set stands in the queue, or on hold.
 
-use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::Interest;
-
-use super::Reactor;
 use super::board::Board;
-use super::handler::{Handler, Transport};
 use super::limits::Limits;
 use super::timers::Moment;
 use super::token::Source;
-
-/// How long accepting rests when the process is out of descriptors or memory. The next closed
-/// connection ends the rest at once; the timer is for descriptors that others give back.
-pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+use super::transport::Transport;
 
 /// Pauses with less than this between them are one episode, which the log has one line for: at a limit, one client goes
 /// and the next one comes, and each of them would be a line.
@@ -40,18 +32,18 @@ pub(super) struct Listener<L> {
     pub(super) readable: bool,
     pub(super) queued: bool,
     /// It is about to close: it accepts until that would block.
-    leaving: bool,
+    pub(super) leaving: bool,
     pub(super) hold: Hold,
     /// The poll knows the socket under this index.
-    is_watched: bool,
+    pub(super) is_watched: bool,
     /// Accepting pauses, or has paused and not caught up since.
-    is_behind: bool,
+    pub(super) is_behind: bool,
     /// When accepting paused last in the episode that the log has a line for.
     paused_at: Option<Moment>,
     /// See [`Listener::accepts_to_try`].
     streak: usize,
     /// The turn in which the poll was asked whether there are more, unless accepting has paused since.
-    asked_in: Option<u64>,
+    pub(super) asked_in: Option<u64>,
 }
 
 /// Why a listener with waiting connections does not accept.
@@ -64,7 +56,7 @@ pub(super) enum Hold {
     Handshakes,
     /// accept(2) had no descriptor or memory left: until a connection is closed, or this moment.
     Starved(Moment),
-    /// The loop's owner needs the descriptors that are left: see [`Reactor::pause_accepting`].
+    /// The loop's owner needs the descriptors that are left: see `Reactor::pause_accepting`.
     ByOwner,
 }
 
@@ -88,13 +80,20 @@ impl<L> Listener<L> {
     }
 
     /// Nothing of it is left, so its index may name another one.
-    fn is_vacant(&self) -> bool {
+    pub(super) fn is_vacant(&self) -> bool {
         self.socket.is_none() && self.connections == 0
+    }
+
+    /// Queues the listener, to be served; see [`Board::enqueue`].
+    pub(super) fn enqueue<T: Transport, S>(&mut self, board: &mut Board<T, S>, index: usize) {
+        if !mem::replace(&mut self.queued, true) {
+            board.queue.push_back(Source::Listener(index as u32).token());
+        }
     }
 
     /// How many accepts to try in this turn, at most `budget`, before the poll is asked whether there are more: twice as many
     /// as the last time, if it reported more at once; otherwise one.
-    fn accepts_to_try(&mut self, turn: u64, budget: usize) -> usize {
+    pub(super) fn accepts_to_try(&mut self, turn: u64, budget: usize) -> usize {
         let reported_at_once = self.asked_in.is_some_and(|asked_in| turn <= asked_in + 1);
         if self.asked_in.take().is_some() && !reported_at_once {
             self.is_behind = false; // for a while, no connection has been waiting
@@ -108,263 +107,11 @@ impl<L> Listener<L> {
     }
 
     /// Accepting pauses. Returns whether that begins an episode, which gets a line in the log.
-    fn pause(&mut self, hold: Hold, now: Moment, spells: &mut u64) -> bool {
+    pub(super) fn pause(&mut self, hold: Hold, now: Moment, spells: &mut u64) -> bool {
         self.hold = hold;
         *spells += u64::from(!mem::replace(&mut self.is_behind, true));
         self.paused_at.replace(now).is_none_or(|last| now.since(last) > EPISODE_GAP)
     }
-}
-
-impl<H: Handler> Reactor<H> {
-    /// Watches a listener, whose connections go as far as the reactor's own limits; returns its index, which
-    /// [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
-    ///
-    /// # Errors
-    /// Where the poll refuses it.
-    pub fn listen(&mut self, socket: <H::Transport as Transport>::Listener) -> io::Result<usize> {
-        self.listen_within(socket, Arc::clone(&self.board.limits))
-    }
-
-    /// [`Reactor::listen`], with limits of its own: they rule over each of its connections, and
-    /// `connections_max` over their number, beside the reactor's. (What is counted per turn is the reactor's.)
-    ///
-    /// # Errors
-    /// Where the poll refuses it.
-    pub fn listen_within(
-        &mut self,
-        mut socket: <H::Transport as Transport>::Listener,
-        limits: impl Into<Arc<Limits>>,
-    ) -> io::Result<usize> {
-        let index = self.vacant_index();
-        let token = Source::Listener(index as u32).token();
-        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        let limits = Limits::checked(limits.into());
-        self.put_listener(index, Listener::new(socket, limits));
-        Ok(index)
-    }
-
-    fn vacant_index(&self) -> usize {
-        self.listeners.iter().position(Listener::is_vacant).unwrap_or(self.listeners.len())
-    }
-
-    fn put_listener(&mut self, index: usize, listener: Listener<<H::Transport as Transport>::Listener>) {
-        match self.listeners.get_mut(index) {
-            Some(vacant) => *vacant = listener,
-            None => self.listeners.push(listener),
-        }
-    }
-
-    /// Gives the socket of a listener to a new one, with these limits, and changed as `change` says: connections that are
-    /// there keep the old index, and later ones get the new one, which is returned. Connections in the backlog are later
-    /// ones. `None` where it listens no more.
-    pub fn renew_listener(
-        &mut self,
-        index: usize,
-        limits: Limits,
-        change: impl FnOnce(<H::Transport as Transport>::Listener) -> <H::Transport as Transport>::Listener,
-    ) -> Option<usize> {
-        let socket = self.listeners.get_mut(index)?.socket.take()?;
-        self.forget_readiness(index);
-        let index = self.vacant_index();
-        let limits = Limits::checked(Arc::new(limits));
-        let mut listener = Listener::new(change(socket), limits);
-        // Connections may wait in it, and the poll is not asked before `accept` has tried.
-        listener.is_watched = false;
-        listener.readable = true;
-        self.put_listener(index, listener);
-        resume_unless_by_owner(&mut self.board, index, &mut self.listeners[index]);
-        Some(index)
-    }
-
-    /// Whether nothing is left of the listener with this index: it listens no more, and has no connections.
-    pub fn listener_is_gone(&self, index: usize) -> bool {
-        self.listeners.get(index).is_none_or(Listener::is_vacant)
-    }
-
-    /// Accepts no connection until [`Reactor::resume_accepting`]: new connections wait in the backlogs. For a moment in which the
-    /// loop's owner needs descriptors, so that no connection takes them.
-    pub fn pause_accepting(&mut self) {
-        for listener in &mut self.listeners {
-            listener.hold = Hold::ByOwner;
-        }
-    }
-
-    /// Ends what [`Reactor::pause_accepting`] began. Without that, it does nothing.
-    pub fn resume_accepting(&mut self) {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.hold == Hold::ByOwner {
-                listener.hold = Hold::No;
-                resume_unless_by_owner(&mut self.board, index, listener);
-            }
-        }
-    }
-
-    /// Listens no more there, and gives the socket back; its connections live on. Who waits in its backlog is
-    /// accepted first, or is left there for another process that listens on the same socket (`shared`).
-    pub fn unlisten(&mut self, index: usize, shared: bool) -> Option<<H::Transport as Transport>::Listener> {
-        self.listeners.get(index)?.socket.as_ref()?;
-        // One budget after the other, until the backlog is empty or there is no room for more.
-        self.listeners[index].leaving = !shared;
-        while self.listeners[index].leaving {
-            self.accept(index);
-            self.listeners[index].leaving = self.listeners[index].queued;
-        }
-        let listener = &mut self.listeners[index];
-        let mut socket = listener.socket.take()?;
-        // Closing would not do: while another process holds the same socket open, epoll goes on reporting
-        // it to us, by a descriptor that we have closed (epoll(7), questions and answers, 6).
-        let _ = self.poll.registry().deregister(&mut socket);
-        self.forget_readiness(index);
-        Some(socket)
-    }
-
-    fn forget_readiness(&mut self, index: usize) {
-        let listener = &mut self.listeners[index];
-        if mem::take(&mut listener.queued) {
-            let token = Source::Listener(index as u32).token();
-            self.board.queue.retain(|queued| *queued != token);
-        }
-        listener.readable = false;
-        listener.hold = Hold::No;
-    }
-
-    /// The socket of this listener; `None` once it listens no more.
-    pub fn listener(&self, index: usize) -> Option<&<H::Transport as Transport>::Listener> {
-        self.listeners.get(index)?.socket.as_ref()
-    }
-
-    /// See [`Reactor::listener`]; what is changed holds for connections that it accepts from now on.
-    pub fn listener_mut(&mut self, index: usize) -> Option<&mut <H::Transport as Transport>::Listener> {
-        self.listeners.get_mut(index)?.socket.as_mut()
-    }
-
-    /// Replaces the limits of a listener, and of its connections.
-    pub fn set_listener_limits(&mut self, index: usize, limits: Limits) {
-        let limits = Limits::checked(Arc::new(limits));
-        let Some(listener) = self.listeners.get_mut(index) else { return };
-        listener.limits = Arc::clone(&limits);
-        self.board.set_limits_of(index as u32, &limits);
-        resume_unless_by_owner(&mut self.board, index, &mut self.listeners[index]);
-    }
-
-    /// Takes waiting connections, within the budget and the limits.
-    ///
-    /// Edge-triggered, one would go on until accept(2) would block. But an accept that comes to nothing
-    /// costs as much as one that succeeds (Linux makes the descriptor and the socket first, and throws
-    /// them away): 5 % of a connection's whole life where they come one by one. So after one accept the poll is asked to report
-    /// again if there are more, which costs a fifth of that. While it does so at once, twice as many are taken the next time.
-    #[inline(never)]
-    pub(super) fn accept(&mut self, index: usize) {
-        let turn = self.board.counters.turns;
-        let budget = self.board.limits.accepts_per_turn;
-        let Some(listener) = self.listeners.get_mut(index) else { return };
-        listener.queued = false;
-        if listener.hold != Hold::No || listener.socket.is_none() {
-            return;
-        }
-        let count = listener.accepts_to_try(turn, budget);
-        for _ in 0..count {
-            if !self.accept_one(index) {
-                return;
-            }
-        }
-        let Reactor { board, listeners, .. } = self;
-        let listener = &mut listeners[index];
-        let Some(socket) = &mut listener.socket else { return };
-        listener.asked_in = Some(turn);
-        if count < budget && board.watch_again(socket, Source::Listener(index as u32).token()).is_ok() {
-            listener.is_watched = true;
-            listener.readable = false;
-        } else {
-            board.enqueue_listener(index, listener);
-        }
-    }
-
-    /// Takes one waiting connection, if there is one and a place for it. Returns whether to try for another.
-    fn accept_one(&mut self, index: usize) -> bool {
-        let Reactor { board, handler, listeners, .. } = self;
-        let listener = &mut listeners[index];
-        if !has_place(board, index, listener) {
-            return false;
-        }
-        let Some(socket) = &mut listener.socket else { return false };
-        match H::Transport::accept(socket) {
-            Ok((mut transport, address)) => {
-                let Some(state) = handler.admit(index, &address, board.now) else {
-                    board.counters.refused += 1;
-                    return true;
-                };
-                handler.on_admitted(&state, &mut transport);
-                match board.insert(transport, state, index as u32, &listener.limits) {
-                    Ok(_) => {
-                        listener.connections += 1;
-                        listener.handshakes += 1;
-                        board.counters.accepted += 1;
-                    }
-                    Err((error, state)) => {
-                        log::warn!("an accepted connection could not be watched: {error}");
-                        handler.on_withdrawn(state, board.now);
-                    }
-                }
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // If the poll does not know the socket yet, asking reports connections that have come meanwhile.
-                let token = Source::Listener(index as u32).token();
-                if listener.is_watched || board.watch_again(socket, token).is_ok() {
-                    listener.is_watched = true;
-                    listener.readable = false;
-                    listener.is_behind = false;
-                } else {
-                    listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                }
-                false
-            }
-            // The error of one connection that is gone already. The next one may be fine.
-            Err(error) if is_of_one_connection(&error) => {
-                log::debug!("not accepted: {error}");
-                true
-            }
-            // No descriptor (EMFILE, ENFILE), no memory, or an error without a name here. The edge that reported the waiting
-            // connections does not come again. So the latch stays set, and accepting is tried again later: at once would burn
-            // the whole core.
-            Err(error) => {
-                let hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                if listener.pause(hold, board.now, &mut board.counters.accept_holds) {
-                    log::warn!("accepting pauses: {error}");
-                }
-                false
-            }
-        }
-    }
-}
-
-/// Whether one more connection may be accepted now. If not, the listener pauses until others are gone.
-fn has_place<T: Transport, S>(
-    board: &mut Board<T, S>,
-    index: usize,
-    listener: &mut Listener<T::Listener>,
-) -> bool {
-    let is_full = board.is_full();
-    if is_full || listener.connections >= listener.limits.connections_max {
-        if listener.pause(Hold::Full, board.now, &mut board.counters.accept_holds) {
-            let (count, whose) = match (is_full, board.descriptors()) {
-                (true, 0) => (board.connections.len(), String::new()),
-                (true, files) => (board.connections.len(), format!(" and {files} files")),
-                (false, _) => (listener.connections, format!(" of listener {index}")),
-            };
-            log::warn!("{count} connections{whose} are open, the most allowed: new ones wait");
-        }
-        return false;
-    }
-    if listener.handshakes >= listener.limits.handshakes_max {
-        if listener.pause(Hold::Handshakes, board.now, &mut board.counters.accept_holds) {
-            let count = listener.handshakes;
-            log::warn!("{count} connections of listener {index} are in their handshake: new ones wait");
-        }
-        return false;
-    }
-    true
 }
 
 /// Ends a listener's rest, unless the loop's owner wants it. Its latch was kept, so that the waiting connections are not
@@ -379,25 +126,6 @@ pub(super) fn resume_unless_by_owner<T: Transport, S>(
     }
     listener.hold = Hold::No;
     if listener.readable {
-        board.enqueue_listener(index, listener);
+        listener.enqueue(board, index);
     }
-}
-
-/// accept(2): errors that are already pending on the *new* connection are reported by the call, and must
-/// be passed over.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    const EPROTO: i32 = 71;
-    matches!(
-        error.kind(),
-        ConnectionAborted
-            | ConnectionReset
-            | ConnectionRefused
-            | HostUnreachable
-            | Interrupted
-            | NetworkDown
-            | NetworkUnreachable
-            | PermissionDenied
-            | TimedOut
-    ) || (cfg!(target_os = "linux") && error.raw_os_error() == Some(EPROTO))
 }

@@ -23,10 +23,11 @@
 //!    next.
 //! 2. `connection`: two directions and three latches, with a table of all states.
 //! 3. `board`: what a handler may do, and the queues.
-//! 4. `handler`: what is below ([`Transport`]) and above ([`Handler`]).
+//! 4. `transport` and `handler`: the interfaces below ([`Transport`]) and above ([`Handler`]).
 //!
 //! The others can be taken on trust at first. `opening`: before the first byte. `expiry`: deadlines. `flush`: many outboxes.
-//! `stopping`: how it comes to an end. `listener`, `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
+//! `stopping`: how it comes to an end.
+//! `accept` and `listener`, `receive` and `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
 //! `descriptors`, `tally`: the parts.
 //!
 //! Words for amounts. A *limit* is what the loop's owner sets ([`Limits`]). A *budget* is the part of it that one source, or
@@ -45,6 +46,7 @@
 //!
 //! It knows mio, slab and log. It knows nothing of protocols, services, signals or the command line.
 
+mod accept;
 mod board;
 mod buffer;
 mod connection;
@@ -61,6 +63,7 @@ mod limits;
 mod listener;
 mod opening;
 mod pace;
+mod receive;
 mod serve;
 mod stopping;
 mod tally;
@@ -68,6 +71,7 @@ mod tally;
 mod tests;
 mod timers;
 mod token;
+mod transport;
 
 pub use board::{Board, Outbox};
 pub use buffer::{Buffer, Spares};
@@ -76,10 +80,11 @@ pub use counters::{Counters, Turn};
 pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
 pub use ending::CloseReason;
-pub use handler::{BoardOf, Handler, Transport};
+pub use handler::{BoardOf, Handler};
 pub use limits::Limits;
 pub use timers::{Clock, Moment};
 pub use token::Peer;
+pub use transport::Transport;
 
 use std::collections::VecDeque;
 use std::io;
@@ -90,7 +95,6 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use connection::NO_LISTENER;
-use expiry::end_last_look;
 use listener::{Hold, Listener, resume_unless_by_owner};
 use token::Source;
 
@@ -338,7 +342,7 @@ impl<H: Handler> Reactor<H> {
                 Source::Listener(index) => {
                     if let Some(listener) = self.listeners.get_mut(index as usize) {
                         listener.readable = true;
-                        self.board.enqueue_listener(index as usize, listener);
+                        listener.enqueue(&mut self.board, index as usize);
                     }
                 }
                 Source::Datagram(index) => {
@@ -382,7 +386,7 @@ impl<H: Handler> Reactor<H> {
             match Source::from_token(token) {
                 Source::Connection(peer) => {
                     self.serve_connection(peer);
-                    end_last_look(&mut self.handler, &mut self.board, peer);
+                    self.end_last_look(peer);
                 }
                 Source::Listener(index) => self.accept(index as usize),
                 Source::Datagram(index) => self.serve_datagrams(index as usize),

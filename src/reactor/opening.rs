@@ -5,10 +5,10 @@ use std::io;
 use super::board::lookup;
 use super::connection::Readiness;
 use super::ending::CloseReason;
-use super::expiry::end_last_look;
-use super::handler::{BoardOf, Handler, Transport};
+use super::handler::{BoardOf, Handler};
 use super::listener::{Hold, Listener, resume_unless_by_owner};
 use super::token::Peer;
+use super::transport::Transport;
 use super::{CLOCK_EVERY, Reactor};
 
 impl<H: Handler> Reactor<H> {
@@ -41,7 +41,7 @@ impl<H: Handler> Reactor<H> {
             if let Some(began) = began {
                 time_left = time_left.saturating_sub(board.clock().since(began));
             }
-            end_last_look(handler, board, peer);
+            self.end_last_look(peer);
         }
     }
 }

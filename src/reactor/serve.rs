@@ -9,9 +9,10 @@ use super::board::{Board, lookup};
 use super::buffer::{Buffer, Spares};
 use super::connection::{Connection, Half, LastRead, Pressure, Stage};
 use super::ending::CloseReason;
-use super::handler::{BoardOf, Handler, Transport};
+use super::handler::{BoardOf, Handler};
 use super::stopping::finish_reading;
 use super::token::Peer;
+use super::transport::Transport;
 
 impl<H: Handler> Reactor<H> {
     /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket. All connections go

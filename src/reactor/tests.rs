@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::accept::ACCEPT_RETRY;
 use super::buffer::LARGE_BYTES;
 use super::connection::{Half, Stage};
 use super::flush::SLICE_WRITES;
-use super::listener::ACCEPT_RETRY;
 use super::stopping::CLOCK_EVERY_CLOSED;
 use super::*;
 use crate::transport::wire::{Remote, Wire, WireListener, wire};
