@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mio::Token;
 use switchboard::reactor::{
-    BoardOf, Buffer, Handler, Limits, Moment, Peer, Reactor, Readiness, Spares, Transport,
+    BoardOf, Buffer, Handler, Limits, Moment, Peer, Reactor, Readiness, Spares, Timer, Transport,
 };
 use switchboard::transport::wire::{Remote, Wire, wire};
 
@@ -48,7 +48,7 @@ impl Handler for Parrot {
         inbox.consume(inbox.len());
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, Timer { key, .. }: Timer) {
         if let Some(period) = self.period {
             board.set_timer(period, key);
         }
@@ -136,7 +136,7 @@ fn timers(criterion: &mut Criterion) {
         // They are set evenly over the period, and each goes to the far end when it has fired.
         let mut reactor = reactor(Some(count * APART));
         for key in 0..count {
-            reactor.board().set_timer((key + 1) * APART, u128::from(key));
+            reactor.board().set_timer((key + 1) * APART, u64::from(key));
         }
         let mut now = Moment::default();
         group.bench_function(BenchmarkId::new("fire_and_set", count), |bencher| {
@@ -155,7 +155,7 @@ fn timers(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("set_all_and_fire_all", count), |bencher| {
             bencher.iter(|| {
                 for key in (0..count).rev() {
-                    reactor.board().set_timer(key * APART, u128::from(key));
+                    reactor.board().set_timer(key * APART, u64::from(key));
                 }
                 now = now.after(count * APART);
                 for _ in 0..turns {

@@ -28,7 +28,7 @@ use super::descriptors::{Descriptor, Descriptors};
 use super::ending::CloseReason;
 use super::limits::Limits;
 use super::tally::{Column, Counts};
-use super::timers::{Clock, Deadlines, Moment, Timers};
+use super::timers::{Clock, Deadlines, Moment, Timer, Timers};
 use super::token::{Peer, Source};
 use super::transport::Transport;
 
@@ -50,9 +50,9 @@ pub struct Board<T: Transport, S> {
     /// Connections that are marked closed, to be freed at the end of the turn.
     pub(super) closed: Vec<Peer>,
     pub(super) deadlines: Deadlines,
-    pub(super) timers: Timers<u128>,
+    pub(super) timers: Timers<Timer>,
     /// Timers without a delay. The fire phase calls them, after those that are due.
-    pub(super) soon: Vec<u128>,
+    pub(super) soon: Vec<Timer>,
     pub(super) spares: Spares,
     /// Connections by stage.
     tally: Arc<Counts>,
@@ -245,11 +245,17 @@ impl<T: Transport, S> Board<T, S> {
     /// later only if the loop is busy. A timer without a delay fires after the timers that are due in this turn. If it is set
     /// later in the turn (in `on_drain` of the flush phase, in `on_close`, or in the callback of such a timer), it fires in the
     /// next turn. Use it for work that is done once for everything that was served in the turn. A timer cannot be cancelled, so
-    /// the handler must remember which ones it no longer wants. (The key has room for an owner and a kind.)
-    pub fn set_timer(&mut self, delay: Duration, key: u128) {
+    /// the handler must remember which ones it no longer wants.
+    pub fn set_timer(&mut self, delay: Duration, key: u64) {
+        self.set_timer_of(0, delay, key);
+    }
+
+    /// [`Board::set_timer`], for one of several owners that share the board and choose their keys independently.
+    pub fn set_timer_of(&mut self, owner: u64, delay: Duration, key: u64) {
+        let timer = Timer { owner, key };
         match delay.is_zero() {
-            true => self.soon.push(key),
-            false => self.timers.set(self.now.after(delay), key),
+            true => self.soon.push(timer),
+            false => self.timers.set(self.now.after(delay), timer),
         }
     }
 

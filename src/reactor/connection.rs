@@ -30,7 +30,7 @@ use std::sync::Arc;
 use super::buffer::{Buffer, LARGE_BYTES, Spares};
 use super::ending::CloseReason;
 use super::limits::Limits;
-use super::pace::Pace;
+use super::meter::Meter;
 use super::tally::{Column, Counts, Tally};
 use super::timers::Moment;
 use super::token::Peer;
@@ -66,17 +66,6 @@ pub(super) enum Pressure {
     DrainOwed,
     /// More was sent than it may hold, and was dropped: the connection is about to be closed.
     Overflow,
-}
-
-/// Whether [`Limits::read_bytes_per_s`] applies, and whether reading has to wait for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Metering {
-    /// There is no such limit, or the loop is stopping.
-    Off,
-    /// Reading goes on; what is read is counted.
-    On,
-    /// Nothing is read until `pace` allows more.
-    Paused,
 }
 
 /// Whether the read that follows is one of the last two, at a stop: see [`Connection::prepare_last_read`].
@@ -168,9 +157,8 @@ pub(super) struct Connection<T, S> {
     /// The latches: what events said and no would-block has taken back. After an exceptional one, a
     /// short read is no proof of an empty socket, until a read would block.
     latches: Readiness,
-    metering: Metering,
-    /// How much of this second's bytes has been read, where reading is metered.
-    pace: Pace,
+    /// What has been read of this second's bytes ([`Limits::read_bytes_per_s`]).
+    pub(super) meter: Meter,
     /// The handler holds the connection, because it is not done with the last message.
     is_held: bool,
     pub(super) pressure: Pressure,
@@ -224,8 +212,7 @@ impl<T: Transport, S> Connection<T, S> {
             reason: None,
             peer_finished: false,
             latches: Readiness::default(),
-            metering: if limits.read_bytes_per_s.is_some() { Metering::On } else { Metering::Off },
-            pace: Pace::default(),
+            meter: Meter::new(limits.read_bytes_per_s),
             is_held: false,
             pressure: Pressure::Relaxed,
             passed_on_before: None,
@@ -297,7 +284,7 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline]
     pub(super) fn can_fill(&self) -> bool {
         self.latches.has(Readiness::READABLE)
-            && !self.is_paused()
+            && !self.meter.is_paused()
             && !self.is_held
             && self.reading == Half::Open
             && !self.unserved
@@ -343,7 +330,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// may take long, and one that trickles in may not.
     fn overdue_at(&self) -> Moment {
         // What waits in the kernel because of our own pause is not late.
-        match self.inbox.is_empty() || self.is_held_up() || self.is_paused() {
+        match self.inbox.is_empty() || self.is_held_up() || self.meter.is_paused() {
             true => Moment::NEVER,
             false => self.unfinished_since.after(self.limits.message_time(self.inbox.len())),
         }
@@ -379,38 +366,17 @@ impl<T: Transport, S> Connection<T, S> {
             .min(self.read_size as usize)
             .min(limits.outbox_bytes_high.saturating_sub(self.outbox.len()))
             .min(limits.inbox_bytes_max.saturating_sub(inbox.len()));
-        let Some(bytes_per_s) = limits.read_bytes_per_s.filter(|_| self.metering != Metering::Off) else {
-            return self.read(inbox, budget, spares, T::read);
-        };
-        let allowance = self.pace.allowance(bytes_per_s, now).max(1);
-        let (count, outcome) = self.read(inbox, budget.min(allowance), spares, T::read);
-        self.pace.spend(count, bytes_per_s, now);
-        if self.pace.ready_at(bytes_per_s) > now {
-            self.metering = Metering::Paused;
-        }
+        let budget = budget.min(self.meter.allowance(now));
+        let (count, outcome) = self.read(inbox, budget, spares, T::read);
+        self.meter.spend(count, now);
         (count, outcome)
     }
 
-    /// It has been read from as fast as it may; see `pace`.
-    #[inline]
-    pub(super) fn is_paused(&self) -> bool {
-        self.metering == Metering::Paused
-    }
-
-    /// When the pause is over; [`Moment::NEVER`] where there is none.
-    fn ready_at(&self) -> Moment {
-        match self.limits.read_bytes_per_s {
-            Some(bytes_per_s) if self.is_paused() => self.pace.ready_at(bytes_per_s),
-            _ => Moment::NEVER,
-        }
-    }
-
-    /// Ends the pause, if it is over: whether there may be something to read now.
+    /// Ends the pause of its meter, if it is over. Returns whether there may be something to read now.
     pub(super) fn end_pause_if_over(&mut self, now: Moment) -> bool {
-        if self.ready_at() > now {
+        if !self.meter.end_pause_if_over(now) {
             return false;
         }
-        self.metering = Metering::On;
         self.received_at = now; // the pause held up its bytes, and not the peer
         self.can_fill()
     }
@@ -432,11 +398,6 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Reading is metered no longer.
-    pub(super) fn stop_metering(&mut self) {
-        self.metering = Metering::Off;
-    }
-
     /// Prepares the read of a connection that is served during a stop. It reads once more, event or not, because the event
     /// may not have fitted in the batch; and as much as the limits allow, because there is no time left to be slow in. If the
     /// first read does not empty the socket, a second one follows in the next turn. If the outbox is too full to read, the read
@@ -446,7 +407,7 @@ impl<T: Transport, S> Connection<T, S> {
             return LastRead::No;
         }
         self.latch(Readiness::READABLE.union(Readiness::EXCEPTIONAL));
-        self.metering = Metering::Off;
+        self.meter.set_rate(None);
         if some_wait || !self.can_fill() {
             return LastRead::No;
         }
@@ -467,20 +428,15 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// Goes as far as these limits from now on; whether there may be something to read now that had to wait.
     pub(super) fn set_limits(&mut self, limits: Arc<Limits>) -> bool {
-        let paused = self.is_paused();
+        let paused = self.meter.is_paused();
         self.limits = limits;
-        match self.limits.read_bytes_per_s {
-            // How much of the bucket is full is seen when the pause is over: at once, perhaps.
-            Some(_) if self.metering == Metering::Off => self.metering = Metering::Paused,
-            Some(_) => {}
-            None => self.stop_metering(),
-        }
+        self.meter.set_rate(self.limits.read_bytes_per_s);
         paused && self.can_fill()
     }
 
     /// When to look at it next: its deadline, or the end of its pause.
     pub(super) fn look_at(&self) -> Moment {
-        self.deadline().0.min(self.ready_at())
+        self.deadline().0.min(self.meter.paused_until())
     }
 
     /// After a look: returns `look_at`, or `now + idle_after` if that is earlier. If the outbox empties meanwhile, the idle
@@ -672,8 +628,10 @@ impl<T: Transport, S> Connection<T, S> {
             (self.waiting_since.after(limits.stall_after), CloseReason::Stalled)
         } else {
             // A paused connection is not idle.
-            let paused_until = if self.is_paused() { self.ready_at() } else { Moment::default() };
-            let moved_at = self.received_at.max(self.waiting_since).max(paused_until);
+            let mut moved_at = self.received_at.max(self.waiting_since);
+            if self.meter.is_paused() {
+                moved_at = moved_at.max(self.meter.paused_until());
+            }
             let (idle_at, overdue_at) = (moved_at.after(limits.idle_after), self.overdue_at());
             match overdue_at < idle_at {
                 true => (overdue_at, CloseReason::MessageTimeout),

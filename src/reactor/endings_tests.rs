@@ -123,7 +123,7 @@ impl Handler for Restless {
         !later
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, _key: u128) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, _timer: Timer) {
         self.act(board, None);
     }
 

@@ -120,8 +120,8 @@ impl<H: Handler> Reactor<H> {
         // Other writes wait.
         let others = mem::take(&mut self.board.to_flush);
         for _ in 0..self.board.limits.timers_per_turn {
-            let Some((_, key)) = self.board.timers.pop(now) else { break };
-            self.handler.on_timer(&mut self.board, key);
+            let Some((_, timer)) = self.board.timers.pop(now) else { break };
+            self.handler.on_timer(&mut self.board, timer);
         }
         let mut sent = VecDeque::from(mem::replace(&mut self.board.to_flush, others));
         for _ in 0..SLICE_WRITES.min(sent.len()) {

@@ -6,7 +6,7 @@ use super::board::Board;
 use super::buffer::Buffer;
 use super::datagram::Route;
 use super::ending::CloseReason;
-use super::timers::Moment;
+use super::timers::{Moment, Timer};
 use super::token::Peer;
 use super::transport::Transport;
 
@@ -89,8 +89,8 @@ pub trait Handler: Sized {
     /// A datagram came to the datagram socket with this index. It may be empty. An answer goes the same [`Route`].
     fn on_datagram(&mut self, _board: &mut BoardOf<Self>, _socket: usize, _route: Route, _bytes: &[u8]) {}
 
-    /// The timer that was set with this key is due.
-    fn on_timer(&mut self, _board: &mut BoardOf<Self>, _key: u128) {}
+    /// A timer is due: see [`Board::set_timer`].
+    fn on_timer(&mut self, _board: &mut BoardOf<Self>, _timer: Timer) {}
 
     /// Another thread called `wake` on a clone of [`Reactor::waker`](super::Reactor::waker). Several
     /// calls may arrive as one.

@@ -27,12 +27,12 @@
 //!
 //! The others can be taken on trust at first. `opening`: before the first byte. `expiry`: deadlines. `flush`: many outboxes.
 //! `stopping`: how it comes to an end.
-//! `accept` and `listener`, `receive` and `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `pace`,
+//! `accept` and `listener`, `receive` and `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `meter`,
 //! `descriptors`, `tally`: the parts.
 //!
 //! Words for amounts. A *limit* is what the loop's owner sets ([`Limits`]). A *budget* is the part of it that one source, or
 //! one phase, may use in a turn. A connection's *share* is its budget of messages and time; `Board::admit_message` spends it. Its
-//! *read size* is how much is read at once, and adapts to what it uses. Its *pace* is its bytes per second. A *slice* is the
+//! *read size* is how much is read at once, and adapts to what it uses. Its *rate* is its bytes per second. A *slice* is the
 //! part of a batch of outboxes that one turn writes. Of an outbox's two marks, reading stops above the low one, and serving at the
 //! high one.
 //!
@@ -61,8 +61,8 @@ mod flush;
 mod handler;
 mod limits;
 mod listener;
+mod meter;
 mod opening;
-mod pace;
 mod receive;
 mod serve;
 mod stopping;
@@ -82,7 +82,7 @@ pub use descriptors::Descriptor;
 pub use ending::CloseReason;
 pub use handler::{BoardOf, Handler};
 pub use limits::Limits;
-pub use timers::{Clock, Moment};
+pub use timers::{Clock, Moment, Timer};
 pub use token::Peer;
 pub use transport::Transport;
 
@@ -124,7 +124,7 @@ pub struct Reactor<H: Handler> {
     /// Memory for lists of the next turn, so that a turn allocates nothing. Empty.
     spare_peers: Vec<Peer>,
     /// See `spare_peers`.
-    spare_keys: Vec<u128>,
+    spare_timers: Vec<Timer>,
     /// What earlier turns left of their batches of outboxes. One slice of each is written in turn, so that a small batch does
     /// not wait for the end of a large one.
     unwritten: VecDeque<VecDeque<Peer>>,
@@ -163,7 +163,7 @@ impl<H: Handler> Reactor<H> {
             listeners: Vec::new(),
             inbox: Buffer::default(),
             spare_peers: Vec::new(),
-            spare_keys: Vec::new(),
+            spare_timers: Vec::new(),
             unwritten: VecDeque::new(),
             began: Moment::default(),
             ended: Moment::default(),
@@ -401,15 +401,15 @@ impl<H: Handler> Reactor<H> {
     fn fire(&mut self) {
         let now = self.board.now;
         for _ in 0..self.board.limits.timers_per_turn {
-            let Some((_, key)) = self.board.timers.pop(now) else { break };
-            self.handler.on_timer(&mut self.board, key);
+            let Some((_, timer)) = self.board.timers.pop(now) else { break };
+            self.handler.on_timer(&mut self.board, timer);
         }
-        let mut keys = mem::take(&mut self.spare_keys);
-        mem::swap(&mut keys, &mut self.board.soon);
-        for key in keys.drain(..) {
-            self.handler.on_timer(&mut self.board, key);
+        let mut timers = mem::take(&mut self.spare_timers);
+        mem::swap(&mut timers, &mut self.board.soon);
+        for timer in timers.drain(..) {
+            self.handler.on_timer(&mut self.board, timer);
         }
-        self.spare_keys = keys;
+        self.spare_timers = timers;
     }
 
     /// The board, for the owner of the loop.

@@ -155,7 +155,7 @@ fn plan_next<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::
         return false;
     }
     let is_waiting = connection.owes_bytes() || !connection.inbox.is_empty();
-    if connection.writing != Half::Open || is_waiting || connection.is_paused() {
+    if connection.writing != Half::Open || is_waiting || connection.meter.is_paused() {
         board.deadlines.arm(peer.slot, connection.look_at());
     }
     let drained = connection.pressure == Pressure::DrainOwed

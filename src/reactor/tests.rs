@@ -74,11 +74,11 @@ impl Handler for Sevens {
                     Act::Close(peer) => board.close(peer),
                     Act::Finish(peer) => board.finish(peer),
                     Act::Send(peer, bytes) => board.send(peer, bytes),
-                    Act::SetTimer(delay, key) => board.set_timer(delay, key.into()),
+                    Act::SetTimer(delay, key) => board.set_timer(delay, key),
                     Act::Hold(peer, delay) => {
                         board.hold(peer);
                         self.held = Some(peer);
-                        return board.set_timer(delay, HELD.into());
+                        return board.set_timer(delay, HELD);
                     }
                 }
             }
@@ -100,11 +100,11 @@ impl Handler for Sevens {
         self.woken += 1;
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
-        if let Some(peer) = self.held.take_if(|_| key == HELD.into()) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, Timer { key, .. }: Timer) {
+        if let Some(peer) = self.held.take_if(|_| key == HELD) {
             board.release(peer);
         }
-        self.timers.push(key as u64);
+        self.timers.push(key);
     }
 
     fn on_close(&mut self, board: &mut BoardOf<Self>, peer: Peer, _state: (), reason: CloseReason) {
@@ -181,7 +181,7 @@ impl Bench {
                 && board.later.is_empty()
                 && board.to_flush.is_empty()
                 && board.closed.is_empty();
-            if idle && quiet && board.connections.iter().any(|(_, connection)| connection.is_paused()) {
+            if idle && quiet && board.connections.iter().any(|(_, connection)| connection.meter.is_paused()) {
                 self.now = self.now.after(Duration::from_millis(100));
             } else if asleep && quiet {
                 return;
@@ -1739,7 +1739,7 @@ impl Handler for Slow {
         inbox.clear();
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, _key: u128) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, _timer: Timer) {
         assert!(board.clock() >= self.due, "it is early");
         self.fired.push(self.served);
         board.send(self.peers[0], b"tick");

@@ -1,4 +1,4 @@
-//! Time: the clock's unit, and who has to be looked at when.
+//! Time: the clock's unit, the handler's timers, and the deadlines of connections.
 //!
 //! A connection's deadline moves with every byte; a timer that is moved with every byte costs more
 //! than the byte. So the hot path only stores *when* something happened, and the one entry that a
@@ -90,6 +90,15 @@ impl Clock {
     pub(super) fn is_manual(&self) -> bool {
         matches!(self.0, Kind::Told(..))
     }
+}
+
+/// A timer of the handler: its key, and which of several owners has set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer {
+    /// 0 where there is only one owner: see [`Board::set_timer`](super::Board::set_timer).
+    pub owner: u64,
+    /// The key that the owner has chosen.
+    pub key: u64,
 }
 
 /// Keys in the order of their moments. A key can be in there more than once.

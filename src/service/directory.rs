@@ -143,7 +143,7 @@ assign_the_only_one!(Chat, Relay, Web);
 struct Entry {
     which: Which,
     /// Its timers bear this, and no other service's ever do.
-    scope: u64,
+    owner: u64,
     /// How many listeners and sockets have it.
     users: usize,
     service: Kind,
@@ -201,7 +201,7 @@ pub struct Directory {
     /// The entry of each stream listener, by its index, and of each datagram socket.
     listeners: Vec<Option<usize>>,
     sockets: BTreeMap<usize, usize>,
-    last_scope: u64,
+    last_owner: u64,
     /// Where its services get the time of day and chance from.
     #[cfg(feature = "web")]
     ambient: Ambient,
@@ -237,13 +237,13 @@ impl Directory {
             }
             return index;
         }
-        self.last_scope += 1;
+        self.last_owner += 1;
         let service = Kind::new(
             which,
             #[cfg(feature = "web")]
             &self.ambient,
         );
-        let entry = Entry { which: which.clone(), scope: self.last_scope, users: 0, service };
+        let entry = Entry { which: which.clone(), owner: self.last_owner, users: 0, service };
         match self.entries.iter().position(Option::is_none) {
             Some(index) => {
                 self.entries[index] = Some(entry);
@@ -296,7 +296,7 @@ impl Assign for Directory {
 macro_rules! with {
     ($directory:expr, $index:expr, $board:expr, |$service:ident| $act:expr, $otherwise:expr) => {{
         let Some(Some(entry)) = $directory.entries.get_mut($index) else { return $otherwise };
-        $board.scope = entry.scope;
+        $board.owner = entry.owner;
         match &mut entry.service {
             Kind::Echo($service) => $act,
             Kind::Reply($service) => $act,
@@ -389,7 +389,7 @@ impl Service for Directory {
 
     fn on_timer(&mut self, board: &mut Switchboard<'_>, key: u64) {
         let has_set_it =
-            |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.scope == board.scope);
+            |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.owner == board.owner);
         let Some(entry) = self.entries.iter().position(has_set_it) else { return };
         with!(self, entry, board, |service| service.on_timer(board, key));
     }

@@ -191,8 +191,8 @@ impl Origin {
 pub struct Switchboard<'a> {
     board: &'a mut Board<Stream, Conversation>,
     occasion: Occasion<'a>,
-    /// Whose timers are set, where several services share a board; see [`directory`].
-    scope: u64,
+    /// The owner of the timers that are set, where several services share a board; see [`directory`].
+    owner: u64,
 }
 
 /// Which callback the switchboard was made for, where that makes a difference.
@@ -215,12 +215,12 @@ enum Occasion<'a> {
 impl<'a> Switchboard<'a> {
     #[inline]
     pub(crate) fn new(board: &'a mut Board<Stream, Conversation>) -> Self {
-        Switchboard { board, occasion: Occasion::Other, scope: 0 }
+        Switchboard { board, occasion: Occasion::Other, owner: 0 }
     }
 
     /// For the timers of one of several services that share the board.
-    pub(crate) fn in_scope(board: &'a mut Board<Stream, Conversation>, scope: u64) -> Self {
-        Switchboard { board, occasion: Occasion::Other, scope }
+    pub(crate) fn of_owner(board: &'a mut Board<Stream, Conversation>, owner: u64) -> Self {
+        Switchboard { board, occasion: Occasion::Other, owner }
     }
 
     /// For a message that is all there is in the inbox, and is passed on where it goes back as it came.
@@ -229,7 +229,7 @@ impl<'a> Switchboard<'a> {
         from: Peer,
         message: &'a [u8],
     ) -> Self {
-        Switchboard { board, occasion: Occasion::Whole(from, message), scope: 0 }
+        Switchboard { board, occasion: Occasion::Whole(from, message), owner: 0 }
     }
 
     /// For a datagram whose answers may have at most `answer_bytes_max`.
@@ -239,7 +239,7 @@ impl<'a> Switchboard<'a> {
         answer_bytes_max: usize,
     ) -> Self {
         let occasion = Occasion::Datagram { origin, answer_bytes_left: answer_bytes_max };
-        Switchboard { board, occasion, scope: 0 }
+        Switchboard { board, occasion, owner: 0 }
     }
 
     /// For the report that a peer has gone.
@@ -248,7 +248,7 @@ impl<'a> Switchboard<'a> {
         peer: Peer,
         listener: usize,
     ) -> Self {
-        Switchboard { board, occasion: Occasion::Closed { peer, listener }, scope: 0 }
+        Switchboard { board, occasion: Occasion::Closed { peer, listener }, owner: 0 }
     }
 
     /// Whether the message that is being served goes back, whole.
@@ -362,7 +362,7 @@ impl<'a> Switchboard<'a> {
 
     /// Calls [`Service::on_timer`] with this key when `delay` has passed.
     pub fn set_timer(&mut self, delay: Duration, key: u64) {
-        self.board.set_timer(delay, u128::from(self.scope) << 64 | u128::from(key));
+        self.board.set_timer_of(self.owner, delay, key);
     }
 
     /// Ends the conversation gracefully: what waits is delivered, then our end of file.

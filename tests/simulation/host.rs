@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Route};
+use switchboard::reactor::{BoardOf, Buffer, CloseReason, Handler, Moment, Peer, Route, Timer};
 
 use crate::kernel::Pipe;
 
@@ -71,7 +71,7 @@ pub(crate) fn greeting(service: Service, number: u16) -> [u8; GREETING_BYTES] {
 }
 
 /// The key of the only timer.
-const TICK: u128 = 1;
+const TICK: u64 = 1;
 
 /// A room of this many members is told of ticks. In a late turn, that is in the middle of other work, and more than the loop
 /// writes there.
@@ -245,7 +245,7 @@ impl Handler for Host {
         board.send_to(socket, route, bytes);
     }
 
-    fn on_timer(&mut self, board: &mut BoardOf<Self>, key: u128) {
+    fn on_timer(&mut self, board: &mut BoardOf<Self>, Timer { key, .. }: Timer) {
         assert_eq!(key, TICK);
         self.ticked += 1;
         if self.kicks {

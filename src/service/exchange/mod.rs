@@ -26,7 +26,7 @@ use std::io;
 use super::{Origin, Service, Switchboard};
 use crate::guard::Reason;
 use crate::protocol::{Message, Plain, Protocol, Sink, Step, Violation};
-use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer, Route};
+use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer, Route, Timer};
 use crate::transport::proxied::Introduced;
 use crate::transport::{Address, Stream};
 use places::Places;
@@ -38,8 +38,8 @@ pub use places::Place;
 /// From this size on, a message that goes back as it came is not copied. Below it, a copy costs less than to find out.
 const PASSED_ON_BYTES_MIN: usize = 4 * 1024;
 
-/// Timers with this scope are the exchange's own, and no service's.
-const OWN_SCOPE: u64 = u64::MAX;
+/// The owner of the exchange's own timers: no service has this number.
+const OWNER: u64 = u64::MAX;
 
 /// A [`Handler`] that speaks protocols and calls a [`Service`].
 pub struct Exchange<S> {
@@ -244,10 +244,10 @@ impl<S: Service> Handler for Exchange<S> {
         self.service.on_datagram(&mut switchboard, origin, bytes);
     }
 
-    fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, key: u128) {
-        match (key >> 64) as u64 {
-            OWN_SCOPE => self.web.say_some_goodbyes(board),
-            scope => self.service.on_timer(&mut Switchboard::in_scope(board, scope), key as u64),
+    fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, timer: Timer) {
+        match timer.owner {
+            OWNER => self.web.say_some_goodbyes(board),
+            owner => self.service.on_timer(&mut Switchboard::of_owner(board, owner), timer.key),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::service::conversation::Conversation;
-use crate::service::exchange::OWN_SCOPE;
+use crate::service::exchange::OWNER;
 use crate::transport::Stream;
 
 /// The time between two groups.
@@ -38,7 +38,7 @@ impl Goodbyes {
         if !mem::replace(&mut socket.is_leaving, true) {
             self.waiting.push_back(peer);
             if self.waiting.len() == 1 {
-                set_timer(board, self.next.since(board.now()));
+                board.set_timer_of(OWNER, self.next.since(board.now()), 0);
             }
         }
         true
@@ -58,11 +58,7 @@ impl Goodbyes {
         self.within = self.within.saturating_sub(GROUP_EVERY);
         self.next = board.now().after(GROUP_EVERY);
         if !self.waiting.is_empty() {
-            set_timer(board, GROUP_EVERY);
+            board.set_timer_of(OWNER, GROUP_EVERY, 0);
         }
     }
-}
-
-fn set_timer(board: &mut Board<Stream, Conversation>, delay: Duration) {
-    board.set_timer(delay, u128::from(OWN_SCOPE) << 64);
 }
