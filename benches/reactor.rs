@@ -37,6 +37,7 @@ impl Handler for Parrot {
     fn admit(
         &mut self,
         _listener: usize,
+        _transport: &mut Wire,
         _address: &<Wire as Transport>::Address,
         _now: Moment,
     ) -> Option<()> {

@@ -53,7 +53,7 @@ impl Handler for Echo {
 
     /// A connection was accepted. `Some` lets it in, with its state; `None` would refuse it. (The `Moment` is the
     /// time on the loop's clock. Rung 10 uses it.)
-    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _stream: &mut Stream, _from: &Address, _now: Moment) -> Option<()> {
         Some(())
     }
 

@@ -42,7 +42,7 @@ impl Handler for Repeat {
     type Transport = Stream;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _stream: &mut Stream, _from: &Address, _now: Moment) -> Option<()> {
         Some(())
     }
 

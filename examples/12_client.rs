@@ -56,7 +56,13 @@ impl Handler for Talk {
     type Transport = Stream;
     type State = Role;
 
-    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<Role> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _stream: &mut Stream,
+        _from: &Address,
+        _now: Moment,
+    ) -> Option<Role> {
         Some(Role::Echo)
     }
 

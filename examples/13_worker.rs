@@ -66,7 +66,7 @@ impl Handler for Factoring {
     type Transport = Stream;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _from: &Address, _now: Moment) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _stream: &mut Stream, _from: &Address, _now: Moment) -> Option<()> {
         Some(())
     }
 

@@ -18,7 +18,7 @@ impl Handler for Bytes {
     type Transport = Wire;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _wire: &mut Wire, _address: &(), _now: Moment) -> Option<()> {
         Some(())
     }
 

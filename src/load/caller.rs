@@ -536,7 +536,13 @@ impl Handler for Caller {
     /// The line's index.
     type State = u32;
 
-    fn admit(&mut self, _listener: usize, _address: &Address, _now: Moment) -> Option<u32> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _stream: &mut Stream,
+        _address: &Address,
+        _now: Moment,
+    ) -> Option<u32> {
         None // there are no listeners
     }
 

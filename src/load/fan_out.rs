@@ -337,7 +337,13 @@ impl Handler for Hall<'_> {
     type Transport = Stream;
     type State = u32;
 
-    fn admit(&mut self, _listener: usize, _address: &Address, _now: Moment) -> Option<u32> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _stream: &mut Stream,
+        _address: &Address,
+        _now: Moment,
+    ) -> Option<u32> {
         None // we listen nowhere
     }
 

@@ -16,6 +16,8 @@
 //! - `http` (feature `web`): a request is a message with a head, and the first one sent back is its answer;
 //! - `websocket` (feature `web`): messages in both directions, once a request has asked for that.
 //!
+//! Beside them, [`proxy`] decodes the header with which a proxy names its client. It comes before all of these.
+//!
 //! Imports nothing of ours.
 
 mod message;
@@ -23,6 +25,7 @@ mod message;
 pub mod lines;
 pub mod plain;
 pub mod prefixed;
+pub mod proxy;
 pub mod raw;
 
 #[cfg(feature = "web")]

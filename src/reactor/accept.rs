@@ -194,22 +194,14 @@ impl<H: Handler> Reactor<H> {
         let Some(socket) = &mut listener.socket else { return false };
         match H::Transport::accept(socket) {
             Ok((mut transport, address)) => {
-                let Some(state) = handler.admit(index, &address, board.now) else {
+                let Some(state) = handler.admit(index, &mut transport, &address, board.now) else {
                     board.counters.refused += 1;
                     return true;
                 };
-                handler.on_admitted(&state, &mut transport);
-                match board.insert(transport, state, index as u32, &listener.limits) {
-                    Ok(_) => {
-                        listener.connections += 1;
-                        listener.handshakes += 1;
-                        board.counters.accepted += 1;
-                    }
-                    Err((error, state)) => {
-                        log::warn!("an accepted connection could not be watched: {error}");
-                        handler.on_withdrawn(state, board.now);
-                    }
-                }
+                board.insert_accepted(transport, state, index as u32, &listener.limits);
+                listener.connections += 1;
+                listener.handshakes += 1;
+                board.counters.accepted += 1;
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

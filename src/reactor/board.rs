@@ -264,41 +264,55 @@ impl<T: Transport, S> Board<T, S> {
     ///
     /// # Errors
     /// At `connections_max`, and where the poll refuses the stream.
-    pub fn connect(&mut self, transport: T, state: S) -> io::Result<Peer> {
+    pub fn connect(&mut self, mut transport: T, state: S) -> io::Result<Peer> {
         if self.is_full() {
             let message = format!("{} connections are open, the most allowed", self.connections.len());
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, message));
         }
+        let peer = self.next_name();
+        self.watch(&mut transport, peer)?;
         let limits = Arc::clone(&self.limits);
-        let inserted = self.insert(transport, state, NO_LISTENER, &limits);
-        let peer = inserted.map_err(|(error, _)| error)?;
+        self.insert(peer, transport, state, NO_LISTENER, limits);
         self.counters.connected += 1;
         Ok(peer)
     }
 
-    pub(super) fn insert(
+    /// Takes over a stream that a listener has accepted. If the poll refuses it, its end is reported like any other.
+    pub(super) fn insert_accepted(
         &mut self,
         mut transport: T,
         state: S,
         listener: u32,
         limits: &Arc<Limits>,
-    ) -> Result<Peer, (io::Error, S)> {
-        let entry = self.connections.vacant_entry();
-        self.last_generation = self.last_generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let peer = Peer { slot: entry.key() as u32, generation: self.last_generation };
-        let token = Source::Connection(peer).token();
-        // Both directions, once, for the connection's whole life. Priority is asked for because a read
-        // stops short at urgent data, which must not pass for would-block.
-        if let Err(error) = self.registry.register(&mut transport, token, EVERY_INTEREST) {
-            return Err((error, state));
+    ) {
+        let peer = self.next_name();
+        let watched = self.watch(&mut transport, peer);
+        self.insert(peer, transport, state, listener, Arc::clone(limits));
+        if let Err(error) = watched {
+            log::warn!("an accepted connection could not be watched: {error}");
+            self.close_because(peer, CloseReason::Unestablished(error.kind()));
         }
-        let limits = Arc::clone(limits);
+    }
+
+    /// The name of the connection that is inserted next.
+    fn next_name(&mut self) -> Peer {
+        self.last_generation = self.last_generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        Peer { slot: self.connections.vacant_key() as u32, generation: self.last_generation }
+    }
+
+    /// Has the poll report the stream's events, in both directions, for the connection's whole life. Priority is asked for because
+    /// a read stops short at urgent data, which must not pass for would-block.
+    fn watch(&self, transport: &mut T, peer: Peer) -> io::Result<()> {
+        self.registry.register(transport, Source::Connection(peer).token(), EVERY_INTEREST)
+    }
+
+    fn insert(&mut self, peer: Peer, transport: T, state: S, listener: u32, limits: Arc<Limits>) {
         let connection = Connection::new(transport, state, peer, self.now, listener, limits, &self.tally);
         self.deadlines.arm(peer.slot, connection.deadline().0);
-        entry.insert(connection);
+        let slot = self.connections.insert(connection);
+        debug_assert_eq!(slot, peer.slot as usize);
         self.connections_peak = self.connections_peak.max(self.connections.len());
         self.enqueue(peer);
-        Ok(peer)
     }
 
     /// Queues the connection, to be established or to be served. The note phase comes before these phases, so what it queues has

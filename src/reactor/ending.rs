@@ -32,7 +32,8 @@ pub enum CloseReason {
     Truncated,
     /// The peer broke the rules of its protocol.
     Violation,
-    /// It was introduced by a proxy as somebody who may not come in, or not as it has to be.
+    /// The handler refused it while it was being opened ([`Handler::vet`](super::Handler::vet)): for one, because of what a proxy's
+    /// header said.
     Refused,
     /// The rules have changed, and no longer allow the peer.
     Disallowed,

@@ -8,7 +8,7 @@ use super::datagram::Route;
 use super::ending::CloseReason;
 use super::timers::{Moment, Timer};
 use super::token::Peer;
-use super::transport::Transport;
+use super::transport::{Opening, Transport};
 
 /// What the reactor calls. All of it runs on the loop's thread: a callback that blocks, blocks everyone.
 ///
@@ -21,31 +21,27 @@ pub trait Handler: Sized {
     /// What the handler keeps for each connection.
     type State;
 
-    /// A connection was accepted by the listener with this index: its state, or `None` to refuse it
-    /// (it is closed at once, and costs nothing more).
+    /// A listener has accepted a connection. Returns its state, or `None` to refuse it: it is closed at once, and costs nothing
+    /// more. If the transport needs to know something before the first byte, set it here.
     fn admit(
         &mut self,
         listener: usize,
+        transport: &mut Self::Transport,
         address: &<Self::Transport as Transport>::Address,
         now: Moment,
     ) -> Option<Self::State>;
 
-    /// A connection was admitted: pass to its transport what that must know before it begins.
-    fn on_admitted(&mut self, _state: &Self::State, _transport: &mut Self::Transport) {}
-
-    /// The peer of an admitted connection was introduced, or that failed: `false` refuses it. (Where it failed, the
-    /// connection ends in any case, as one that was not established.)
-    fn on_introduced(
+    /// A step of [`Transport::establish`] has succeeded or failed. Returns whether to go on: with `false`, the connection is
+    /// refused ([`CloseReason::Refused`]). If the step has failed, the connection ends in any case.
+    fn vet(
         &mut self,
         _state: &mut Self::State,
-        _introduction: Result<&<Self::Transport as Transport>::Introduction, &io::Error>,
+        _transport: &mut Self::Transport,
+        _step: Result<Opening, &io::Error>,
         _now: Moment,
     ) -> bool {
         true
     }
-
-    /// A connection that was admitted could not be taken after all: nothing more is heard of it.
-    fn on_withdrawn(&mut self, _state: Self::State, _now: Moment) {}
 
     /// Bytes can flow, in both directions.
     fn on_open(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}

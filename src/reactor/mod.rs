@@ -84,7 +84,7 @@ pub use handler::{BoardOf, Handler};
 pub use limits::Limits;
 pub use timers::{Clock, Moment, Timer};
 pub use token::Peer;
-pub use transport::Transport;
+pub use transport::{Opening, Transport};
 
 use std::collections::VecDeque;
 use std::io;

@@ -3,12 +3,12 @@
 use std::io;
 
 use super::board::lookup;
-use super::connection::Readiness;
+use super::connection::{Connection, Readiness};
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
 use super::listener::{Hold, Listener, resume_unless_by_owner};
 use super::token::Peer;
-use super::transport::Transport;
+use super::transport::{Opening, Transport};
 use super::{CLOCK_EVERY, Reactor};
 
 impl<H: Handler> Reactor<H> {
@@ -46,7 +46,7 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// Asks a new connection whether bytes can flow. If they can, it is open.
+/// Takes one connection a step further, and has the handler vet that.
 #[inline(never)]
 fn step<H: Handler>(
     handler: &mut H,
@@ -55,23 +55,28 @@ fn step<H: Handler>(
     peer: Peer,
 ) {
     let Some(connection) = lookup(&mut board.connections, peer) else { return };
-    let introduced = match connection.transport.introduce().transpose() {
-        None => Ok(()),
-        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-        Some(introduction) => {
-            let heard = introduction.as_ref();
-            if !handler.on_introduced(&mut connection.state, heard, board.now) {
-                return board.close_because(peer, CloseReason::Refused);
+    let Connection { transport, state, .. } = connection;
+    let step = transport.establish();
+    match &step {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            if board.draining {
+                board.close_because(peer, CloseReason::Drained);
             }
-            introduction.map(drop)
+            return; // its next event queues it
         }
-    };
-    match introduced.and_then(|()| connection.transport.establish()) {
-        Ok(()) => {
+        step if !handler.vet(state, transport, step.as_ref().copied(), board.now) => {
+            return board.close_because(peer, CloseReason::Refused);
+        }
+        _ => {}
+    }
+    match step {
+        Err(error) => board.close_because(peer, CloseReason::Unestablished(error.kind())),
+        Ok(Opening::Step) => board.enqueue(peer), // the next step is due in the next turn
+        Ok(Opening::Done) => {
             connection.open();
             if connection.transport.has_handshake() {
                 // It may have read on, into the first message: bytes that it holds raise no event, and the one that
-                // told of them is dropped where they had left the socket before the poll looked.
+                // reported them is dropped if they had left the socket before the poll looked.
                 connection.latch(Readiness::READABLE);
             }
             connection.received_at = board.now;
@@ -86,10 +91,5 @@ fn step<H: Handler>(
             handler.on_open(board, peer);
             board.enqueue(peer); // its first bytes may be here
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !board.draining => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            board.close_because(peer, CloseReason::Drained);
-        }
-        Err(error) => board.close_because(peer, CloseReason::Unestablished(error.kind())),
     }
 }

@@ -52,7 +52,7 @@ impl Handler for Sevens {
     type Transport = Wire;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<()> {
+    fn admit(&mut self, _listener: usize, _wire: &mut Wire, _address: &(), _now: Moment) -> Option<()> {
         Some(())
     }
 
@@ -1725,7 +1725,13 @@ impl Handler for Slow {
     type Transport = crate::transport::Stream;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &crate::transport::Address, _now: Moment) -> Option<()> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _stream: &mut crate::transport::Stream,
+        _address: &crate::transport::Address,
+        _now: Moment,
+    ) -> Option<()> {
         Some(())
     }
 
@@ -1756,7 +1762,13 @@ impl Handler for Expensive {
     type Transport = crate::transport::Stream;
     type State = ();
 
-    fn admit(&mut self, _listener: usize, _address: &crate::transport::Address, _now: Moment) -> Option<()> {
+    fn admit(
+        &mut self,
+        _listener: usize,
+        _stream: &mut crate::transport::Stream,
+        _address: &crate::transport::Address,
+        _now: Moment,
+    ) -> Option<()> {
         Some(())
     }
 

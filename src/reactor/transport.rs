@@ -6,6 +6,15 @@ use mio::event;
 
 use super::datagram::DatagramSocket;
 
+/// How far [`Transport::establish`] has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// One step is done, and another one follows.
+    Step,
+    /// Bytes can flow.
+    Done,
+}
+
 /// How bytes move: a non-blocking stream with two independent directions.
 ///
 /// `read` and `write` follow the non-blocking contract: `WouldBlock` means "an event will come",
@@ -23,22 +32,16 @@ pub trait Transport: Read + Write + event::Source + Sized {
     /// Where an accepted stream comes from.
     type Address;
 
-    /// What a proxy in between says of the peer, before the peer's first byte; see [`Transport::introduce`].
-    type Introduction;
-
     /// Takes the next waiting stream. Errors as accept(2).
     fn accept(listener: &mut Self::Listener) -> io::Result<(Self, Self::Address)>;
 
-    /// Where the other end is one that brings others (a proxy): whom it brings, before anything else happens. `None`
-    /// where no one needs an introduction, or it has been made. `WouldBlock`, and the deadline, as in `establish`.
-    fn introduce(&mut self) -> io::Result<Option<Self::Introduction>> {
-        Ok(None)
-    }
-
-    /// Brings a new stream to where bytes can flow: the end of an outgoing connect, a handshake.
-    /// `WouldBlock` means not yet; it is asked again at the stream's next event.
-    fn establish(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Brings a new stream a step nearer to where bytes can flow: the end of an outgoing connect, the header of a proxy, a
+    /// handshake. After each step, [`Handler::vet`](super::Handler::vet) decides whether to go on.
+    ///
+    /// # Errors
+    /// `WouldBlock` means not yet: it is called again at the stream's next event. Any other error ends the connection.
+    fn establish(&mut self) -> io::Result<Opening> {
+        Ok(Opening::Done)
     }
 
     /// Whether to establish this stream takes computing, and more than one event: then it has a budget, and a

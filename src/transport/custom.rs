@@ -75,7 +75,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use mio::event;
 
-use super::stream::Address;
+use super::address::Address;
 
 /// A non-blocking stream with two independent directions. What `read` and `write` return is said at
 /// [`Transport`](crate::reactor::Transport). `Send`, since a server may be made on one thread and run on another.

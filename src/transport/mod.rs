@@ -5,18 +5,19 @@
 //! - [`datagram`]: UDP sockets that answer from the address that was asked;
 //! - [`tls`]: TLS on top of a TCP socket (with the feature `tls`; without it, an empty place);
 //! - `pem`: the files of certificates and keys;
-//! - [`proxied`]: a TCP socket whose other end is a proxy, which says first whom it brings;
+//! - `proxied`: a connection from a proxy begins with a PROXY header;
 //! - [`custom`]: streams of a kind that is not known here;
 //! - [`wire`]: an in-memory transport that does what a test tells it to: short reads, short writes,
 //!   would-block anywhere, end of file, reset.
 //!
 //! All are [`Transport`](crate::reactor::Transport)s.
 
+mod address;
 pub mod custom;
 pub mod datagram;
 #[cfg(feature = "tls")]
 mod pem;
-pub mod proxied;
+mod proxied;
 pub mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -25,5 +26,6 @@ pub mod tls;
 pub mod tls;
 pub mod wire;
 
+pub use address::Address;
 pub use datagram::Datagrams;
-pub use stream::{Address, ListenOptions, Listener, Stream};
+pub use stream::{ListenOptions, Listener, Stream};

@@ -6,7 +6,7 @@
 //! Invariant: every socket in here is non-blocking, and closed on exec (mio sees to both). Of a [`CustomStream`] its maker
 //! has to see to it.
 
-use std::fmt;
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
@@ -20,10 +20,12 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
+use super::address::Address;
 use super::custom::{CustomListener, CustomStream};
-use super::proxied::{Expecting, Introduced};
+use super::proxied::Header;
 use super::tls::{ClientTls, Secured, ServerTls, Tls};
-use crate::reactor::Transport;
+use crate::protocol::proxy::Introduced;
+use crate::reactor::{Opening, Transport};
 
 /// A stream socket.
 pub enum Stream {
@@ -40,8 +42,8 @@ pub enum Stream {
     Tls(Box<Tls>),
     /// A stream of another kind.
     Custom(Box<dyn CustomStream>),
-    /// One of these, before a proxy has said whom it brings.
-    Expecting(Box<Expecting>),
+    /// One of these that a proxy has opened. Before anything else, a PROXY header must come.
+    Proxied(Box<Proxied>),
 }
 
 /// What accepts streams.
@@ -54,24 +56,6 @@ pub enum Listener {
     Unix(UnixListener, Option<SocketFile>),
     /// A listener of another kind.
     Custom(Box<dyn CustomListener>),
-}
-
-/// Where a stream comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
-    /// A TCP peer.
-    Ip(SocketAddr),
-    /// A process on this machine.
-    Unix,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Ip(address) => address.fmt(f),
-            Address::Unix => f.write_str("unix"),
-        }
-    }
 }
 
 /// What a listening socket can be told. Not all of it means something to every kind of socket.
@@ -152,7 +136,7 @@ impl Stream {
             Stream::Tls(tls) => tls.below().peer_address(),
             Stream::Unix(_) => Some(Address::Unix),
             Stream::Custom(custom) => custom.peer_address(),
-            Stream::Expecting(expecting) => expecting.then.as_ref()?.peer_address(),
+            Stream::Proxied(proxied) => proxied.then.as_ref()?.peer_address(),
         }
     }
 
@@ -164,7 +148,7 @@ impl Stream {
             }
             Stream::Tls(tls) => tls.below().is_at_loopback(),
             Stream::Unix(_) | Stream::Custom(_) => false,
-            Stream::Expecting(expecting) => expecting.then.as_ref().is_some_and(|then| then.is_at_loopback()),
+            Stream::Proxied(proxied) => proxied.then.as_ref().is_some_and(|then| then.is_at_loopback()),
         }
     }
 
@@ -175,7 +159,7 @@ impl Stream {
             Stream::Unix(socket) => peek_unix(socket, into),
             Stream::Custom(custom) => custom.peek(into),
             Stream::Tls(tls) => tls.below().peek(into),
-            Stream::Expecting(_) => Err(io::ErrorKind::NotConnected.into()),
+            Stream::Proxied(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -183,16 +167,24 @@ impl Stream {
     pub fn secured(&self) -> Option<Secured> {
         match self {
             Stream::Tls(tls) => Some(tls.secured()),
-            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) | Stream::Expecting(_) => None,
+            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) | Stream::Proxied(_) => None,
         }
     }
 
-    /// Has this accepted connection begin with a PROXY header, which says whom it brings.
-    pub fn expect_introduction(&mut self) {
-        let then = mem::replace(self, Stream::Expecting(Box::new(Expecting::new())));
-        if let Stream::Expecting(expecting) = self {
-            expecting.then = Some(then);
+    /// Makes this accepted connection begin with a PROXY header.
+    pub fn expect_header(&mut self) {
+        let then = mem::replace(self, Stream::Proxied(Box::default()));
+        if let Stream::Proxied(proxied) = self {
+            proxied.then = Some(then);
         }
+    }
+
+    /// Returns what the PROXY header of this connection said, once, after the step of `establish` in which it has come.
+    pub fn take_introduced(&mut self) -> Option<Introduced> {
+        let Stream::Proxied(proxied) = self else { return None };
+        let introduced = proxied.introduced?;
+        *self = proxied.then.take()?;
+        Some(introduced)
     }
 
     /// Has this new connection of ours begin with a TLS handshake.
@@ -213,7 +205,6 @@ impl Transport for Stream {
     type Listener = Listener;
     type Datagrams = super::datagram::Datagrams;
     type Address = Address;
-    type Introduction = Introduced;
 
     #[inline]
     fn accept(listener: &mut Listener) -> io::Result<(Stream, Address)> {
@@ -242,30 +233,28 @@ impl Transport for Stream {
 
     /// connect(2) on a non-blocking socket: when it turns writable, SO_ERROR tells how it went. mio adds
     /// that a wakeup may be spurious, so the peer's address must be known as well.
-    fn establish(&mut self) -> io::Result<()> {
+    fn establish(&mut self) -> io::Result<Opening> {
         match self {
             Stream::Tcp { socket, established: established @ false } => {
                 connected(socket)?;
                 *established = true;
-                Ok(())
             }
-            Stream::Tls(tls) => tls.establish(),
-            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) => Ok(()),
-            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()), // the introduction comes first
+            Stream::Tls(tls) => tls.establish()?,
+            Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) => {}
+            Stream::Proxied(proxied) if proxied.introduced.is_none() => {
+                proxied.read_header()?;
+                return Ok(Opening::Step);
+            }
+            Stream::Proxied(_) => {
+                self.take_introduced();
+                return self.establish(); // nobody wanted to know what the header said
+            }
         }
-    }
-
-    fn introduce(&mut self) -> io::Result<Option<Introduced>> {
-        let Stream::Expecting(expecting) = self else { return Ok(None) };
-        let introduced = expecting.introduced()?;
-        if let Some(then) = expecting.then.take() {
-            *self = then;
-        }
-        Ok(Some(introduced))
+        Ok(Opening::Done)
     }
 
     fn has_handshake(&self) -> bool {
-        matches!(self, Stream::Tls(_) | Stream::Expecting(_))
+        matches!(self, Stream::Tls(_) | Stream::Proxied(_))
     }
 
     fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
@@ -287,7 +276,7 @@ impl Transport for Stream {
         match self {
             Stream::Tls(tls) => tls.finish(last),
             _ if last => Ok(()),
-            Stream::Expecting(expecting) => match &mut expecting.then {
+            Stream::Proxied(proxied) => match &mut proxied.then {
                 Some(then) => then.finish(last),
                 None => Ok(()),
             },
@@ -305,8 +294,33 @@ impl Transport for Stream {
             Stream::Tcp { .. } => cfg!(any(target_os = "linux", target_os = "android")),
             Stream::Tls(tls) => tls.is_emptied(),
             Stream::Custom(custom) => custom.short_read_means_empty(),
-            Stream::Unix(_) | Stream::Expecting(_) => false,
+            Stream::Unix(_) | Stream::Proxied(_) => false,
         }
+    }
+}
+
+/// A connection that a proxy has opened, up to the end of the PROXY header.
+#[derive(Default)]
+pub struct Proxied {
+    /// The connection itself. `None` only while it is being put in or taken out.
+    then: Option<Stream>,
+    header: Header,
+    /// What the header says, when it has come.
+    introduced: Option<Introduced>,
+}
+
+impl Proxied {
+    /// Reads the header as far as it has come; see [`Header::read`].
+    fn read_header(&mut self) -> io::Result<()> {
+        let Some(then) = &mut self.then else { return Err(io::ErrorKind::NotConnected.into()) };
+        let then = RefCell::new(match then {
+            Stream::Tls(tls) => tls.below_mut(), // the header comes before the handshake
+            plain => plain,
+        });
+        let introduced =
+            self.header.read(|into| then.borrow().peek(into), |into| then.borrow_mut().read(into))?;
+        self.introduced = Some(introduced);
+        Ok(())
     }
 }
 
@@ -349,7 +363,7 @@ impl Stream {
             Stream::Tls(tls) => tls.read(into),
             Stream::Unix(unix) => unix.read(into),
             Stream::Custom(custom) => custom.read(into),
-            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Stream::Proxied(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -360,7 +374,7 @@ impl Stream {
             Stream::Tls(tls) => tls.write(bytes),
             Stream::Unix(unix) => unix.write(bytes),
             Stream::Custom(custom) => custom.write(bytes),
-            Stream::Expecting(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Stream::Proxied(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -413,7 +427,7 @@ macro_rules! watch_the_socket_inside {
 watch_the_socket_inside!(
     Stream: Stream::Tcp { socket, .. } => socket, Stream::Unix(socket) => socket,
     Stream::Tls(tls) => tls.below_mut(), Stream::Custom(custom) => custom,
-    Stream::Expecting(expecting) => expecting.then.as_mut().ok_or(io::ErrorKind::NotConnected)?
+    Stream::Proxied(proxied) => proxied.then.as_mut().ok_or(io::ErrorKind::NotConnected)?
 );
 watch_the_socket_inside!(
     Listener: Listener::Tcp(socket) => socket, Listener::Unix(socket, _) => socket,

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use mio::{Interest, Registry, Token, event};
 
-use crate::reactor::{Readiness, Transport};
+use crate::reactor::{Opening, Readiness, Transport};
 
 /// The near end: what the reactor reads and writes.
 pub struct Wire(Rc<RefCell<Line>>);
@@ -263,7 +263,6 @@ impl Transport for Wire {
     type Listener = WireListener;
     type Datagrams = mio::net::UdpSocket;
     type Address = ();
-    type Introduction = ();
 
     fn accept(listener: &mut WireListener) -> io::Result<(Wire, ())> {
         listener.accepts.set(listener.accepts.get() + 1);
@@ -273,14 +272,14 @@ impl Transport for Wire {
         }
     }
 
-    fn establish(&mut self) -> io::Result<()> {
+    fn establish(&mut self) -> io::Result<Opening> {
         let mut line = self.0.borrow_mut();
         match line.handshake.checked_sub(1) {
             Some(left) if left > 0 => {
                 line.handshake = left;
                 Err(io::ErrorKind::WouldBlock.into())
             }
-            _ => Ok(()),
+            _ => Ok(Opening::Done),
         }
     }
 

@@ -17,13 +17,13 @@ use std::time::Duration;
 use switchboard::endpoint::Endpoint;
 use switchboard::guard;
 use switchboard::protocol::http::{self, CONTINUE};
+use switchboard::protocol::proxy;
 use switchboard::protocol::websocket::{self, WebSocket};
 use switchboard::protocol::{Framing, Message, Protocol, Step, Violation, Web};
 use switchboard::service::chat::{self, Chat};
 use switchboard::service::echo::Echo;
 use switchboard::service::relay::{self, Relay};
 use switchboard::service::source::Source;
-use switchboard::transport::proxied;
 use switchboard::transport::tls::{SelfSigned, ServerTls};
 use switchboard::{Server, Service};
 
@@ -201,12 +201,12 @@ fn frames(pieces: &[&[u8]]) -> (Vec<Heard>, Vec<u8>) {
 fn proxy_header(input: &[u8]) {
     let mut judged = None;
     for end in 0..=input.len().min(5000) {
-        let step = proxied::decode(&input[..end]);
-        if let Ok(proxied::Step::Header { consumed, .. }) = step {
-            assert!(consumed <= end && consumed <= proxied::HEADER_BYTES_MAX);
+        let step = proxy::decode(&input[..end]);
+        if let Ok(proxy::Step::Header { consumed, .. }) = step {
+            assert!(consumed <= end && consumed <= proxy::HEADER_BYTES_MAX);
         }
         match &judged {
-            None if step == Ok(proxied::Step::NeedMore) => assert!(end < proxied::HEADER_BYTES_MAX),
+            None if step == Ok(proxy::Step::NeedMore) => assert!(end < proxy::HEADER_BYTES_MAX),
             None => judged = Some(step),
             Some(judged) => assert_eq!(step, *judged, "at {end}"),
         }

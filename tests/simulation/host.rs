@@ -174,7 +174,7 @@ impl Handler for Host {
     type Transport = Pipe;
     type State = State;
 
-    fn admit(&mut self, _listener: usize, _address: &(), _now: Moment) -> Option<State> {
+    fn admit(&mut self, _listener: usize, _pipe: &mut Pipe, _address: &(), _now: Moment) -> Option<State> {
         self.admitted += 1;
         let is_refused = self.refuses_one_in > 0 && self.admitted.is_multiple_of(self.refuses_one_in);
         (!is_refused).then(State::default)

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use mio::{Interest, Registry, Token, event};
-use switchboard::reactor::{DatagramSocket, Readiness, Route, Transport};
+use switchboard::reactor::{DatagramSocket, Opening, Readiness, Route, Transport};
 use switchboard::transport::Address;
 use switchboard::transport::custom::{CustomListener, CustomStream};
 
@@ -850,14 +850,13 @@ impl Transport for Pipe {
     type Listener = Backlog;
     type Datagrams = Mailbox;
     type Address = ();
-    type Introduction = ();
 
     fn accept(listener: &mut Backlog) -> io::Result<(Pipe, ())> {
         Ok((listener.take()?, ()))
     }
 
-    fn establish(&mut self) -> io::Result<()> {
-        self.come_about()
+    fn establish(&mut self) -> io::Result<Opening> {
+        self.come_about().map(|()| Opening::Done)
     }
 
     fn has_handshake(&self) -> bool {

@@ -100,7 +100,7 @@ impl Guest {
         let Some(stream) = &mut self.stream else { return };
         if !self.is_open {
             match stream.establish() {
-                Ok(()) => self.is_open = true,
+                Ok(_) => self.is_open = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => return self.end(),
             }

@@ -9,16 +9,22 @@ use std::time::Duration;
 use super::places::Places;
 use crate::guard::{Reason, Ticket};
 use crate::protocol::Protocol;
-use crate::reactor::{Board, Moment, Peer, Route};
+use crate::protocol::proxy::{Introduced, Problem};
+use crate::reactor::{Board, Moment, Opening, Peer, Route};
 use crate::service::Switchboard;
 use crate::service::conversation::{ByProxy, Conversation};
-use crate::transport::proxied::{Introduced, Problem};
 use crate::transport::{Address, Stream};
 
 impl Places {
     /// Admits a connection that a listener has accepted, or logs its refusal.
     #[inline]
-    pub(super) fn admit(&mut self, listener: usize, address: &Address, now: Moment) -> Option<Conversation> {
+    pub(super) fn admit(
+        &mut self,
+        listener: usize,
+        stream: &mut Stream,
+        address: &Address,
+        now: Moment,
+    ) -> Option<Conversation> {
         let place = self.listener(listener)?;
         let mut conversation =
             Conversation::new(Protocol::new(place.framing, place.message_bytes_max), listener);
@@ -27,6 +33,7 @@ impl Places {
             Address::Unix => place.guard.is_unix_proxy(),
         };
         if is_proxy {
+            stream.expect_header();
             conversation.by_proxy = Some(Box::new(ByProxy::Expected(*address)));
             return Some(conversation);
         }
@@ -42,11 +49,12 @@ impl Places {
         Some(conversation)
     }
 
-    /// Admits the client that a proxy's header names; `false` refuses it.
-    pub(super) fn introduce(
+    /// Vets a step of a new connection. If that was a proxy's header, the client that it names is admitted or refused.
+    pub(super) fn vet(
         &mut self,
         conversation: &mut Conversation,
-        introduction: Result<&Introduced, &io::Error>,
+        stream: &mut Stream,
+        step: Result<Opening, &io::Error>,
         now: Moment,
     ) -> bool {
         let listener = conversation.listener();
@@ -54,40 +62,38 @@ impl Places {
         let ByProxy::Expected(proxy) = *by_proxy else { return true };
         let Some(place) = self.listener(listener) else { return false };
         let now = since_start(now);
-        let address = match introduction {
-            Ok(Introduced::Proxy) => {
+        if let Err(error) = step {
+            let reason = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(Problem::Missing) => Reason::NoHeader,
+                Some(Problem::Malformed(_)) => Reason::BadHeader,
+                None => return true, // the connection is gone: there is nothing to refuse
+            };
+            place.guard.refuse(reason);
+            self.refusals.log(format_args!("{proxy} ({error})"), reason, now);
+            return false;
+        }
+        let client = match stream.take_introduced() {
+            None => return true, // its header has not come yet
+            Some(Introduced::Proxy) => {
                 *by_proxy = ByProxy::Itself;
                 return true;
             }
-            Ok(Introduced::Client(address)) => *address,
+            Some(Introduced::Ip(address)) => Address::Ip(address),
+            Some(Introduced::Unix) => Address::Unix,
             // The proxy does not know the client. Its own address is the nearest that we have.
-            Ok(Introduced::Somebody) => proxy,
-            Err(error) => {
-                let reason = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                    Some(Problem::Missing) => Reason::NoHeader,
-                    Some(Problem::Malformed(_)) => Reason::BadHeader,
-                    None => return true, // the connection is gone: there is nothing to refuse
-                };
-                place.guard.refuse(reason);
-                self.refusals.log(format_args!("{proxy} ({error})"), reason, now);
-                return false;
-            }
+            Some(Introduced::Unknown) => proxy,
         };
-        let Address::Ip(address) = address else {
-            *by_proxy = ByProxy::Introduced(Address::Unix);
-            return true;
-        };
-        match place.guard.admit(address.ip(), now) {
-            Ok(ticket) => {
-                *by_proxy = ByProxy::Introduced(Address::Ip(address));
-                conversation.ticket = ticket;
-                true
-            }
-            Err(reason) => {
-                self.refusals.log(format_args!("{address} by {proxy}"), reason, now);
-                false
+        if let Address::Ip(address) = client {
+            match place.guard.admit(address.ip(), now) {
+                Ok(ticket) => conversation.ticket = ticket,
+                Err(reason) => {
+                    self.refusals.log(format_args!("{address} by {proxy}"), reason, now);
+                    return false;
+                }
             }
         }
+        *by_proxy = ByProxy::Introduced(client);
+        true
     }
 
     /// Gives the place of a connection that has ended back to its address.

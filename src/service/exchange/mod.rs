@@ -26,8 +26,7 @@ use std::io;
 use super::{Origin, Service, Switchboard};
 use crate::guard::Reason;
 use crate::protocol::{Message, Plain, Protocol, Sink, Step, Violation};
-use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Outbox, Peer, Route, Timer};
-use crate::transport::proxied::Introduced;
+use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Opening, Outbox, Peer, Route, Timer};
 use crate::transport::{Address, Stream};
 use places::Places;
 use web::Web;
@@ -127,27 +126,24 @@ impl<S: Service> Handler for Exchange<S> {
     type State = Conversation;
 
     #[inline]
-    fn admit(&mut self, listener: usize, address: &Address, now: Moment) -> Option<Conversation> {
-        self.places.admit(listener, address, now)
+    fn admit(
+        &mut self,
+        listener: usize,
+        stream: &mut Stream,
+        address: &Address,
+        now: Moment,
+    ) -> Option<Conversation> {
+        self.places.admit(listener, stream, address, now)
     }
 
-    fn on_admitted(&mut self, conversation: &Conversation, transport: &mut Stream) {
-        if conversation.by_proxy.is_some() {
-            transport.expect_introduction();
-        }
-    }
-
-    fn on_introduced(
+    fn vet(
         &mut self,
         conversation: &mut Conversation,
-        introduction: Result<&Introduced, &io::Error>,
+        stream: &mut Stream,
+        step: Result<Opening, &io::Error>,
         now: Moment,
     ) -> bool {
-        self.places.introduce(conversation, introduction, now)
-    }
-
-    fn on_withdrawn(&mut self, conversation: Conversation, now: Moment) {
-        self.places.release(conversation, now);
+        self.places.vet(conversation, stream, step, now)
     }
 
     #[inline]
