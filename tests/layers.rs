@@ -9,7 +9,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("src/reactor", &[], &["mio", "slab", "log"]),
     ("src/protocol", &[], &["httparse", "httpdate", "tungstenite"]),
     ("src/guard", &[], &["ipnet", "prefix_trie"]),
-    ("src/transport", &["protocol", "reactor"], &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"]),
+    (
+        "src/transport",
+        &["protocol", "reactor"],
+        &["log", "mio", "nix", "rcgen", "rustls", "socket2", "x509_parser"],
+    ),
     ("src/endpoint.rs", &["protocol", "transport"], &[]),
     ("src/guide", &[], &[]),
     ("src/logging.rs", &[], &["log", "rustix", "simple_logger"]),
