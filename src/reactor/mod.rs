@@ -49,6 +49,8 @@
 mod accept;
 mod board;
 mod buffer;
+#[cfg(test)]
+mod clock_tests;
 mod connection;
 mod counters;
 mod datagram;

@@ -22,13 +22,13 @@ const MESSAGE_BYTES: usize = 7;
 
 /// Echoes whole messages, and the rest at the end; remembers what it was told.
 #[derive(Default)]
-struct Sevens {
-    opened: Vec<Peer>,
+pub(super) struct Sevens {
+    pub(super) opened: Vec<Peer>,
     closed: Vec<(Peer, CloseReason)>,
     drained: usize,
-    timers: Vec<u64>,
+    pub(super) timers: Vec<u64>,
     /// What to do when a message begins with this byte.
-    acts: Vec<(u8, Act)>,
+    pub(super) acts: Vec<(u8, Act)>,
     /// Goes on after the peer's end of file.
     patient: bool,
     woken: usize,
@@ -39,7 +39,7 @@ struct Sevens {
 const HELD: u64 = 99;
 
 #[derive(Clone, Copy)]
-enum Act {
+pub(super) enum Act {
     Close(Peer),
     Finish(Peer),
     Send(Peer, &'static [u8]),
@@ -114,26 +114,31 @@ impl Handler for Sevens {
 }
 
 /// A reactor, and the far ends of its lines.
-struct Bench {
-    time: Arc<AtomicU64>,
-    reactor: Reactor<Sevens>,
-    now: Moment,
+pub(super) struct Bench {
+    pub(super) time: Arc<AtomicU64>,
+    pub(super) reactor: Reactor<Sevens>,
+    pub(super) now: Moment,
     lines: Vec<(Peer, Remote)>,
     listener: WireListener,
 }
 
 impl Bench {
     fn new(limits: Limits) -> Bench {
+        Bench::with_look(limits, Duration::ZERO)
+    }
+
+    /// Each look at the clock takes this long.
+    pub(super) fn with_look(limits: Limits, look: Duration) -> Bench {
         // Not the machine's clock: on a busy machine that is past the first deadline before the test is over.
         let time = Arc::new(AtomicU64::new(0));
-        let clock = Clock::manual(Arc::clone(&time), Duration::ZERO);
+        let clock = Clock::manual(Arc::clone(&time), look);
         let reactor = Reactor::with_clock(Sevens::default(), limits, clock).expect("a poll");
         let (lines, listener) = (Vec::new(), WireListener::default());
         Bench { reactor, time, now: Moment::default(), lines, listener }
     }
 
     /// One more line, opened and ready.
-    fn line(&mut self) -> (Peer, Remote) {
+    pub(super) fn line(&mut self) -> (Peer, Remote) {
         let (near, far) = wire();
         let peer = self.reactor.board().connect(near, ()).expect("room for it");
         self.lines.push((peer, far.clone()));
@@ -142,7 +147,7 @@ impl Bench {
     }
 
     /// One turn, with the events that an edge-triggered poll would report.
-    fn turn(&mut self) -> Turn {
+    pub(super) fn turn(&mut self) -> Turn {
         let mut ready: Vec<_> = self
             .lines
             .iter()

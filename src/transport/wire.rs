@@ -35,6 +35,8 @@ struct Line {
     cut_off: bool,
     /// How many events are left until the handshake is complete.
     handshake: usize,
+    /// How many steps come before that.
+    steps: usize,
     reset: bool,
     /// How many bytes a single read returns at the most; each read takes the front entry, and the last
     /// one stays.
@@ -100,6 +102,11 @@ impl Remote {
     /// Makes the line begin with a handshake that takes `events` events.
     pub fn shake_hands(&self, events: usize) {
         self.0.borrow_mut().handshake = events;
+    }
+
+    /// Makes the line begin with `count` steps, such as the header of a proxy.
+    pub fn take_steps(&self, count: usize) {
+        self.0.borrow_mut().steps = count;
     }
 
     /// Breaks the line: reads and writes fail with `ConnectionReset`.
@@ -274,6 +281,13 @@ impl Transport for Wire {
 
     fn establish(&mut self) -> io::Result<Opening> {
         let mut line = self.0.borrow_mut();
+        if line.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if let Some(left) = line.steps.checked_sub(1) {
+            line.steps = left;
+            return Ok(Opening::Step);
+        }
         match line.handshake.checked_sub(1) {
             Some(left) if left > 0 => {
                 line.handshake = left;
