@@ -39,8 +39,9 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::guard::{Guard, Rate, Rules, Sites};
 use crate::reactor::{Clock, Limits, Reactor};
-use crate::service::Service;
 use crate::service::exchange::Exchange;
+use crate::service::mounts::Mounts;
+use crate::service::{At, Service};
 use crate::transport::ListenOptions;
 use crate::transport::tls::ServerTls;
 
@@ -148,6 +149,13 @@ impl<S: Service> Server<S> {
         Ok(self)
     }
 
+    /// How many stream listeners and datagram sockets it has so far.
+    fn counts(&self) -> (usize, usize) {
+        let sockets =
+            self.places.iter().filter(|(endpoint, ..)| matches!(endpoint, Endpoint::Udp(_))).count();
+        (self.places.len() - sockets, sockets)
+    }
+
     /// [`Server::listen`], where other things hold than elsewhere.
     ///
     /// # Errors
@@ -230,6 +238,48 @@ impl<S: Service> Server<S> {
         apply: impl FnMut(&mut Running<S>, P),
     ) -> io::Result<()> {
         self.start()?.run(read, apply)
+    }
+}
+
+impl Server<Mounts> {
+    /// A server of several services, each with its own listeners. See [`Server::mount`].
+    pub fn of_several() -> Server<Mounts> {
+        Server::new(Mounts::default())
+    }
+
+    /// Listens there as [`Server::listen`] does, and serves its peers with this service. All services run on the loop's one thread.
+    /// (A connection to a listener without a service, by [`Server::listen`] before the first mount, is closed at once.)
+    ///
+    /// ```no_run
+    /// use switchboard::service::{discard::Discard, echo::Echo};
+    ///
+    /// fn main() -> std::io::Result<()> {
+    ///     switchboard::Server::of_several()
+    ///         .mount("tcp://127.0.0.1:7", Echo)?
+    ///         .mount("tcp://127.0.0.1:9", Discard)?
+    ///         .mount_also("udp://127.0.0.1:9")?
+    ///         .run()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Server::listen`].
+    pub fn mount(mut self, url: &str, service: impl Service + 'static) -> io::Result<Self> {
+        self.service.add(service);
+        self.mount_also(url)
+    }
+
+    /// Listens there as well, with the service that was mounted last.
+    ///
+    /// # Errors
+    /// Those of [`Server::listen`].
+    pub fn mount_also(self, url: &str) -> io::Result<Self> {
+        let before = self.counts();
+        let mut server = self.listen(url)?;
+        let after = server.counts();
+        (before.0..after.0).for_each(|index| server.service.put_last(At::Listener(index)));
+        (before.1..after.1).for_each(|index| server.service.put_last(At::Socket(index)));
+        Ok(server)
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`exchange`]: how bytes become calls of a service;
 //! - [`echo`], [`reply`], [`discard`], [`source`]: one idea each;
 //! - `chat`: rooms; `relay`: a world; `web`: files; `upgrade`: how a request makes a WebSocket; `metrics`; `clock` (feature `web`);
-//! - [`directory`]: several of them in one process.
+//! - [`directory`]: several of these in one process; [`mounts`]: several of your own.
 
 #[cfg(feature = "web")]
 pub mod ambient;
@@ -24,6 +24,7 @@ pub mod echo;
 pub mod exchange;
 #[cfg(feature = "web")]
 pub mod metrics;
+pub mod mounts;
 #[cfg(feature = "web")]
 mod page;
 mod refusals;

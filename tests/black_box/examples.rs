@@ -177,6 +177,9 @@ promises! {
         names_an_address_that_it_cannot_have
         greets_counts_and_says_who_is_here;
 
+    two_services, "two_services":
+        serves_each_address_with_its_own_service;
+
     worker, "13_worker":
         names_an_address_that_it_cannot_have
         explains_its_command_line
@@ -614,6 +617,18 @@ fn greets_counts_and_says_who_is_here(example: &str) {
     bob.hear_the_end();
     drop(bob);
     alice.hear("bot: guest2 is gone\n");
+}
+
+fn serves_each_address_with_its_own_service(example: &str) {
+    let rung = Rung::start_with(example, &["tcp+lines://127.0.0.1:0", "tcp+lines://127.0.0.1:0"]);
+    let private = rung.listens_at("tcp+lines");
+    let (mut ada, mut inspector) = (rung.call(), rung.call_at(private));
+    inspector.say("how many?\n");
+    inspector.hear("0 guests so far\n");
+    ada.say("Ada\n");
+    ada.hear("hello Ada\n");
+    inspector.say("and now?\n");
+    inspector.hear("1 guest so far\n");
 }
 
 /// SIGTERM: what was said before it is answered, and everybody gets a FIN.
@@ -1234,7 +1249,7 @@ fn later_rungs_explain_their_command_lines_and_errors() {
         (output.status.code(), told[0].clone())
     };
     let rungs = ["09_hello", "14_tls", "15_web", "16_chat", "17_relay", "18_cores"];
-    for name in rungs.into_iter().chain(["upper", "key_value", "chat_bot"]) {
+    for name in rungs.into_iter().chain(["upper", "key_value", "chat_bot", "two_services"]) {
         let (code, said) = run(name, &["--help"]);
         assert!(code == Some(2) && said.starts_with(&format!("usage: {name} [URL")), "{said}");
         let (code, said) = run(name, &["gopher://127.0.0.1:0"]);

@@ -94,7 +94,12 @@ impl Rung {
 
     /// Connects one more caller.
     pub(crate) fn call(&self) -> Caller {
-        self.caller(TcpStream::connect(self.address).expect("a listening server has a backlog"))
+        self.call_at(self.address)
+    }
+
+    /// Connects one more caller to this address of the server.
+    pub(crate) fn call_at(&self, address: SocketAddr) -> Caller {
+        self.caller(TcpStream::connect(address).expect("a listening server has a backlog"))
     }
 
     /// Connects a caller to whom the server can send only small segments, and few of them before it reads.
