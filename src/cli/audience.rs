@@ -3,8 +3,8 @@
 //!
 //! Invariant: each option has its line in [`AUDIENCES`], and a test compares them with clap's list.
 
-use super::Failure;
-use super::serve::{Options, Proxies};
+use super::failure::Failure;
+use super::options::{Options, Proxies};
 use crate::endpoint::Endpoint;
 use crate::protocol::Framing;
 

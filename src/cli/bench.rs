@@ -15,8 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::panel::Panel;
-use super::{Failure, units};
+use super::failure::{Failure, complain};
+use super::panel::{Panel, can_redraw};
+use super::units;
 use crate::endpoint::{BadUrl, Endpoint, Endpoints};
 use crate::load::ceiling::ceiling;
 use crate::load::compare::{self, Figure, Side};
@@ -953,7 +954,7 @@ impl Session {
             Some((_, problem)) => Err(Failure::Runtime(problem)),
             None if self.is_interrupted() => {
                 let rounds = sides[0].rounds.len();
-                super::complain(&format!("interrupted after {rounds} of {count} rounds"));
+                complain(&format!("interrupted after {rounds} of {count} rounds"));
                 Ok(self.interrupted_code())
             }
             None => Ok(slower_code(&comparison)),
@@ -991,7 +992,7 @@ impl Session {
         match earlier.or(now).or_else(wrong) {
             Some((1, problem)) => return Err(Failure::Runtime(problem)),
             Some((code, problem)) => {
-                super::complain(&problem);
+                complain(&problem);
                 return Ok(code);
             }
             None => {}
@@ -1081,11 +1082,6 @@ pub(super) fn width() -> usize {
 /// say no (<https://no-color.org>: any NO_COLOR but an empty one).
 fn wants_colour() -> bool {
     io::stdout().is_terminal() && can_redraw() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
-}
-
-/// Whether the terminal knows more than plain lines.
-pub(super) fn can_redraw() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// A server that we started, and stop.

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::Failure;
 use super::config::CommandLine;
+use super::failure::Failure;
 use super::settings::{Settings, Wanted};
 use crate::endpoint::Endpoint;
 use crate::service::directory::Which;

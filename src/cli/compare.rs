@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
 use super::bench::{print, slower_code, width};
+use super::failure::Failure;
 use crate::load::compare::of_reports;
 use crate::load::files;
 

@@ -33,7 +33,7 @@ use clap::{ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::one_line;
+use super::failure::one_line;
 
 /// The key of the positional argument, and that of a listener's place.
 const SERVICE: &str = "service";

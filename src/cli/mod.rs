@@ -10,6 +10,8 @@ mod check;
 #[cfg(feature = "load")]
 mod compare;
 mod config;
+mod failure;
+mod options;
 #[cfg(feature = "load")]
 mod panel;
 mod serve;
@@ -22,7 +24,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use log::LevelFilter;
+
+use failure::{Failure, complain, one_line};
 
 /// A single-threaded event-loop server, and a load generator for any server.
 #[derive(Parser)]
@@ -41,47 +44,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve clients until SIGINT or SIGTERM. This is what happens without a command, too.
-    Serve(serve::Options),
+    Serve(options::Options),
     /// Print what serve would run with these options, and run nothing.
-    Check(serve::Options),
+    Check(options::Options),
     /// Load a server, and report honestly what it can do.
     #[cfg(feature = "load")]
     Bench(Box<bench::Options>),
     /// Compare two reports of bench.
     #[cfg(feature = "load")]
     Compare(compare::Options),
-}
-
-/// Why a command came to nothing, in one line.
-enum Failure {
-    /// The command line asked for what can't be.
-    Usage(String),
-    /// The world said no.
-    Runtime(String),
-}
-
-/// Records of this level and above are logged.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> LevelFilter {
-        match level {
-            LogLevel::Off => LevelFilter::Off,
-            LogLevel::Error => LevelFilter::Error,
-            LogLevel::Warn => LevelFilter::Warn,
-            LogLevel::Info => LevelFilter::Info,
-            LogLevel::Debug => LevelFilter::Debug,
-            LogLevel::Trace => LevelFilter::Trace,
-        }
-    }
 }
 
 /// Runs the program with these arguments, the first being its name.
@@ -160,29 +131,4 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     };
     complain(&format!("{problem} (see '{help}')"));
     ExitCode::from(2)
-}
-
-/// What clap says in several lines, without the usage behind it.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim().trim_start_matches("error: "))
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        // No option's value begins with the name of another one.
-        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass"))
-        .collect();
-    // What follows a colon is the list that it announces.
-    let line = lines.join("; ").replace(":; ", ": ");
-    // As Rust's own parser says it.
-    line.replace("invalid digit found in string", "it is no whole number").replace("; tip: ", "; ")
-}
-
-fn complain(problem: &str) {
-    // One line, whatever a path or an argument may hold.
-    let problem: String = problem
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    crate::logging::write_last_line(&format!("switchboard: {problem}"));
 }

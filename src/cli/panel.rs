@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::bench::can_redraw;
 use crate::load::figures;
 use crate::load::run::Progress;
 use crate::load::summary::sparks;
@@ -132,4 +131,9 @@ fn fitting(line: &str, columns: usize) -> String {
 fn complain(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}"); // nobody reads it: then nobody misses it
+}
+
+/// Whether the terminal knows more than plain lines.
+pub(super) fn can_redraw() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }

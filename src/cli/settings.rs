@@ -14,9 +14,10 @@ use clap::parser::ValueSource;
 use clap::{Args, Command, FromArgMatches};
 use log::LevelFilter;
 
+use super::audience;
 use super::config::{CommandLine, File, Words};
-use super::serve::{Options, Proxies};
-use super::{Failure, audience, one_line};
+use super::failure::{Failure, one_line};
+use super::options::{Options, Proxies};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
 use crate::logging::Levels;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Reason;
+use super::reason::Reason;
 
 /// Addresses without a connection that are remembered, for their rates.
 pub const IDLE_MAX: usize = 65_536;

@@ -10,24 +10,7 @@ use std::collections::BTreeMap;
 use super::dialogue::{Flight, Heard, Missed};
 use super::histogram::Recorder;
 use super::report::Failures;
-use super::timeline::Tally;
-
-/// From when to when is measured, in nanoseconds since the run began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// `u64::MAX` while the warm-up goes on.
-    pub from_ns: u64,
-    /// `u64::MAX` while it is not known.
-    pub to_ns: u64,
-}
-
-impl Window {
-    /// Whether it lies in there.
-    #[inline]
-    pub fn holds(&self, ns: u64) -> bool {
-        self.from_ns <= ns && ns < self.to_ns
-    }
-}
+use super::timeline::{Tally, Window};
 
 /// See the module's text.
 #[derive(Default)]

@@ -23,11 +23,12 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::Pid;
 
-use super::account::{Account, Ledger, Window};
+use super::account::{Account, Ledger};
 use super::caller::{Caller, Clock};
 use super::pacer::Pacer;
 use super::plan::Plan;
 use super::script::Script;
+use super::timeline::Window;
 use super::timeline::{SLICE_NS, Tally};
 use super::witness;
 use crate::endpoint::Endpoint;

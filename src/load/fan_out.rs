@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::account::{Account, Window};
+use super::account::Account;
 use super::caller::dial;
 use super::crew::limits;
 use super::figures;
@@ -32,6 +32,7 @@ use super::plan::{Plan, WarmUp};
 use super::report::{FanOut, PlanFigures, Report, WarmUp as WarmUpFigures};
 use super::run::{Circumstances, Outcome, Progress, Stage, begun, count_up, nanoseconds};
 use super::shape::shape;
+use super::timeline::Window;
 use super::timeline::{SLICE_NS, Tally, Timeline};
 use super::verdict;
 use super::websocket::{self, Event, Frames};

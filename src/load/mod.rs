@@ -25,6 +25,7 @@ pub mod account;
 pub mod caller;
 pub mod ceiling;
 pub mod compare;
+pub mod comparison;
 pub mod crew;
 pub mod dialogue;
 #[cfg(test)]

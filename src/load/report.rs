@@ -98,7 +98,7 @@ pub struct Report {
     #[serde(default)]
     pub fan_out: Option<FanOut>,
     /// Of `bench --ab`: the two sides; the rest of the report is the first one's last round.
-    pub comparison: Option<super::compare::Comparison>,
+    pub comparison: Option<super::comparison::Comparison>,
 }
 
 impl Report {

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::account::{Account, Window};
+use super::account::Account;
 use super::crew::{Crew, News};
 use super::plan::{Plan, WarmUp};
 use super::report::{LoadPoint, PlanFigures, Report, SCHEMA, WarmUp as WarmUpFigures};
 use super::script::{Expected, Said, Script};
 use super::shape::shape;
+use super::timeline::Window;
 use super::timeline::{SLICE_NS, Timeline};
 use super::verdict::{self, Probe};
 #[cfg(feature = "web")]

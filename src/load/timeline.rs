@@ -6,7 +6,6 @@
 //!
 //! Invariant: nothing that was added is lost by joining.
 
-use super::account::Window;
 use super::report::Slice;
 
 /// The width of the first slices.
@@ -81,6 +80,23 @@ fn upper_bound(index: usize) -> u64 {
     let octave = (index >> STEPS_BITS) - 1;
     let step = (index & (STEPS - 1)) + STEPS;
     ((step + 1) << octave) - 1
+}
+
+/// From when to when is measured, in nanoseconds since the run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// `u64::MAX` while the warm-up goes on.
+    pub from_ns: u64,
+    /// `u64::MAX` while it is not known.
+    pub to_ns: u64,
+}
+
+impl Window {
+    /// Whether it lies in there.
+    #[inline]
+    pub fn holds(&self, ns: u64) -> bool {
+        self.from_ns <= ns && ns < self.to_ns
+    }
 }
 
 /// What one generator thread saw in one slice.

@@ -15,6 +15,7 @@
 //! Nothing that the loop's thread does in here waits for another process: what it writes to (the log, standard output, the
 //! supervisor, an heir) takes its bytes at once or gets them later.
 
+mod explained;
 #[cfg(feature = "cli")]
 pub mod inherited;
 mod outside;
@@ -24,6 +25,7 @@ mod ready;
 pub mod reload;
 #[cfg(feature = "cli")]
 pub(crate) mod reserve;
+mod run;
 pub mod running;
 #[cfg(feature = "cli")]
 pub mod succession;
@@ -45,6 +47,7 @@ use crate::service::{At, Service};
 use crate::transport::ListenOptions;
 use crate::transport::tls::ServerTls;
 
+use explained::explained;
 use place::{Bound, Place, bind_all};
 use running::Running;
 
@@ -281,9 +284,4 @@ impl Server<Mounts> {
         (before.1..after.1).for_each(|index| server.service.put_last(At::Socket(index)));
         Ok(server)
     }
-}
-
-/// An error of the system, behind what it is about.
-fn explained(what: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
 }

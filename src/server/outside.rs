@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::explained;
+use super::explained::explained;
 use super::running::Running;
 use crate::service::Service;
 

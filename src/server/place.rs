@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::explained;
+use super::explained::explained;
 use crate::endpoint::Endpoint;
 use crate::guard::{Guard, Sites};
 use crate::protocol::Protocol;

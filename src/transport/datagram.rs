@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token, event};
 
-use super::stream::ListenOptions;
+use super::options::ListenOptions;
 use crate::reactor::{DatagramSocket, Route};
 
 /// What carries datagrams beside streams.
@@ -179,7 +179,7 @@ fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Udp> {
 
 #[cfg(not(feature = "socket-options"))]
 fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Udp> {
-    super::stream::check_without_socket_options(options)?;
+    super::options::check_without_socket_options(options)?;
     UdpSocket::bind(address).map(Udp::from)
 }
 

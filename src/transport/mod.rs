@@ -15,6 +15,7 @@
 mod address;
 pub mod custom;
 pub mod datagram;
+mod options;
 #[cfg(feature = "tls")]
 mod pem;
 mod proxied;
@@ -28,4 +29,5 @@ pub mod wire;
 
 pub use address::Address;
 pub use datagram::Datagrams;
-pub use stream::{ListenOptions, Listener, Stream};
+pub use options::ListenOptions;
+pub use stream::{Listener, Stream};

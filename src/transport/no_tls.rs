@@ -1,10 +1,9 @@
 //! Where TLS would be, without the feature `tls`: types of which there are no values, so that nothing else has to
 //! ask whether the feature is there, and nothing of it is compiled.
 
+use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::time::Duration;
-
-use super::stream::Stream;
 
 /// See `tls::ServerTls`.
 #[derive(Debug, Clone)]
@@ -31,63 +30,66 @@ pub struct Secured {
 }
 
 /// See `tls::Tls`.
-pub enum Tls {}
+pub struct Tls<S> {
+    below: S,
+    never: Infallible,
+}
 
 #[allow(missing_docs)]
-impl Tls {
-    pub fn accepted(_below: Stream, tls: &ServerTls) -> io::Result<Tls> {
+impl<S> Tls<S> {
+    pub fn accepted(_below: S, tls: &ServerTls) -> io::Result<Tls<S>> {
         match *tls {}
     }
 
-    pub fn connecting(_below: Stream, tls: &ClientTls) -> io::Result<Tls> {
+    pub fn connecting(_below: S, tls: &ClientTls) -> io::Result<Tls<S>> {
         match *tls {}
     }
 
-    pub fn below(&self) -> &Stream {
-        match *self {}
+    pub fn below(&self) -> &S {
+        &self.below
     }
 
-    pub fn below_mut(&mut self) -> &mut Stream {
-        match *self {}
+    pub fn below_mut(&mut self) -> &mut S {
+        &mut self.below
     }
 
     pub fn establish(&mut self) -> io::Result<()> {
-        match *self {}
+        match self.never {}
     }
 
     pub fn is_emptied(&self) -> bool {
-        match *self {}
+        match self.never {}
     }
 
     pub fn discard(&mut self, _scratch: &mut [u8]) -> io::Result<usize> {
-        match *self {}
+        match self.never {}
     }
 
     pub fn passed_on(&self) -> u64 {
-        match *self {}
+        match self.never {}
     }
 
     pub fn finish(&mut self, _last: bool) -> io::Result<()> {
-        match *self {}
+        match self.never {}
     }
 
     pub fn secured(&self) -> Secured {
-        match *self {}
+        match self.never {}
     }
 }
 
-impl Read for Tls {
+impl<S> Read for Tls<S> {
     fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
-        match *self {}
+        match self.never {}
     }
 }
 
-impl Write for Tls {
+impl<S> Write for Tls<S> {
     fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        match *self {}
+        match self.never {}
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match *self {}
+        match self.never {}
     }
 }

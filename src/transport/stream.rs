@@ -15,13 +15,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::SocketAddr as UnixAddress;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
 use super::address::Address;
 use super::custom::{CustomListener, CustomStream};
+use super::options::ListenOptions;
+#[cfg(not(feature = "socket-options"))]
+use super::options::{check_without_socket_options, without_socket_options};
 use super::proxied::Header;
 use super::tls::{ClientTls, Secured, ServerTls, Tls};
 use crate::protocol::proxy::Introduced;
@@ -39,7 +41,7 @@ pub enum Stream {
     /// A Unix stream connection.
     Unix(UnixStream),
     /// TLS over one of the others. In a box: it is thirty times as large.
-    Tls(Box<Tls>),
+    Tls(Box<Tls<Stream>>),
     /// A stream of another kind.
     Custom(Box<dyn CustomStream>),
     /// One of these that a proxy has opened. Before anything else, a PROXY header must come.
@@ -56,31 +58,6 @@ pub enum Listener {
     Unix(UnixListener, Option<SocketFile>),
     /// A listener of another kind.
     Custom(Box<dyn CustomListener>),
-}
-
-/// What a listening socket can be told. Not all of it means something to every kind of socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenOptions {
-    /// Connections that the kernel holds until we accept them; it caps this at `somaxconn`. Without the
-    /// feature `socket-options`, mio's default is used.
-    pub backlog: u32,
-    /// TCP: probe a silent peer after this long, to notice that its machine is gone. Needs the feature
-    /// `socket-options`.
-    pub keepalive: Option<Duration>,
-    /// TCP and UDP: let other processes listen on the same port (SO_REUSEPORT); the kernel spreads new
-    /// connections over them. Needs the feature `socket-options`.
-    pub reuse_port: bool,
-    /// TCP and UDP at `[::]`: take IPv6 alone (IPV6_V6ONLY), so that another socket can listen at 0.0.0.0 on the same port. Needs
-    /// the feature `socket-options`.
-    pub only_v6: bool,
-    /// Unix: the permission bits of the socket's file. `None`: as the umask leaves them.
-    pub unix_mode: Option<u32>,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        ListenOptions { backlog: 4096, keepalive: None, reuse_port: false, only_v6: false, unix_mode: None }
-    }
 }
 
 impl Stream {
@@ -239,7 +216,16 @@ impl Transport for Stream {
                 connected(socket)?;
                 *established = true;
             }
-            Stream::Tls(tls) => tls.establish()?,
+            Stream::Tls(tls) => {
+                let outcome = tls.establish();
+                if let Err(error) = &outcome
+                    && error.kind() == io::ErrorKind::InvalidData
+                {
+                    let peer = tls.below().peer_address().map_or("a peer".into(), |it| it.to_string());
+                    log::debug!("the handshake with {peer} failed: {error}");
+                }
+                outcome?;
+            }
             Stream::Tcp { .. } | Stream::Unix(_) | Stream::Custom(_) => {}
             Stream::Proxied(proxied) if proxied.introduced.is_none() => {
                 proxied.read_header()?;
@@ -627,22 +613,6 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
     let listener = UnixListener::bind_addr(&unix_address(path)?)?;
     set_mode(path, options)?;
     Ok(listener)
-}
-
-/// What streams and datagrams can't be told.
-#[cfg(not(feature = "socket-options"))]
-pub(super) fn check_without_socket_options(options: &ListenOptions) -> io::Result<()> {
-    match options {
-        ListenOptions { reuse_port: true, .. } => Err(without_socket_options("reuse_port")),
-        ListenOptions { only_v6: true, .. } => Err(without_socket_options("only_v6")),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(feature = "socket-options"))]
-fn without_socket_options(option: &str) -> io::Error {
-    let message = format!("{option} needs the feature `socket-options`");
-    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 fn set_mode(path: &Path, options: &ListenOptions) -> io::Result<()> {

@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::reactor::Transport as _;
+use crate::reactor::Transport;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
@@ -46,7 +46,6 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::x509::X509Version;
 
 use super::pem;
-use super::stream::Stream;
 
 /// Ciphertext is read in pieces of at most this.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -420,8 +419,8 @@ pub struct Secured {
 }
 
 /// A session and the stream beneath it.
-pub struct Tls {
-    below: Stream,
+pub struct Tls<S> {
+    below: S,
     session: Session,
     /// Bytes can flow below: a connect has come through.
     connected: bool,
@@ -431,12 +430,12 @@ pub struct Tls {
     refusal: Option<Arc<OnceLock<TlsRefusal>>>,
 }
 
-impl Tls {
+impl<S: Transport> Tls<S> {
     /// For a connection that was accepted.
     ///
     /// # Errors
     /// Where the session can't be made.
-    pub fn accepted(below: Stream, tls: &ServerTls) -> io::Result<Tls> {
+    pub fn accepted(below: S, tls: &ServerTls) -> io::Result<Tls<S>> {
         let connection = ServerConnection::new(Arc::clone(&tls.0)).map_err(|error| broken(&error))?;
         Ok(Tls::new(below, connection, None))
     }
@@ -445,16 +444,16 @@ impl Tls {
     ///
     /// # Errors
     /// Where the session can't be made.
-    pub fn connecting(below: Stream, tls: &ClientTls) -> io::Result<Tls> {
+    pub fn connecting(below: S, tls: &ClientTls) -> io::Result<Tls<S>> {
         let connection = ClientConnection::new(Arc::clone(&tls.config), tls.server_name.clone());
         Ok(Tls::new(below, connection.map_err(|error| broken(&error))?, Some(Arc::clone(&tls.refusal))))
     }
 
     fn new(
-        below: Stream,
+        below: S,
         connection: impl Into<Connection>,
         refusal: Option<Arc<OnceLock<TlsRefusal>>>,
-    ) -> Tls {
+    ) -> Tls<S> {
         let session = Session::new(connection, below.short_read_means_empty());
         Tls { below, session, connected: false, began: Instant::now(), took: Duration::ZERO, refusal }
     }
@@ -468,12 +467,12 @@ impl Tls {
     }
 
     /// The stream beneath.
-    pub fn below(&self) -> &Stream {
+    pub fn below(&self) -> &S {
         &self.below
     }
 
     /// The stream beneath, to be watched.
-    pub fn below_mut(&mut self) -> &mut Stream {
+    pub fn below_mut(&mut self) -> &mut S {
         &mut self.below
     }
 
@@ -496,11 +495,6 @@ impl Tls {
                 self.note_refusal(&error);
                 if let First::Http = self.session.first {
                     self.leave_in_order();
-                }
-                if error.kind() == io::ErrorKind::InvalidData {
-                    let peer =
-                        self.below.peer_address().map_or("a peer".into(), |address| address.to_string());
-                    log::debug!("the handshake with {peer} failed: {error}");
                 }
                 Err(error)
             }
@@ -574,7 +568,7 @@ impl Tls {
     }
 }
 
-impl Read for Tls {
+impl<S: Transport> Read for Tls<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // With TLS 1.3 the client's handshake is through before the server has looked at its certificate.
         let outcome = self.session.read(&mut self.below, into);
@@ -587,7 +581,7 @@ impl Read for Tls {
     }
 }
 
-impl Write for Tls {
+impl<S: Transport> Write for Tls<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.session.write(&mut self.below, bytes)
     }

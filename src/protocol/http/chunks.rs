@@ -14,6 +14,11 @@ const OVERHEAD_BYTES: usize = 8 * 1024;
 /// A chunk's size and its extensions.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
+/// A body of more than `body_bytes_max`, in chunks or not.
+pub(super) fn too_large() -> Violation {
+    Violation::Http { status: 413, problem: "the body is too large" }
+}
+
 /// The most bytes that a body of `body_bytes_max` takes in chunks, beyond its own.
 pub(super) fn overhead_max(body_bytes_max: usize) -> usize {
     body_bytes_max + OVERHEAD_BYTES + LINE_BYTES_MAX
@@ -64,7 +69,7 @@ impl Chunks {
                 Part::Size => {
                     let size = size(line)?;
                     if size > u64::from(body_bytes_max - self.data) {
-                        return Err(super::too_large());
+                        return Err(too_large());
                     }
                     if size == 0 {
                         self.part = Part::Trailer;

@@ -22,7 +22,7 @@ pub use head::{Date, FIELDS_MAX, Fields, HEAD_BYTES_MAX, Request, Version, field
 
 use super::message::{Message, Sink, Violation};
 use answer::Answer;
-use chunks::Chunks;
+use chunks::{Chunks, too_large};
 use head::{Body, Facts};
 
 /// Where a connection stands.
@@ -301,10 +301,6 @@ impl Http {
         let text = format!("{problem}\n");
         self.answer(&response, text.as_bytes(), sink);
     }
-}
-
-fn too_large() -> Violation {
-    Violation::Http { status: 413, problem: "the body is too large" }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::guard::Rate;
 use crate::protocol::http::Request;
-use crate::protocol::{Encoded, Framing, Message};
+use crate::protocol::{Framing, Message};
 use crate::reactor::{CloseReason, Moment, Peer};
 
 use super::ambient::{Ambient, Chance};
@@ -49,10 +49,8 @@ use names::{Names, fold};
 use room::{Post, Room, Seat};
 use words::{About, Ask, Event, Trouble};
 
+pub use room::{LOBBY, SlowReaders};
 pub use words::{NICK_CHARS_MAX, ROOM_CHARS_MAX, TEXT_BYTES_MAX, TOPIC_BYTES_MAX};
-
-/// The room where callers at a terminal find themselves. It is always there.
-pub const LOBBY: &str = "lobby";
 
 /// The WebSocket subprotocol, for clients that ask for one (RFC 6455 section 1.9).
 pub const SUBPROTOCOL: &str = "switchboard.chat.v1";
@@ -73,29 +71,6 @@ const PAGES_MAX: usize = 8;
 /// How old the list of rooms may be, for each room in it: 10 ms where there are 1,000. To sort them takes less than a
 /// microsecond for each, so it takes at most a tenth of the loop's time, however many ask.
 const LIST_AGE: Duration = Duration::from_micros(10);
-
-/// What happens to a member that reads less than it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SlowReaders {
-    /// The member is closed when more waits than an outbox may hold.
-    Close,
-    /// 256 messages wait for the member, beyond what is in its outbox; for each further one, the oldest is dropped.
-    #[default]
-    DropOldest,
-    /// The same, but the newest is dropped.
-    DropNewest,
-}
-
-impl SlowReaders {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            SlowReaders::Close => "close",
-            SlowReaders::DropOldest => "drop-oldest",
-            SlowReaders::DropNewest => "drop-newest",
-        }
-    }
-}
 
 /// How a chat goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,29 +94,6 @@ impl Default for Rules {
             joins_per_ip: Rate { per_s: 200, burst: 10_000 },
             rooms_max: 1000,
         }
-    }
-}
-
-/// What rooms need of the board, so that they can be tested without one.
-trait Broadcasts {
-    fn congested(&self, peer: Peer) -> bool;
-    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded);
-    fn draining(&self) -> bool;
-}
-
-impl Broadcasts for Switchboard<'_> {
-    #[inline]
-    fn congested(&self, peer: Peer) -> bool {
-        Switchboard::congested(self, peer)
-    }
-
-    #[inline]
-    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded) {
-        Switchboard::send_encoded(self, peer, encoded);
-    }
-
-    fn draining(&self) -> bool {
-        Switchboard::draining(self)
     }
 }
 

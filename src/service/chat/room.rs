@@ -21,10 +21,13 @@ use std::time::Duration;
 
 use super::super::ambient::Ambient;
 use super::names::{Names, fold};
-use super::words::{Event, Listed, Renaming, Trouble};
-use super::{Broadcasts, SlowReaders};
+use super::words::{Event, Listed, NICK_CHARS_MAX, Renaming, Trouble};
 use crate::protocol::{Encoded, Framing, Message};
 use crate::reactor::{Moment, Peer};
+use crate::service::Switchboard;
+
+/// The room where callers at a terminal find themselves. It is always there.
+pub const LOBBY: &str = "lobby";
 
 /// The most posts that wait for one member.
 pub(super) const QUEUE_POSTS_MAX: usize = 256;
@@ -41,10 +44,56 @@ const NEWS_EVERY: Duration = Duration::from_micros(100);
 const PAGE_BYTES_MAX: usize = 4096;
 
 /// That many names always fit.
-const PAGE_NICKS_MIN: usize = PAGE_BYTES_MAX / (4 * super::NICK_CHARS_MAX + r#""","#.len());
+const PAGE_NICKS_MIN: usize = PAGE_BYTES_MAX / (4 * NICK_CHARS_MAX + r#""","#.len());
 
 /// The most pages of the list of members that are kept.
 const PAGES_MAX: usize = 8;
+
+/// What happens to a member that reads less than it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlowReaders {
+    /// The member is closed when more waits than an outbox may hold.
+    Close,
+    /// 256 messages wait for the member, beyond what is in its outbox; for each further one, the oldest is dropped.
+    #[default]
+    DropOldest,
+    /// The same, but the newest is dropped.
+    DropNewest,
+}
+
+impl SlowReaders {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            SlowReaders::Close => "close",
+            SlowReaders::DropOldest => "drop-oldest",
+            SlowReaders::DropNewest => "drop-newest",
+        }
+    }
+}
+
+/// What rooms need of the board, so that they can be tested without one.
+pub(super) trait Broadcasts {
+    fn congested(&self, peer: Peer) -> bool;
+    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded);
+    fn draining(&self) -> bool;
+}
+
+impl Broadcasts for Switchboard<'_> {
+    #[inline]
+    fn congested(&self, peer: Peer) -> bool {
+        Switchboard::congested(self, peer)
+    }
+
+    #[inline]
+    fn send_encoded(&mut self, peer: Peer, encoded: &Encoded) {
+        Switchboard::send_encoded(self, peer, encoded);
+    }
+
+    fn draining(&self) -> bool {
+        Switchboard::draining(self)
+    }
+}
 
 /// An event as members are told it, whatever they speak.
 #[derive(Debug)]
@@ -275,7 +324,7 @@ impl Room {
 
     /// Whether it is more than a memory.
     pub(super) fn is_alive(&self) -> bool {
-        !self.seats.is_empty() || self.name == super::LOBBY
+        !self.seats.is_empty() || self.name == LOBBY
     }
 
     /// Returns the member with this name in this room.

@@ -29,16 +29,13 @@ use crate::protocol::{Message, Plain, Protocol, Sink, Step, Violation};
 use crate::reactor::{Board, Buffer, CloseReason, Handler, Moment, Opening, Outbox, Peer, Route, Timer};
 use crate::transport::{Address, Stream};
 use places::Places;
-use web::Web;
+use web::{OWNER, Web};
 
 pub use super::conversation::Conversation;
 pub use places::Place;
 
 /// From this size on, a message that goes back as it came is not copied. Below it, a copy costs less than to find out.
 const PASSED_ON_BYTES_MIN: usize = 4 * 1024;
-
-/// The owner of the exchange's own timers: no service has this number.
-const OWNER: u64 = u64::MAX;
 
 /// A [`Handler`] that speaks protocols and calls a [`Service`].
 pub struct Exchange<S> {

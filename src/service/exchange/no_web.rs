@@ -7,6 +7,9 @@ use crate::service::Service;
 use crate::service::conversation::Conversation;
 use crate::transport::Stream;
 
+/// The owner of the exchange's own timers: it has none here.
+pub(super) const OWNER: u64 = u64::MAX;
+
 pub(super) struct Web;
 
 impl Web {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::reactor::{Board, CloseReason, Moment, Peer};
 use crate::service::conversation::Conversation;
-use crate::service::exchange::OWNER;
 use crate::transport::Stream;
+
+/// The owner of the exchange's own timers: no service has this number.
+pub(in crate::service::exchange) const OWNER: u64 = u64::MAX;
 
 /// The time between two groups.
 const GROUP_EVERY: Duration = Duration::from_millis(10);

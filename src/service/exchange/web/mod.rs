@@ -3,12 +3,14 @@
 //! - [`requests`]: one request after the other, each when the one before has been answered;
 //! - [`upgrading`]: a request that makes a WebSocket of its connection;
 //! - [`frames`]: a WebSocket's messages;
+//! - [`state`]: what is kept for that, and what the exchange asks without serving;
 //! - [`status`]: `/metrics` and `/healthz`;
 //! - [`goodbyes`]: WebSockets are closed in groups when the server stops.
 
 mod frames;
 mod goodbyes;
 mod requests;
+mod state;
 mod status;
 mod upgrading;
 
@@ -16,8 +18,6 @@ use std::mem;
 use std::time::Duration;
 
 use super::Exchange;
-use super::places::Places;
-use crate::protocol::{Framing, Protocol, Web as Spoken};
 use crate::reactor::{Board, Buffer, Peer};
 use crate::service::Service;
 use crate::service::ambient::Ambient;
@@ -25,44 +25,9 @@ use crate::service::clock::Clock;
 use crate::service::conversation::Conversation;
 use crate::service::metrics::Unlogged;
 use crate::transport::Stream;
-use goodbyes::Goodbyes;
-use status::Status;
 
-/// What it takes to serve HTTP and WebSockets, beside the service and the places.
-pub(super) struct Web {
-    clock: Clock,
-    /// A body that came in chunks, or a message without its mask, is put together here.
-    scratch: Vec<u8>,
-    status: Status,
-    goodbyes: Goodbyes,
-}
-
-impl Web {
-    pub(super) fn new() -> Web {
-        Web {
-            clock: Clock::new(&Ambient::machine()),
-            scratch: Vec::new(),
-            status: Status::default(),
-            goodbyes: Goodbyes::default(),
-        }
-    }
-
-    pub(super) fn says_goodbye_later(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) -> bool {
-        self.goodbyes.add(board, peer)
-    }
-
-    pub(super) fn say_some_goodbyes(&mut self, board: &mut Board<Stream, Conversation>) {
-        self.goodbyes.say_some(board);
-    }
-
-    /// Keeps the memory of `scratch` for the next body or message that must be put together, if it is not too much.
-    fn keep(&mut self, scratch: Vec<u8>) {
-        const SCRATCH_BYTES_MAX: usize = 64 * 1024;
-        if scratch.capacity() <= SCRATCH_BYTES_MAX {
-            self.scratch = scratch;
-        }
-    }
-}
+pub(super) use goodbyes::OWNER;
+pub(super) use state::{Web, is_yet_to_upgrade, probe};
 
 impl<S: Service> Exchange<S> {
     /// Sets where the time of day comes from, which each answer carries (RFC 9110, section 6.6.1).
@@ -101,23 +66,6 @@ impl<S: Service> Exchange<S> {
         }
         self.web.keep(scratch);
     }
-}
-
-/// Whether the connection is at a WebSocket listener and still speaks HTTP. There, the service does not know a peer before
-/// its upgrade.
-pub(super) fn is_yet_to_upgrade(conversation: &Conversation, places: &mut Places) -> bool {
-    let speaks_http = match &conversation.protocol {
-        Protocol::Web(web) => matches!(**web, Spoken::Http(_)),
-        Protocol::Plain(_) => false,
-    };
-    speaks_http
-        && places.listener(conversation.listener()).is_some_and(|place| place.framing == Framing::WebSocket)
-}
-
-/// Sends a ping to an idle WebSocket. Returns whether it did.
-pub(super) fn probe(board: &mut Board<Stream, Conversation>, peer: Peer) -> bool {
-    let Some((conversation, mut outbox)) = board.outbox(peer) else { return false };
-    conversation.websocket().is_some_and(|socket| socket.ask(&mut outbox))
 }
 
 /// Permission to serve one message. [`Board::admit_message`] must be called once for each message, because each call uses up one

@@ -1,25 +1,13 @@
 //! `/metrics` and `/healthz`, which are answered for every service.
 
+use super::state::Status;
 use crate::protocol::http::{Request, Response};
 use crate::reactor::{Board, Peer};
 use crate::service::conversation::Conversation;
 use crate::service::exchange::Exchange;
-use crate::service::metrics::{Metrics, Unlogged};
+use crate::service::metrics::Metrics;
 use crate::service::{Service, Switchboard};
 use crate::transport::Stream;
-
-pub(super) struct Status {
-    /// Returns what the logs could not take.
-    pub(super) unlogged: fn() -> Unlogged,
-    /// The text of `/metrics`, and the turn in which it was made. In one turn it is made once, whatever the number of requests.
-    metrics: Option<(u64, String)>,
-}
-
-impl Default for Status {
-    fn default() -> Status {
-        Status { unlogged: Unlogged::default, metrics: None }
-    }
-}
 
 impl<S: Service> Exchange<S> {
     /// Answers the request if it is for `/metrics` or `/healthz`. Returns whether it did.

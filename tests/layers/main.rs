@@ -1,6 +1,8 @@
 //! The architecture, held: arrows point down only, the core knows mio, slab and log, and the README shows
 //! what is compiled.
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
