@@ -63,7 +63,7 @@ fn outboxes_of_a_small_room_cost_no_look_at_the_clock() {
     assert_eq!((three, four), (2, 3), "with the fourth outbox, whether a timer is due");
 }
 
-/// A member who posts, and a room of so many others.
+/// A member who posts, and a room of `members` others.
 fn room(members: usize, look: Duration) -> (Bench, Remote, Vec<Remote>) {
     let mut bench = Bench::with_look(Limits::default(), look);
     let (_, poster) = bench.line();
@@ -153,6 +153,26 @@ fn a_renewed_listener_without_a_backlog_does_not_rest() {
     let index = bench.reactor.renew_listener(index, Limits::default(), |socket| socket).expect("it listens");
     bench.turn();
     assert!(bench.reactor.listeners[index].hold == Hold::No, "the poll knows it now");
+}
+
+#[test]
+fn an_event_of_a_listener_that_brings_no_connection_is_no_reason_to_rest() {
+    let mut bench = Bench::with_look(Limits::default(), Duration::ZERO);
+    let index = bench.reactor.listen(WireListener::default()).expect("a listener");
+    bench.reactor.turn_with(bench.now, &[(Source::Listener(index as u32).token(), Readiness::READABLE)]);
+    assert!(bench.reactor.listeners[index].hold == Hold::No);
+    assert_eq!(bench.reactor.board().counters().accept_holds, 0);
+}
+
+#[test]
+fn what_nobody_will_ask_for_any_more_is_not_kept() {
+    let mut bench = Bench::with_look(Limits::default(), Duration::ZERO);
+    let (peer, far) = bench.line();
+    bench.reactor.handler().acts.push((b'x', Act::Finish(peer)));
+    far.say(b"x234567and more behind it");
+    bench.turn();
+    let connection = bench.reactor.board().get_mut(peer).expect("it lingers");
+    assert!(connection.inbox.is_empty(), "{} bytes", connection.inbox.len());
 }
 
 /// Vets each step, and refuses the connection at one of them.
