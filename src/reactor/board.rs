@@ -27,6 +27,8 @@ use super::datagram::{Route, Sockets};
 use super::descriptors::{Descriptor, Descriptors};
 use super::ending::CloseReason;
 use super::limits::Limits;
+use super::outbox::Outbox;
+use super::share::Share;
 use super::tally::{Column, Counts};
 use super::timers::{Clock, Deadlines, Moment, Timer, Timers};
 use super::token::{Peer, Source};
@@ -529,51 +531,8 @@ impl<T: Transport, S> Board<T, S> {
     }
 }
 
-/// The most bytes that are copied from one buffer to another. For more, the buffers exchange their blocks.
-const COPIED_BYTES_MAX: usize = 1024;
-
 /// Tables of fewer entries are not worth to be made smaller.
 pub(super) const KEPT_ENTRIES: usize = 1024;
-
-/// What one connection may still have of a turn: so that its messages, however cheap their bytes were, cost the others a
-/// bounded time.
-#[derive(Default)]
-pub(super) struct Share {
-    /// Messages that may be served before the clock is looked at.
-    unchecked: usize,
-    /// Messages granted so far.
-    served: usize,
-    /// When the first look was: with the second message, because most turns of a connection have only one.
-    began: Option<Moment>,
-    /// It is used up.
-    pub(super) is_spent: bool,
-}
-
-impl Share {
-    /// A look at the clock costs as much as a cheap message: after the first few, it is taken with every eighth.
-    const FIRST: usize = 4;
-    const BETWEEN_LOOKS: usize = 8;
-
-    /// Starts the share of the next connection, with one message granted.
-    #[inline(always)]
-    pub(super) fn renew(&mut self) {
-        *self = Share { unchecked: 1, served: 1, began: None, is_spent: false };
-    }
-
-    /// Allows some messages more, or none. `time` is the clock's, where there is one.
-    #[cold]
-    fn extend(&mut self, limits: &Limits, time: Option<Moment>, turn_ends: Moment) {
-        let began = *self.began.get_or_insert(time.unwrap_or_default());
-        let late = time.is_some_and(|time| {
-            time >= turn_ends
-                || time >= began.after(limits.connection_time_per_turn.max(Duration::from_nanos(1)))
-        });
-        self.is_spent = late || self.served >= limits.messages_per_turn;
-        self.unchecked = if self.served < Share::FIRST { 1 } else { Share::BETWEEN_LOOKS }
-            .min(limits.messages_per_turn.saturating_sub(self.served));
-        self.served += self.unchecked;
-    }
-}
 
 /// Returns the connection with this name. (Not a method of the board, so that the board's other fields stay
 /// free for use.)
@@ -589,70 +548,3 @@ pub(super) fn lookup<T, S>(
 const EVERY_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const EVERY_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-/// The way into a peer's outbox.
-pub struct Outbox<'a> {
-    buffer: &'a mut Buffer,
-    pressure: &'a mut Pressure,
-    spares: &'a mut Spares,
-    limits: &'a Limits,
-}
-
-impl Outbox<'_> {
-    /// Appends a copy of `bytes`.
-    #[inline(always)]
-    pub fn put(&mut self, bytes: &[u8]) {
-        if self.admits(bytes.len()) {
-            self.buffer.append(bytes, self.spares);
-        }
-    }
-
-    /// Appends `count` bytes that `fill` writes into their place, as from a file: one copy less.
-    ///
-    /// # Errors
-    /// Those of `fill`; then nothing is appended.
-    pub fn put_by(&mut self, count: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<()> {
-        if self.admits(count) {
-            fill(&mut self.buffer.room(count, self.spares)[..count])?;
-            self.buffer.filled(count);
-        }
-        Ok(())
-    }
-
-    /// How many bytes more may wait before the peer is congested.
-    pub fn room(&self) -> usize {
-        self.limits.outbox_bytes_high.saturating_sub(self.buffer.len())
-    }
-
-    /// Whether nothing waits for the peer.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
-    }
-
-    /// Appends everything in `bytes`. Drop what is left in it afterwards.
-    #[inline]
-    fn put_whole(&mut self, bytes: &mut Buffer) {
-        if self.buffer.is_empty() && bytes.len() > COPIED_BYTES_MAX {
-            if self.admits(bytes.len()) {
-                mem::swap(self.buffer, bytes);
-            }
-        } else {
-            self.put(bytes.bytes());
-        }
-    }
-
-    /// Whether `count` more bytes may wait for the peer. If not, they and all later ones are dropped.
-    #[inline(always)]
-    fn admits(&mut self, count: usize) -> bool {
-        let len = self.buffer.len() + count;
-        if len > self.limits.outbox_bytes_low() {
-            if len > self.limits.outbox_bytes_max || *self.pressure == Pressure::Overflow {
-                *self.pressure = Pressure::Overflow;
-                return false;
-            }
-            *self.pressure = Pressure::DrainOwed;
-        }
-        true
-    }
-}

@@ -2,10 +2,11 @@
 
 use super::Reactor;
 use super::board::lookup;
-use super::connection::{Half, Readiness};
+use super::connection::Half;
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
 use super::listener::{Hold, resume_unless_by_owner};
+use super::readiness::Readiness;
 use super::token::Peer;
 
 impl<H: Handler> Reactor<H> {

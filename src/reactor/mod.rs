@@ -25,10 +25,13 @@
 //! 3. `board`: what a handler may do, and the queues.
 //! 4. `transport` and `handler`: the interfaces below ([`Transport`]) and above ([`Handler`]).
 //!
-//! The others can be taken on trust at first. `opening`: before the first byte. `expiry`: deadlines. `flush`: many outboxes.
-//! `stopping`: how it comes to an end.
-//! `accept` and `listener`, `receive` and `datagram`: the other sources. `limits`, `ending`, `counters`: declarations. `buffer`, `timers`, `token`, `meter`,
-//! `descriptors`, `tally`: the parts.
+//! The others can be taken on trust at first:
+//!
+//! - phases: `opening` (before the first byte), `accept`, `receive` (datagrams), `expiry` (deadlines), `flush` (many outboxes),
+//!   `stopping`;
+//! - what they work on: `listener`, `datagram`, `outbox`, `buffer`, `timers`, `token`, `readiness`, `share`, `meter`, `descriptors`,
+//!   `tally`;
+//! - declarations: `limits`, `ending`, `counters`.
 //!
 //! Words for amounts. A *limit* is what the loop's owner sets ([`Limits`]). A *budget* is the part of it that one source, or
 //! one phase, may use in a turn. A connection's *share* is its budget of messages and time; `Board::admit_message` spends it. Its
@@ -65,8 +68,11 @@ mod limits;
 mod listener;
 mod meter;
 mod opening;
+mod outbox;
+mod readiness;
 mod receive;
 mod serve;
+mod share;
 mod stopping;
 mod tally;
 #[cfg(test)]
@@ -75,15 +81,16 @@ mod timers;
 mod token;
 mod transport;
 
-pub use board::{Board, Outbox};
+pub use board::Board;
 pub use buffer::{Buffer, Spares};
-pub use connection::Readiness;
 pub use counters::{Counters, Turn};
 pub use datagram::{DatagramSocket, Route};
 pub use descriptors::Descriptor;
 pub use ending::CloseReason;
 pub use handler::{BoardOf, Handler};
 pub use limits::Limits;
+pub use outbox::Outbox;
+pub use readiness::Readiness;
 pub use timers::{Clock, Moment, Timer};
 pub use token::Peer;
 pub use transport::{Opening, Transport};

@@ -3,10 +3,11 @@
 use std::io;
 
 use super::board::lookup;
-use super::connection::{Connection, Readiness};
+use super::connection::Connection;
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
 use super::listener::{Hold, Listener, resume_unless_by_owner};
+use super::readiness::Readiness;
 use super::token::Peer;
 use super::transport::{Opening, Transport};
 use super::{CLOCK_EVERY, Reactor};
