@@ -297,7 +297,7 @@ fn a_turn_reports_that_a_watched_source_of_signals_is_readable() {
     use std::io::Write;
 
     let mut reactor = Reactor::new(Vets::default(), Limits::default()).expect("a poll");
-    let (mut sender, mut signals) = mio::unix::pipe::new().expect("a pipe");
+    let (mut sender, mut signals) = mio::net::UnixStream::pair().expect("two ends");
     reactor.watch_signals(&mut signals).expect("the poll takes it");
     assert!(!reactor.turn(Some(Duration::ZERO)).expect("a turn").signalled);
     sender.write_all(b"!").expect("room for it");
