@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::dialogue::{Flight, Heard, Missed};
+use super::dialogue::{Flight, Missed, Received};
 use super::histogram::Recorder;
 use super::report::Failures;
 use super::timeline::{Tally, Window};
@@ -41,7 +41,7 @@ pub struct Account {
     /// Messages sent, in the whole run.
     pub sent: u64,
     /// Replies of the whole run, right or wrong.
-    pub heard: u64,
+    pub received: u64,
     /// From due to the reply's last byte. Empty where that is the same as `service`.
     pub response: Recorder,
     /// From sent to the reply's last byte.
@@ -76,7 +76,7 @@ impl Account {
         self.retried += other.retried;
         self.ended_silently += other.ended_silently;
         self.sent += other.sent;
-        self.heard += other.heard;
+        self.received += other.received;
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
         self.worked_ns += other.worked_ns;
@@ -137,27 +137,27 @@ impl Ledger {
 
     /// Something came.
     #[inline]
-    pub fn hear(&mut self, heard: Heard, now_ns: u64) {
-        match heard {
-            Heard::Answer(flight) => self.answer(flight, now_ns, 1),
-            Heard::Late(flight) => {
+    pub fn note(&mut self, received: Received, now_ns: u64) {
+        match received {
+            Received::Answer(flight) => self.answer(flight, now_ns, 1),
+            Received::Late(flight) => {
                 self.fail(|it| &mut it.reordered, flight.due_ns);
                 self.answer(flight, now_ns, 1);
             }
-            Heard::Status(flight, status) => {
-                self.account.heard += 1;
+            Received::Status(flight, status) => {
+                self.account.received += 1;
                 *self.account.statuses.entry(status).or_default() += 1;
                 self.never_answered(|it| &mut it.status, flight.due_ns);
             }
-            Heard::Corrupted(flight) => {
-                self.account.heard += 1;
+            Received::Corrupted(flight) => {
+                self.account.received += 1;
                 match flight {
                     Some(flight) => self.never_answered(|it| &mut it.corrupted, flight.due_ns),
                     None => self.fail(|it| &mut it.corrupted, now_ns),
                 }
             }
-            Heard::Duplicate => {
-                self.account.heard += 1;
+            Received::Duplicate => {
+                self.account.received += 1;
                 self.fail(|it| &mut it.duplicated, now_ns);
             }
         }
@@ -168,7 +168,7 @@ impl Ledger {
     pub fn answer(&mut self, flight: Flight, now_ns: u64, count: u64) {
         let response_ns = now_ns.saturating_sub(flight.due_ns);
         self.tally.record(response_ns, count);
-        self.account.heard += count;
+        self.account.received += count;
         if self.window.holds(flight.due_ns) {
             self.account.replies += count;
             self.account.service.record_several(now_ns.saturating_sub(flight.sent_ns), count);

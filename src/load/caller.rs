@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::Ledger;
-use super::dialogue::{Dialogue, Flight, Heard, Missed};
+use super::dialogue::{Dialogue, Flight, Missed, Received};
 use super::plan::Plan;
 use super::script::{Rendered, Script};
 use crate::endpoint::Endpoint;
@@ -449,7 +449,7 @@ impl Caller {
             let again = line.again.pop_front();
             let due_ns = again.unwrap_or_else(|| line.next_due(open_loop, churn, now_ns));
             let put = |part: &[u8]| outbox.put(part);
-            line.dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
+            line.dialogue.write_message(&self.script, &mut self.rendered, due_ns, now_ns, put);
             if again.is_none() {
                 self.ledger.sent(due_ns);
             }
@@ -463,7 +463,7 @@ impl Caller {
             let due_ns = line.next_due(open_loop, self.plan.churn, now_ns);
             let mut datagram = Vec::new();
             let put = |part: &[u8]| datagram.extend_from_slice(part);
-            line.dialogue.say(&self.script, &mut self.rendered, due_ns, now_ns, put);
+            line.dialogue.write_message(&self.script, &mut self.rendered, due_ns, now_ns, put);
             board.send_to(index, address, &datagram);
             self.ledger.sent(due_ns);
         }
@@ -473,9 +473,9 @@ impl Caller {
     pub fn give_up(&mut self, board: &mut BoardOf<Self>, now_ns: u64) {
         for index in 0..self.talkers {
             let (ledger, mut was_wrong) = (&mut self.ledger, false);
-            self.lines[index].dialogue.end_doubt(|heard| {
+            self.lines[index].dialogue.end_doubt(|received| {
                 was_wrong = true;
-                ledger.hear(heard, now_ns);
+                ledger.note(received, now_ns);
             });
             if was_wrong {
                 self.talk(board, index, now_ns);
@@ -584,21 +584,24 @@ impl Handler for Caller {
             false => Vec::new(),
         };
         let (mut right, mut wrong) = (false, false);
-        let count = line.dialogue.hear(&self.script, &mut self.rendered, inbox.bytes(), |heard| {
-            match (heard, &mut together) {
-                (Heard::Answer(flight), Some((first, count))) if first.is_beside(&flight) => *count += 1,
-                (Heard::Answer(flight), together) => {
-                    if let Some((flight, count)) = together.replace((flight, 1)) {
-                        ledger.answer(flight, now_ns, count);
+        let count =
+            line.dialogue.receive(&self.script, &mut self.rendered, inbox.bytes(), |received| {
+                match (received, &mut together) {
+                    (Received::Answer(flight), Some((first, count))) if first.is_beside(&flight) => {
+                        *count += 1
+                    }
+                    (Received::Answer(flight), together) => {
+                        if let Some((flight, count)) = together.replace((flight, 1)) {
+                            ledger.answer(flight, now_ns, count);
+                        }
+                    }
+                    (received, _) => {
+                        wrong |= matches!(received, Received::Corrupted(_));
+                        right |= matches!(received, Received::Late(_) | Received::Status(..));
+                        ledger.note(received, now_ns);
                     }
                 }
-                (heard, _) => {
-                    wrong |= matches!(heard, Heard::Corrupted(_));
-                    right |= matches!(heard, Heard::Late(_) | Heard::Status(..));
-                    ledger.hear(heard, now_ns);
-                }
-            }
-        });
+            });
         if let Some((flight, count)) = together {
             right = true;
             ledger.answer(flight, now_ns, count);
@@ -620,7 +623,7 @@ impl Handler for Caller {
         if line.dialogue.owes_a_pong()
             && let Some((_, mut outbox)) = board.outbox(from)
         {
-            line.dialogue.say_pong(|part| outbox.put(part));
+            line.dialogue.write_pong(|part| outbox.put(part));
         }
         if let Some(status) = line.dialogue.refused() {
             self.fatal.get_or_insert_with(|| {
@@ -639,13 +642,13 @@ impl Handler for Caller {
     fn on_datagram(&mut self, board: &mut BoardOf<Self>, socket: usize, _route: Route, bytes: &[u8]) {
         let now_ns = self.clock.now_ns();
         let (Some(line), ledger) = (self.lines.get_mut(socket), &mut self.ledger) else { return };
-        line.dialogue.hear_datagram(&self.script, &mut self.rendered, bytes, |heard| match heard {
+        line.dialogue.receive_datagram(&self.script, &mut self.rendered, bytes, |received| match received {
             // UDP keeps no order, and promises none.
-            Heard::Late(flight) => {
+            Received::Late(flight) => {
                 ledger.account.out_of_order += 1;
                 ledger.answer(flight, now_ns, 1);
             }
-            heard => ledger.hear(heard, now_ns),
+            received => ledger.note(received, now_ns),
         });
         self.talk(board, socket, now_ns);
     }
@@ -707,8 +710,8 @@ impl Handler for Caller {
             }
             missed => ledger.miss(missed),
         });
-        if let Some(heard) = ended {
-            ledger.hear(heard, now_ns);
+        if let Some(received) = ended {
+            ledger.note(received, now_ns);
         }
         // With --churn the next connection is the next message: a pause here would be the rate.
         if (own || self.plan.churn) && renews {

@@ -186,7 +186,7 @@ impl Crew {
     }
 
     /// Returns the next report of a thread. Waits for at most `timeout`.
-    pub(super) fn hear(&mut self, timeout: Duration) -> Option<News> {
+    pub(super) fn receive(&mut self, timeout: Duration) -> Option<News> {
         match self.news.recv_timeout(timeout) {
             Ok(News::Done(account)) => {
                 self.account.merge(&account);

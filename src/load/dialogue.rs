@@ -6,7 +6,7 @@
 //!
 //! Knows no sockets and no clock: times are arguments.
 //!
-//! Invariant: every message that was sent is reported exactly once, by [`Heard`] or [`Missed`].
+//! Invariant: every message that was sent is reported exactly once, by [`Received`] or [`Missed`].
 
 use std::collections::VecDeque;
 
@@ -45,7 +45,7 @@ struct Sent {
 
 /// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// The right reply.
     Answer(Flight),
     /// The right reply, after that to a later message.
@@ -87,7 +87,7 @@ pub struct Dialogue {
     protocol: Protocol,
     /// Only over HTTP.
     #[cfg(feature = "web")]
-    http: Option<Box<Hearing>>,
+    http: Option<Box<HttpReplies>>,
     /// Only over WebSocket.
     #[cfg(feature = "web")]
     socket: Option<Box<Framed>>,
@@ -150,7 +150,7 @@ enum Greeting {
 /// The answer that is coming in, over HTTP.
 #[cfg(feature = "web")]
 #[derive(Default)]
-struct Hearing {
+struct HttpReplies {
     answers: Answers,
     body: Compared,
     /// What came was no answer, and what follows can't be understood.
@@ -210,7 +210,7 @@ impl Dialogue {
 
     /// Returns the next message, which is in flight from now on.
     #[inline(always)]
-    pub fn say(
+    pub fn write_message(
         &mut self,
         script: &Script,
         rendered: &mut Rendered,
@@ -223,14 +223,14 @@ impl Dialogue {
         let numbered = script.numbered(self.connection, sequence);
         self.in_flight.push_back(Sent { flight: Flight { sequence, due_ns, sent_ns: now_ns }, numbered });
         if let Some(numbered) = &numbered {
-            return script.say_numbered(numbered, &mut put);
+            return script.write_numbered(numbered, &mut put);
         }
         let message = script.message(self.connection, sequence, rendered);
         #[cfg(feature = "web")]
         if let Some(socket) = &mut self.socket {
             socket.said = true;
             let mask = ((sequence as u32).wrapping_mul(0x9e37_79b9) | 0x0101_0101).to_be_bytes();
-            return socket.frames.say(message.len(), message.parts(), mask, &mut put);
+            return socket.frames.write_message(message.len(), message.parts(), mask, &mut put);
         }
         #[cfg(feature = "web")]
         if !script.ask(message.len(), &mut put) {
@@ -242,31 +242,31 @@ impl Dialogue {
     /// Takes bytes of the stream. Returns how many were understood; pass the rest again, with
     /// more bytes behind it.
     #[inline]
-    pub fn hear(
+    pub fn receive(
         &mut self,
         script: &Script,
         rendered: &mut Rendered,
         bytes: &[u8],
-        mut report: impl FnMut(Heard),
+        mut report: impl FnMut(Received),
     ) -> usize {
         #[cfg(feature = "web")]
         if self.http.is_some() {
-            return self.hear_answers(script, rendered, bytes, report);
+            return self.receive_http(script, rendered, bytes, report);
         }
         #[cfg(feature = "web")]
         if self.socket.is_some() {
-            return self.hear_frames(script, rendered, bytes, report);
+            return self.receive_frames(script, rendered, bytes, report);
         }
         let framed = script.framing() != Framing::Raw;
         if script.expects_anything(framed) {
-            return self.hear_anything(bytes, report);
+            return self.receive_any_reply(bytes, report);
         }
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
-            if let Some((count, heard)) = self.hear_the_due(script, rest) {
+            if let Some((count, received)) = self.receive_due_reply(script, rest) {
                 taken += count;
-                report(heard);
+                report(received);
                 continue;
             }
             let reading = match (self.reading, self.in_flight.front()) {
@@ -277,7 +277,7 @@ impl Dialogue {
                 (None, None) => match self.find_place(script, rest) {
                     Place::Here(sequence) => Reading { sequence, at: 0, state: State::Right },
                     Place::Behind(count) => {
-                        report(Heard::Corrupted(None));
+                        report(Received::Corrupted(None));
                         taken += count;
                         continue;
                     }
@@ -298,14 +298,14 @@ impl Dialogue {
     /// byte by byte; the tests hold the one against the other. (Of some 900 instructions per message, with 16 in
     /// flight, this and the number that is kept saved more than half.)
     #[inline]
-    fn hear_the_due(&mut self, script: &Script, rest: &[u8]) -> Option<(usize, Heard)> {
+    fn receive_due_reply(&mut self, script: &Script, rest: &[u8]) -> Option<(usize, Received)> {
         let front = self.in_flight.front().filter(|_| self.reading.is_none())?;
         let count = script.is_numbered_whole(front.numbered.as_ref()?, rest)?;
         let flight = front.flight;
         self.in_flight.pop_front();
         let late = flight.sequence < self.high;
         self.high = self.high.max(flight.sequence + 1);
-        Some((count, if late { Heard::Late(flight) } else { Heard::Answer(flight) }))
+        Some((count, if late { Received::Late(flight) } else { Received::Answer(flight) }))
     }
 
     /// Takes the part of `rest` that belongs to the reply being read, and returns the state after it.
@@ -316,7 +316,7 @@ impl Dialogue {
         rendered: &mut Rendered,
         mut reading: Reading,
         rest: &[u8],
-        report: &mut impl FnMut(Heard),
+        report: &mut impl FnMut(Received),
     ) -> Understood {
         let expected = script.reply(self.connection, reading.sequence, rendered);
         let len = expected.len();
@@ -370,7 +370,7 @@ impl Dialogue {
                 if let Some(sequence) = script.read_head(self.connection, self.next_sequence, &rest[at..]) {
                     // If it is the expected one after all, the bytes before it belong to no message.
                     if sequence == reading.sequence {
-                        report(Heard::Corrupted(None));
+                        report(Received::Corrupted(None));
                     } else {
                         self.complete(reading, report);
                     }
@@ -413,7 +413,7 @@ impl Dialogue {
 
     /// A reply's last byte has come.
     #[inline]
-    fn complete(&mut self, reading: Reading, report: &mut impl FnMut(Heard)) {
+    fn complete(&mut self, reading: Reading, report: &mut impl FnMut(Received)) {
         let Reading { sequence, state, .. } = reading;
         let flight = match self.in_flight.front() {
             Some(front) if front.flight.sequence == sequence => {
@@ -424,11 +424,11 @@ impl Dialogue {
         let late = sequence < self.high;
         self.high = self.high.max(sequence + 1);
         match flight {
-            Some(flight) if state != State::Right => report(Heard::Corrupted(Some(flight))),
-            Some(flight) if late => report(Heard::Late(flight)),
-            Some(flight) => report(Heard::Answer(flight)),
+            Some(flight) if state != State::Right => report(Received::Corrupted(Some(flight))),
+            Some(flight) if late => report(Received::Late(flight)),
+            Some(flight) => report(Received::Answer(flight)),
             None if self.given_up.contains(&sequence) => {}
-            None => report(Heard::Duplicate),
+            None => report(Received::Duplicate),
         }
     }
 
@@ -439,7 +439,7 @@ impl Dialogue {
     }
 
     /// Each message is a reply; on a raw stream, each read.
-    fn hear_anything(&mut self, bytes: &[u8], mut report: impl FnMut(Heard)) -> usize {
+    fn receive_any_reply(&mut self, bytes: &[u8], mut report: impl FnMut(Received)) -> usize {
         let Protocol::Plain(plain) = &mut self.protocol else { return bytes.len() };
         let mut taken = 0;
         while taken < bytes.len() {
@@ -449,8 +449,8 @@ impl Dialogue {
                 Err(_) => taken = bytes.len(),
             }
             match self.in_flight.pop_front() {
-                Some(sent) => report(Heard::Answer(sent.flight)),
-                None => report(Heard::Duplicate),
+                Some(sent) => report(Received::Answer(sent.flight)),
+                None => report(Received::Duplicate),
             }
         }
         taken
@@ -458,21 +458,21 @@ impl Dialogue {
 
     /// Over HTTP, answers come in the order of the requests, and each shows where it ends.
     #[cfg(feature = "web")]
-    fn hear_answers(
+    fn receive_http(
         &mut self,
         script: &Script,
         rendered: &mut Rendered,
         bytes: &[u8],
-        mut report: impl FnMut(Heard),
+        mut report: impl FnMut(Received),
     ) -> usize {
-        let Some(hearing) = self.http.as_deref_mut() else { return bytes.len() };
+        let Some(http) = self.http.as_deref_mut() else { return bytes.len() };
         let mut taken = 0;
-        while taken < bytes.len() && !hearing.broken {
-            let Hearing { answers, body, broken, count: heard } = &mut *hearing;
+        while taken < bytes.len() && !http.broken {
+            let HttpReplies { answers, body, broken, count: received } = &mut *http;
             let sequence = self.in_flight.front().map(|front| front.flight.sequence);
             let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
             let looks = *script.expected() != Expected::Anything;
-            let event = answers.hear(&bytes[taken..], script.wants_no_body(), |part| {
+            let event = answers.receive(&bytes[taken..], script.wants_no_body(), |part| {
                 body.take(part, expected.as_ref());
             });
             let (count, status) = match event {
@@ -484,24 +484,24 @@ impl Dialogue {
                 Event::Garbage => {
                     *broken = true;
                     let flight = self.in_flight.pop_front().map(|sent| sent.flight);
-                    report(Heard::Corrupted(flight));
+                    report(Received::Corrupted(flight));
                     break;
                 }
             };
             taken += count;
-            *heard += 1;
+            *received += 1;
             let right = body.end_message(expected.as_ref()) || !looks || script.wants_no_body();
             match self.in_flight.pop_front().map(|sent| sent.flight) {
                 None => {
                     *broken = true; // nobody has asked
-                    report(Heard::Corrupted(None));
+                    report(Received::Corrupted(None));
                 }
-                Some(flight) if !(200..300).contains(&status) => report(Heard::Status(flight, status)),
-                Some(flight) if right => report(Heard::Answer(flight)),
-                Some(flight) => report(Heard::Corrupted(Some(flight))),
+                Some(flight) if !(200..300).contains(&status) => report(Received::Status(flight, status)),
+                Some(flight) if right => report(Received::Answer(flight)),
+                Some(flight) => report(Received::Corrupted(Some(flight))),
             }
         }
-        match hearing.broken {
+        match http.broken {
             true => bytes.len(),
             false => taken,
         }
@@ -509,12 +509,12 @@ impl Dialogue {
 
     /// Over WebSocket, messages come in the order in which they were sent.
     #[cfg(feature = "web")]
-    fn hear_frames(
+    fn receive_frames(
         &mut self,
         script: &Script,
         rendered: &mut Rendered,
         bytes: &[u8],
-        mut report: impl FnMut(Heard),
+        mut report: impl FnMut(Received),
     ) -> usize {
         let Some(Framed { frames, body, refused, said, greeting }) = self.socket.as_deref_mut() else {
             return bytes.len();
@@ -524,7 +524,7 @@ impl Dialogue {
             let sequence = self.in_flight.front().map(|front| front.flight.sequence);
             let expected = sequence.map(|sequence| script.reply(self.connection, sequence, rendered));
             let looks = *script.expected() != Expected::Anything;
-            let event = frames.hear(&bytes[taken..], |part| body.take(part, expected.as_ref()));
+            let event = frames.receive(&bytes[taken..], |part| body.take(part, expected.as_ref()));
             match event {
                 websocket::Event::More(count) => return taken + count,
                 websocket::Event::Open(count) => taken += count,
@@ -541,15 +541,15 @@ impl Dialogue {
                         }
                         (Greeting::Supposed(_), false) => {
                             let first = self.in_flight.pop_front().map(|sent| sent.flight);
-                            report(Heard::Corrupted(first));
+                            report(Received::Corrupted(first));
                         }
                         (_, true) | (Greeting::Over, _) => {}
                     }
                     *greeting = Greeting::Over;
                     match self.in_flight.pop_front().map(|sent| sent.flight) {
-                        None => report(Heard::Duplicate),
-                        Some(flight) if right => report(Heard::Answer(flight)),
-                        Some(flight) => report(Heard::Corrupted(Some(flight))),
+                        None => report(Received::Duplicate),
+                        Some(flight) if right => report(Received::Answer(flight)),
+                        Some(flight) => report(Received::Corrupted(Some(flight))),
                     }
                 }
                 websocket::Event::Refused(status) => {
@@ -558,7 +558,7 @@ impl Dialogue {
                 }
                 websocket::Event::Closed => return bytes.len(),
                 websocket::Event::Garbage => {
-                    report(Heard::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
+                    report(Received::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
                     return bytes.len();
                 }
             }
@@ -586,9 +586,9 @@ impl Dialogue {
 
     /// Writes what the connection owes for itself, not for the run: the answer to a ping.
     #[cfg(feature = "web")]
-    pub fn say_pong(&mut self, mut put: impl FnMut(&[u8])) {
+    pub fn write_pong(&mut self, mut put: impl FnMut(&[u8])) {
         if let Some(socket) = &mut self.socket {
-            socket.frames.say_pong(&mut put);
+            socket.frames.write_pong(&mut put);
         }
     }
 
@@ -605,8 +605,8 @@ impl Dialogue {
             return socket.frames.is_over();
         }
         #[cfg(feature = "web")]
-        if let Some(hearing) = &self.http {
-            return hearing.broken || (hearing.answers.is_last() && !hearing.answers.is_within());
+        if let Some(http) = &self.http {
+            return http.broken || (http.answers.is_last() && !http.answers.is_within());
         }
         false
     }
@@ -616,8 +616,8 @@ impl Dialogue {
     fn lose_step(&mut self) {
         #[cfg(feature = "web")]
         {
-            if let Some(hearing) = &mut self.http {
-                hearing.broken = true;
+            if let Some(http) = &mut self.http {
+                http.broken = true;
             }
             if let Some(socket) = &mut self.socket {
                 socket.frames.abandon();
@@ -633,8 +633,8 @@ impl Dialogue {
     /// Over HTTP: at least one whole answer came on this connection, and nothing of the next one.
     pub fn is_between_answers(&self) -> bool {
         #[cfg(feature = "web")]
-        if let Some(hearing) = &self.http {
-            return hearing.count > 0 && !hearing.broken && !hearing.answers.is_within();
+        if let Some(http) = &self.http {
+            return http.count > 0 && !http.broken && !http.answers.is_within();
         }
         false
     }
@@ -650,18 +650,18 @@ impl Dialogue {
     }
 
     /// A datagram came: a message of its own.
-    pub fn hear_datagram(
+    pub fn receive_datagram(
         &mut self,
         script: &Script,
         rendered: &mut Rendered,
         bytes: &[u8],
-        mut report: impl FnMut(Heard),
+        mut report: impl FnMut(Received),
     ) {
         let numbered = script.is_numbered();
         let named = numbered.then(|| script.read_head(self.connection, self.next_sequence, bytes)).flatten();
         let front = self.in_flight.front().map(|front| front.flight.sequence);
         let Some(sequence) = named.or(front) else {
-            return report(Heard::Duplicate);
+            return report(Received::Duplicate);
         };
         let right = match script.expected() {
             Expected::Anything | Expected::AnyOfThatLength => true,
@@ -676,7 +676,7 @@ impl Dialogue {
 
     /// Called every tenth of a second. A message that was taken for a greeting was a wrong reply if no reply
     /// follows.
-    pub fn end_doubt(&mut self, mut report: impl FnMut(Heard)) {
+    pub fn end_doubt(&mut self, mut report: impl FnMut(Received)) {
         #[cfg(feature = "web")]
         if let Some(socket) = &mut self.socket
             && let Greeting::Supposed(looks) = &mut socket.greeting
@@ -684,7 +684,7 @@ impl Dialogue {
             *looks += 1;
             if *looks == 2 {
                 socket.greeting = Greeting::Over;
-                report(Heard::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
+                report(Received::Corrupted(self.in_flight.pop_front().map(|sent| sent.flight)));
             }
         }
         #[cfg(not(feature = "web"))]
@@ -715,7 +715,7 @@ impl Dialogue {
         script: &Script,
         rendered: &mut Rendered,
         mut report: impl FnMut(Missed),
-    ) -> Option<Heard> {
+    ) -> Option<Received> {
         let (ended, within) = self.end_answers(script, rendered);
         let half = self.reading.take().filter(|reading| reading.at > 0);
         for (index, Sent { flight, .. }) in self.in_flight.drain(..).enumerate() {
@@ -731,21 +731,21 @@ impl Dialogue {
 
     /// Returns the answer that the connection's end completes, and whether an answer was cut off; its message then counts as short.
     #[cfg(feature = "web")]
-    fn end_answers(&mut self, script: &Script, rendered: &mut Rendered) -> (Option<Heard>, bool) {
+    fn end_answers(&mut self, script: &Script, rendered: &mut Rendered) -> (Option<Received>, bool) {
         if let Some(socket) = self.socket.as_deref_mut() {
             return (None, std::mem::take(socket).frames.is_within());
         }
-        let Some(hearing) = self.http.as_deref_mut() else { return (None, false) };
-        let Hearing { mut answers, mut body, .. } = std::mem::take(hearing);
+        let Some(http) = self.http.as_deref_mut() else { return (None, false) };
+        let HttpReplies { mut answers, mut body, .. } = std::mem::take(http);
         let within = answers.is_within();
         let ended = answers.end().and_then(|status| {
             let flight = self.in_flight.pop_front()?.flight;
             let expected = script.reply(self.connection, flight.sequence, rendered);
             let right = body.end_message(Some(&expected)) || *script.expected() == Expected::Anything;
             Some(match (200..300).contains(&status) {
-                false => Heard::Status(flight, status),
-                true if right => Heard::Answer(flight),
-                true => Heard::Corrupted(Some(flight)),
+                false => Received::Status(flight, status),
+                true if right => Received::Answer(flight),
+                true => Received::Corrupted(Some(flight)),
             })
         });
         let cut_off = within && ended.is_none();
@@ -753,7 +753,7 @@ impl Dialogue {
     }
 
     #[cfg(not(feature = "web"))]
-    fn end_answers(&mut self, _script: &Script, _rendered: &mut Rendered) -> (Option<Heard>, bool) {
+    fn end_answers(&mut self, _script: &Script, _rendered: &mut Rendered) -> (Option<Received>, bool) {
         (None, false)
     }
 }
@@ -779,7 +779,7 @@ mod tests {
         let replies = (0..count)
             .map(|at| {
                 let mut message = Vec::new();
-                dialogue.say(script, &mut rendered, at, at, |part| message.extend_from_slice(part));
+                dialogue.write_message(script, &mut rendered, at, at, |part| message.extend_from_slice(part));
                 match script.expected() {
                     Expected::Text(_) => script.reply(5, at, &mut rendered).parts().concat(),
                     _ => message,
@@ -802,7 +802,7 @@ mod tests {
     }
 
     /// Hears these pieces the way the reactor gives them: what is not understood comes again.
-    fn hear<'a>(
+    fn receive<'a>(
         mut dialogue: Dialogue,
         script: &Script,
         pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -811,13 +811,13 @@ mod tests {
         let (mut account, mut inbox, mut rendered) = (Account::default(), Vec::new(), Rendered::default());
         for piece in pieces {
             inbox.extend_from_slice(piece);
-            let count = dialogue.hear(script, &mut rendered, &inbox, |heard| match heard {
-                Heard::Answer(_) => account.answers += 1,
-                Heard::Late(_) => account.late += 1,
-                Heard::Corrupted(Some(_)) => account.corrupted += 1,
-                Heard::Corrupted(None) => account.nobodys += 1,
-                Heard::Duplicate => account.duplicates += 1,
-                Heard::Status(..) => unreachable!("this is not HTTP"),
+            let count = dialogue.receive(script, &mut rendered, &inbox, |received| match received {
+                Received::Answer(_) => account.answers += 1,
+                Received::Late(_) => account.late += 1,
+                Received::Corrupted(Some(_)) => account.corrupted += 1,
+                Received::Corrupted(None) => account.nobodys += 1,
+                Received::Duplicate => account.duplicates += 1,
+                Received::Status(..) => unreachable!("this is not HTTP"),
             });
             inbox.drain(..count);
         }
@@ -841,12 +841,12 @@ mod tests {
             (dialogue, replies.concat())
         };
         let (dialogue, bytes) = stream();
-        let account = hear(dialogue, script, [&bytes[..]], true);
+        let account = receive(dialogue, script, [&bytes[..]], true);
         for at in 0..=bytes.len() {
-            let split = hear(stream().0, script, [&bytes[..at], &bytes[at..]], true);
+            let split = receive(stream().0, script, [&bytes[..at], &bytes[at..]], true);
             assert_eq!(split, account, "cut at {at}");
         }
-        assert_eq!(hear(stream().0, script, bytes.chunks(1), true), account, "byte by byte");
+        assert_eq!(receive(stream().0, script, bytes.chunks(1), true), account, "byte by byte");
         account
     }
 
@@ -927,7 +927,7 @@ mod tests {
     fn the_end_in_the_middle_of_a_reply_is_a_short_one() {
         let script = numbered(Framing::Raw);
         let (dialogue, replies) = conversation(&script, 3);
-        let account = hear(dialogue, &script, [&replies[0][..], &replies[1][..10]], false);
+        let account = receive(dialogue, &script, [&replies[0][..], &replies[1][..10]], false);
         assert_eq!(account, Account { answers: 1, short: 1, lost: 1, ..Account::default() });
     }
 
@@ -956,7 +956,7 @@ mod tests {
         let said = Said::Numbered { min: 64, max: 64 };
         let script = Script::new(7, Framing::Lines, said, Expected::Anything);
         let (dialogue, _) = conversation(&script, 2);
-        let account = hear(dialogue, &script, [&b"on"[..], b"e\r\ntwo", b"\nthree\n"], false);
+        let account = receive(dialogue, &script, [&b"on"[..], b"e\r\ntwo", b"\nthree\n"], false);
         assert_eq!(account, Account { answers: 2, duplicates: 1, ..Account::default() });
     }
 
@@ -964,15 +964,21 @@ mod tests {
     fn datagrams_come_in_any_order_and_any_number() {
         let script = numbered(Framing::Raw);
         let (mut dialogue, replies) = conversation(&script, 3);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut wrong = replies[1].clone();
         wrong.pop();
         for bytes in [&replies[2], &replies[0], &replies[0], &wrong, &wrong] {
-            dialogue.hear_datagram(&script, &mut Rendered::default(), bytes, |it| heard.push(it));
+            dialogue.receive_datagram(&script, &mut Rendered::default(), bytes, |it| received.push(it));
         }
         assert!(matches!(
-            heard[..],
-            [Heard::Answer(_), Heard::Late(_), Heard::Duplicate, Heard::Corrupted(Some(_)), Heard::Duplicate]
+            received[..],
+            [
+                Received::Answer(_),
+                Received::Late(_),
+                Received::Duplicate,
+                Received::Corrupted(Some(_)),
+                Received::Duplicate
+            ]
         ));
     }
 
@@ -983,7 +989,7 @@ mod tests {
         // What might be the head of the next one, again and again, one sign at a time.
         let junk = "|0".repeat(60);
         let bytes = [junk.as_bytes(), b"\n", &replies[1]].concat();
-        let account = hear(dialogue, &script, bytes.chunks(1), true);
+        let account = receive(dialogue, &script, bytes.chunks(1), true);
         assert_eq!((account.answers, account.corrupted), (1, 1), "{account:?}");
     }
 
@@ -1015,8 +1021,8 @@ mod tests {
             let (mut long, _) = conversation(&script, 8);
             long.in_flight.iter_mut().for_each(|sent| sent.numbered = None);
             let bytes = bytes_of(&replies);
-            let short = hear(short, &script, bytes.chunks(chunk), true);
-            prop_assert_eq!(short, hear(long, &script, bytes.chunks(chunk), true));
+            let short = receive(short, &script, bytes.chunks(chunk), true);
+            prop_assert_eq!(short, receive(long, &script, bytes.chunks(chunk), true));
         }
 
         #[test]
@@ -1033,7 +1039,7 @@ mod tests {
                 bytes.extend_from_slice(&reply[..reply.len().min(cut + 8)]);
                 bytes.extend(junk.get(index).into_iter().flatten());
             }
-            let account = hear(dialogue, &script, bytes.chunks(chunk), true);
+            let account = receive(dialogue, &script, bytes.chunks(chunk), true);
             let all = account.answers + account.late + account.corrupted + account.lost + account.short
                 + account.timed_out;
             prop_assert_eq!(all, 6);

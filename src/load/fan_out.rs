@@ -212,7 +212,7 @@ impl Hall<'_> {
         let text = self.text(sender, number);
         let message = self.room.say.replace("{text}", &text);
         let mask = [(number >> 3) as u8, 0x5a, number as u8, 0xc3];
-        self.members[sender].frames.say(message.len(), [message.as_bytes()], mask, &mut |bytes| {
+        self.members[sender].frames.write_message(message.len(), [message.as_bytes()], mask, &mut |bytes| {
             board.send(peer, bytes);
         });
         let speaker = &mut self.speakers[sender];
@@ -240,7 +240,7 @@ impl Hall<'_> {
     }
 
     /// A member has received a message.
-    fn hear(&mut self, index: usize, now_ns: u64) {
+    fn receive(&mut self, index: usize, now_ns: u64) {
         let member = &mut self.members[index];
         let message = std::mem::take(&mut member.message);
         self.judge(index, &message, now_ns);
@@ -283,7 +283,7 @@ impl Hall<'_> {
             speaker.in_flight = speaker.in_flight.saturating_sub(1 + missed.len());
         }
         self.lose(index, sender, missed);
-        self.account.heard += 1;
+        self.account.received += 1;
         if !is_right {
             self.account.fail(|it| &mut it.corrupted, self.window, due_ns, 1);
             self.tally.failures += 1;
@@ -360,7 +360,7 @@ impl Handler for Hall<'_> {
         let mut taken = 0;
         loop {
             let Member { frames, message, .. } = &mut self.members[index];
-            let event = frames.hear(&inbox.bytes()[taken..], |part| message.extend_from_slice(part));
+            let event = frames.receive(&inbox.bytes()[taken..], |part| message.extend_from_slice(part));
             if message.len() > MESSAGE_BYTES_MAX {
                 let problem =
                     format!("{} sends a message of more than {MESSAGE_BYTES_MAX} bytes", self.plan.target);
@@ -371,17 +371,17 @@ impl Handler for Hall<'_> {
             match event {
                 Event::More(count) => {
                     taken += count;
-                    frames.say_pong(&mut |bytes| board.send(from, bytes));
+                    frames.write_pong(&mut |bytes| board.send(from, bytes));
                     break;
                 }
                 Event::Message(count) => {
                     taken += count;
                     match self.members[index].stage {
-                        At::In => self.hear(index, now_ns),
+                        At::In => self.receive(index, now_ns),
                         _ => {
                             // The answer to what was asked, whatever it says; what was wrong with it is said below.
                             let is_asked = self.members[index].stage == At::Joining;
-                            self.hear(index, now_ns);
+                            self.receive(index, now_ns);
                             if is_asked {
                                 self.enter(index);
                             }
@@ -402,7 +402,9 @@ impl Handler for Hall<'_> {
                         false => {
                             let bytes = [join.as_bytes()];
                             let frames = &mut self.members[index].frames;
-                            frames.say(join.len(), bytes, [1, 2, 3, 4], &mut |bytes| board.send(from, bytes));
+                            frames.write_message(join.len(), bytes, [1, 2, 3, 4], &mut |bytes| {
+                                board.send(from, bytes)
+                            });
                         }
                     }
                 }
@@ -668,7 +670,7 @@ impl Run<'_> {
             self.turn(Stage::Finishing, began_ns, until_ns)?;
         }
         let hall = self.reactor.handler();
-        match (hall.account.heard, hall.account.sent, plan.rate) {
+        match (hall.account.received, hall.account.sent, plan.rate) {
             (0, sent, _) => Err(format!("nobody was told any of {sent} messages by {}", plan.target)),
             (_, _, None) if !hall.came_back => {
                 Err(format!("a member's messages do not come back to it at {}: give a --rate", plan.target))

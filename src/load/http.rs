@@ -132,7 +132,7 @@ impl Answers {
     }
 
     /// Takes what it can of one answer. `bodiless`: it is one to a HEAD. Bodies are given to `body`.
-    pub fn hear(&mut self, bytes: &[u8], bodiless: bool, mut body: impl FnMut(&[u8])) -> Event {
+    pub fn receive(&mut self, bytes: &[u8], bodiless: bool, mut body: impl FnMut(&[u8])) -> Event {
         let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
@@ -279,29 +279,32 @@ mod tests {
     }
 
     /// What a stream comes to: statuses with their bodies, and whether it ends in garbage.
-    fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, bodiless: bool) -> (Vec<(u16, Vec<u8>)>, bool) {
+    fn receive<'a>(
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        bodiless: bool,
+    ) -> (Vec<(u16, Vec<u8>)>, bool) {
         let (mut answers, mut waiting) = (Answers::default(), Vec::new());
-        let (mut heard, mut body) = (Vec::new(), Vec::new());
+        let (mut received, mut body) = (Vec::new(), Vec::new());
         for piece in pieces {
             waiting.extend_from_slice(piece);
             loop {
-                match answers.hear(&waiting, bodiless, |part| body.extend_from_slice(part)) {
+                match answers.receive(&waiting, bodiless, |part| body.extend_from_slice(part)) {
                     Event::More(count) => {
                         waiting.drain(..count);
                         break;
                     }
                     Event::Answer(count, status) => {
                         waiting.drain(..count);
-                        heard.push((status, std::mem::take(&mut body)));
+                        received.push((status, std::mem::take(&mut body)));
                     }
-                    Event::Garbage => return (heard, true),
+                    Event::Garbage => return (received, true),
                 }
             }
         }
         if let Some(status) = answers.end() {
-            heard.push((status, body));
+            received.push((status, body));
         }
-        (heard, false)
+        (received, false)
     }
 
     #[track_caller]
@@ -310,10 +313,10 @@ mod tests {
             expected.iter().map(|(status, body)| (*status, body.as_bytes().to_vec())).collect();
         let input = input.as_bytes();
         for at in 0..=input.len() {
-            let heard = hear([&input[..at], &input[at..]], bodiless);
-            assert_eq!(heard, (expected.clone(), garbage), "cut at {at}");
+            let received = receive([&input[..at], &input[at..]], bodiless);
+            assert_eq!(received, (expected.clone(), garbage), "cut at {at}");
         }
-        assert_eq!(hear(input.chunks(1), bodiless), (expected, garbage), "byte by byte");
+        assert_eq!(receive(input.chunks(1), bodiless), (expected, garbage), "byte by byte");
     }
 
     #[test]
@@ -359,11 +362,11 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\nx",
         ] {
-            let (heard, garbage) = hear([input.as_bytes()], false);
-            assert!(heard.is_empty() && garbage, "{input:?}");
+            let (received, garbage) = receive([input.as_bytes()], false);
+            assert!(received.is_empty() && garbage, "{input:?}");
         }
         let late = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n";
-        assert_eq!(hear([late.as_bytes()], false), (vec![], true));
+        assert_eq!(receive([late.as_bytes()], false), (vec![], true));
     }
 
     #[test]
@@ -377,7 +380,7 @@ mod tests {
             ("HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n", false),
         ] {
             let mut answers = Answers::default();
-            answers.hear(head.as_bytes(), false, |_| ());
+            answers.receive(head.as_bytes(), false, |_| ());
             assert_eq!(answers.is_last(), last, "{head:?}");
         }
     }

@@ -88,7 +88,7 @@ pub fn render(report: &Report) -> String {
     over_time(&mut page, report);
     under_load(&mut page, report);
     rounds(&mut page, report);
-    who_did_what(&mut page, report);
+    processes(&mut page, report);
     the_run(&mut page, report);
     page.push_str("</main>\n</body>\n</html>\n");
     page
@@ -635,7 +635,7 @@ fn rounds(page: &mut String, report: &Report) {
     );
 }
 
-fn who_did_what(page: &mut String, report: &Report) {
+fn processes(page: &mut String, report: &Report) {
     page.push_str("<h2>Who did what</h2>\n<div class=\"columns\">\n");
     match &report.server {
         Some(server) => facts(page, "Server", server_facts(server)),

@@ -310,7 +310,7 @@ impl Director<'_> {
             if left.is_zero() || self.interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            match self.crew.hear(left) {
+            match self.crew.receive(left) {
                 Some(News::Slice(tally)) => {
                     let began_ns = tally.index * SLICE_NS;
                     if began_ns < self.window.to_ns {
@@ -527,7 +527,7 @@ impl Director<'_> {
         while !self.crew.is_done() && self.crew.now_ns() < until_ns {
             if was_interrupted || self.problem.is_some() {
                 self.crew.stop();
-                if let Some(News::Slice(tally)) = self.crew.hear(TICK)
+                if let Some(News::Slice(tally)) = self.crew.receive(TICK)
                     && tally.index * SLICE_NS < self.window.to_ns
                 {
                     self.timeline.add(&tally);

@@ -352,7 +352,7 @@ impl Script {
 
     /// The message, on the wire, in pieces.
     #[inline]
-    pub(super) fn say_numbered(&self, numbered: &Numbered, put: &mut impl FnMut(&[u8])) {
+    pub(super) fn write_numbered(&self, numbered: &Numbered, put: &mut impl FnMut(&[u8])) {
         if self.framing == Framing::Prefixed {
             put(&numbered.len.to_be_bytes());
         }
@@ -642,7 +642,7 @@ mod tests {
                 assert_eq!(script.read_head(3, sequence, &message), None, "it was never sent");
                 let numbered = script.numbered(3, sequence).expect("replies say which they are");
                 let mut said = Vec::new();
-                script.say_numbered(&numbered, &mut |part| said.extend_from_slice(part));
+                script.write_numbered(&numbered, &mut |part| said.extend_from_slice(part));
                 assert_eq!(said, message);
                 assert_eq!(script.is_numbered_whole(&numbered, &message), Some(message.len()));
                 assert_eq!(script.is_numbered_whole(&numbered, &message[..message.len() - 1]), None);

@@ -37,7 +37,7 @@ pub fn render(report: &Report, style: Style) -> String {
     over_time(&mut screen, report);
     load(&mut screen, report);
     several_rounds(&mut screen, report);
-    who_did_what(&mut screen, report);
+    processes(&mut screen, report);
     verdict(&mut screen, report);
     screen.text
 }
@@ -262,7 +262,7 @@ fn spread(values: &[f64], shown: fn(f64) -> String) -> String {
     }
 }
 
-fn who_did_what(screen: &mut Screen, report: &Report) {
+fn processes(screen: &mut Screen, report: &Report) {
     match &report.server {
         Some(server) => screen.line("server", &server_line(server), Ink::Plain),
         None => screen.line("server", "its process is not known (--server-pid, --spawn)", Ink::Faint),

@@ -85,13 +85,13 @@ impl Frames {
         self.within
     }
 
-    /// Nothing that comes is heard any more.
+    /// Nothing that comes is received any more.
     pub fn abandon(&mut self) {
         self.is_over = true;
     }
 
     /// A text message of these parts, in one frame.
-    pub fn say<'a>(
+    pub fn write_message<'a>(
         &mut self,
         len: usize,
         parts: impl IntoIterator<Item = &'a [u8]>,
@@ -102,7 +102,7 @@ impl Frames {
     }
 
     /// The pong that is owed.
-    pub fn say_pong(&mut self, put: &mut impl FnMut(&[u8])) {
+    pub fn write_pong(&mut self, put: &mut impl FnMut(&[u8])) {
         if let Some(payload) = self.pong.take() {
             self.put_frame(OpCode::Control(Control::Pong), payload.len(), [&payload[..]], [7, 6, 5, 4], put);
         }
@@ -128,12 +128,12 @@ impl Frames {
     }
 
     /// Takes what it can. Messages are given to `body`, piece by piece.
-    pub fn hear(&mut self, bytes: &[u8], mut body: impl FnMut(&[u8])) -> Event {
+    pub fn receive(&mut self, bytes: &[u8], mut body: impl FnMut(&[u8])) -> Event {
         if self.is_over {
             return Event::More(bytes.len());
         }
         if !self.is_open {
-            return self.hear_the_handshake(bytes);
+            return self.receive_handshake(bytes);
         }
         let mut taken = 0;
         loop {
@@ -195,7 +195,7 @@ impl Frames {
         Ok(Some(cursor.position() as usize))
     }
 
-    fn hear_the_handshake(&mut self, bytes: &[u8]) -> Event {
+    fn receive_handshake(&mut self, bytes: &[u8]) -> Event {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut parsed = httparse::Response::new(&mut fields);
         let count = match parsed.parse(bytes) {
@@ -242,12 +242,12 @@ mod tests {
     }
 
     /// What comes of it: messages, and how it ended.
-    fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<Event>, Frames) {
+    fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<Event>, Frames) {
         let (mut frames, mut waiting, mut messages, mut body) = (Frames::default(), vec![], vec![], vec![]);
         for piece in pieces {
             waiting.extend_from_slice(piece);
             loop {
-                match frames.hear(&waiting, |part| body.extend_from_slice(part)) {
+                match frames.receive(&waiting, |part| body.extend_from_slice(part)) {
                     Event::More(count) => {
                         waiting.drain(..count);
                         break;
@@ -268,24 +268,24 @@ mod tests {
     fn messages_are_heard_at_every_split() {
         let mut input = agreed().into_bytes();
         let mut server = WebSocket::new(1000);
-        server.say(Message::Text("hello"), &mut input);
-        server.say(Message::Binary(&[7; 300]), &mut input);
+        server.encode(Message::Text("hello"), &mut input);
+        server.encode(Message::Binary(&[7; 300]), &mut input);
         server.ask(&mut input);
         input.extend([0x01, 2, b'o', b'n', 0x89, 2, b'h', b'i', 0x80, 1, b'e']);
         let expected = vec![b"hello".to_vec(), vec![7; 300], b"one".to_vec()];
         for at in 0..=input.len() {
-            let (messages, end, frames) = hear([&input[..at], &input[at..]]);
+            let (messages, end, frames) = receive([&input[..at], &input[at..]]);
             assert_eq!((messages, end), (expected.clone(), None), "cut at {at}");
             assert_eq!(frames.pong.as_deref(), Some(&b"hi"[..]));
         }
-        assert_eq!(hear(input.chunks(1)).0, expected, "byte by byte");
+        assert_eq!(receive(input.chunks(1)).0, expected, "byte by byte");
         server.close(1001, "bye", &mut input);
-        assert_eq!(hear(input.chunks(7)).1, Some(Event::Closed));
+        assert_eq!(receive(input.chunks(7)).1, Some(Event::Closed));
     }
 
     #[test]
     fn what_is_no_websocket_is_told_from_one_that_refuses() {
-        let refused = |text: &str| hear([text.as_bytes()]).1;
+        let refused = |text: &str| receive([text.as_bytes()]).1;
         assert_eq!(refused("HTTP/1.1 403 Forbidden\r\n\r\n"), Some(Event::Refused(403)));
         assert_eq!(refused("hello\r\n\r\n"), Some(Event::Garbage));
         let wrong_key = agreed().replace("Accept: ", "Accept: x");
@@ -299,16 +299,18 @@ mod tests {
             &[0x89, 126, 0, 126],
         ] {
             let input = [agreed().as_bytes(), frame].concat();
-            assert_eq!(hear([&input[..]]).1, Some(Event::Garbage), "{frame:?}");
+            assert_eq!(receive([&input[..]]).1, Some(Event::Garbage), "{frame:?}");
         }
     }
 
     #[test]
     fn what_is_said_is_what_a_server_hears() {
         let (mut frames, mut said, mut room) = (Frames::default(), Vec::new(), Vec::new());
-        frames.say(12, [&b"hello, "[..], b"world"], [1, 2, 3, 4], &mut |part| said.extend_from_slice(part));
+        frames.write_message(12, [&b"hello, "[..], b"world"], [1, 2, 3, 4], &mut |part| {
+            said.extend_from_slice(part)
+        });
         frames.pong = Some(b"hi".to_vec());
-        frames.say_pong(&mut |part| said.extend_from_slice(part));
+        frames.write_pong(&mut |part| said.extend_from_slice(part));
         let mut server = WebSocket::new(1000);
         use crate::protocol::websocket::Step;
         let step = server.decode(&said, &mut room, &mut Vec::new()).expect("it is right");

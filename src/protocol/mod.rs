@@ -124,10 +124,10 @@ impl Protocol {
 
     /// Whether what is encoded for this framing can be sent now.
     #[inline]
-    pub fn says(&self, framing: Framing) -> bool {
+    pub fn can_send_encoded(&self, framing: Framing) -> bool {
         match self {
             Protocol::Plain(plain) => plain.framing() == framing,
-            Protocol::Web(web) => web.says(framing),
+            Protocol::Web(web) => web.can_send_encoded(framing),
         }
     }
 

@@ -28,7 +28,7 @@ impl Web {
         match *self {}
     }
 
-    pub(super) fn says(&self, _framing: Framing) -> bool {
+    pub(super) fn can_send_encoded(&self, _framing: Framing) -> bool {
         match *self {}
     }
 

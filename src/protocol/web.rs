@@ -73,7 +73,7 @@ impl Web {
     }
 
     /// Whether what is encoded for this framing can be sent now.
-    pub(super) fn says(&self, framing: Framing) -> bool {
+    pub(super) fn can_send_encoded(&self, framing: Framing) -> bool {
         match self {
             Web::Http(_) => false,
             Web::WebSocket(socket) => framing == Framing::WebSocket && !socket.is_closed(),
@@ -84,9 +84,9 @@ impl Web {
     pub(super) fn encode(&mut self, message: Message<'_>, sink: &mut impl Sink) {
         match self {
             Web::Http(http) => {
-                http.say(message, sink);
+                http.answer_message(message, sink);
             }
-            Web::WebSocket(socket) => socket.say(message, sink),
+            Web::WebSocket(socket) => socket.encode(message, sink),
         }
     }
 }

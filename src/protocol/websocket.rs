@@ -329,9 +329,9 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Says a message, in one frame.
+    /// Appends a message, in one frame. Behind a Close frame, nothing is appended.
     #[inline(never)]
-    pub fn say(&mut self, message: Message<'_>, sink: &mut impl Sink) {
+    pub fn encode(&mut self, message: Message<'_>, sink: &mut impl Sink) {
         if self.closed {
             return;
         }
@@ -695,7 +695,7 @@ mod tests {
         assert!(socket.ask(&mut said));
         socket.close(code::NORMAL, "", &mut said);
         let len = said.len();
-        socket.say(Message::Text("too late"), &mut said);
+        socket.encode(Message::Text("too late"), &mut said);
         socket.close(code::GOING_AWAY, "", &mut said);
         assert!(!socket.ask(&mut said));
         assert_eq!(said.len(), len, "nothing is said after a close");
@@ -712,11 +712,11 @@ mod tests {
         ] {
             let mut said = Vec::new();
             let text = "x".repeat(len);
-            WebSocket::new(MAX).say(Message::Text(&text), &mut said);
+            WebSocket::new(MAX).encode(Message::Text(&text), &mut said);
             assert_eq!((&said[..head.len()], said.len()), (head, head.len() + len));
         }
         let mut said = Vec::new();
-        WebSocket::new(MAX).say(Message::Binary(b"x"), &mut said);
+        WebSocket::new(MAX).encode(Message::Binary(b"x"), &mut said);
         assert_eq!(said, [FIN | BINARY, 1, b'x']);
     }
 

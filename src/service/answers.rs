@@ -74,7 +74,7 @@ impl Switchboard<'_> {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return };
         match conversation.http() {
             Some(http) => {
-                let progress = http.say(message, &mut outbox);
+                let progress = http.answer_message(message, &mut outbox);
                 self.after_answer(to, progress);
             }
             None => conversation.protocol.encode(message, &mut outbox),

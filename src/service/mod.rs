@@ -289,7 +289,7 @@ impl<'a> Switchboard<'a> {
             self.returns(to, &[]);
         }
         if let Some((conversation, mut outbox)) = self.board.outbox(to)
-            && conversation.protocol.says(encoded.framing())
+            && conversation.protocol.can_send_encoded(encoded.framing())
         {
             outbox.put(encoded.bytes());
         }

@@ -456,7 +456,7 @@ impl Listener {
     #[cfg(feature = "socket-options")]
     pub fn adopt_tcp(listener: std::net::TcpListener, options: &ListenOptions) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
-        tell(socket2::SockRef::from(&listener), options)?;
+        set_options(socket2::SockRef::from(&listener), options)?;
         Ok(Listener::Tcp(TcpListener::from_std(listener)))
     }
 
@@ -561,7 +561,7 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// What a TCP listener passes on to all that it accepts.
 #[cfg(feature = "socket-options")]
-fn tell(socket: socket2::SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
+fn set_options(socket: socket2::SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
@@ -581,7 +581,7 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
     if address.is_ipv6() && options.only_v6 {
         socket.set_only_v6(true)?;
     }
-    tell((&socket).into(), options)?;
+    set_options((&socket).into(), options)?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))

@@ -126,7 +126,7 @@ fn requests(pieces: &[&[u8]]) -> (Vec<Asked>, Option<Violation>, Vec<u8>) {
                     assert!(http.is_owed());
                     let _ = (request.path(), request.query(), request.lists("Accept", "a"));
                     asked.push((request.method.into(), request.target.into(), request.body.into()));
-                    let progress = http.say(Message::Binary(request.body), &mut said);
+                    let progress = http.answer_message(Message::Binary(request.body), &mut said);
                     goes_on = progress == http::Progress::Done;
                     waiting.drain(..consumed);
                 }

@@ -278,9 +278,8 @@ impl Http {
         }
     }
 
-    /// For services that know messages alone: the first one is the answer, and pieces of one that was begun are
-    /// pieces.
-    pub fn say(&mut self, message: Message<'_>, sink: &mut impl Sink) -> Progress {
+    /// Answers with a message, for services that know messages only. If an answer has begun, the message is its next piece.
+    pub fn answer_message(&mut self, message: Message<'_>, sink: &mut impl Sink) -> Progress {
         if let Answer::Begun { .. } = self.answer {
             return self.piece(message.bytes(), sink);
         }

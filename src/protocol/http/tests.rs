@@ -40,7 +40,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
                 }
             };
             assert!(http.is_owed());
-            let progress = http.say(Message::Binary(request.body), &mut heard.said);
+            let progress = http.answer_message(Message::Binary(request.body), &mut heard.said);
             let (method, target) = (request.method.to_owned(), request.target.to_owned());
             heard.requests.push((method, target, request.body.to_vec(), progress == Progress::Last));
             assert!(!http.is_open());
@@ -128,7 +128,7 @@ fn said(head: &str, act: impl FnOnce(&mut Http, &mut Vec<u8>) -> Progress) -> (S
 
 #[test]
 fn an_answer_has_its_length_and_the_connection_goes_on() {
-    let hello = |http: &mut Http, sink: &mut Vec<u8>| http.say(Message::Text("hello"), sink);
+    let hello = |http: &mut Http, sink: &mut Vec<u8>| http.answer_message(Message::Text("hello"), sink);
     let whole = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n";
     assert_eq!(said(GET, hello), (format!("{whole}\r\nhello"), Progress::Done));
     assert_eq!(said(HEAD, hello), (format!("{whole}\r\n"), Progress::Done));
@@ -146,7 +146,7 @@ fn a_body_of_unknown_length_goes_out_in_chunks_or_up_to_the_end() {
         assert!(http.is_open() && !http.is_owed());
         http.piece(b"hello, ", sink);
         http.piece(b"", sink);
-        http.say(Message::Text("world and all"), sink);
+        http.answer_message(Message::Text("world and all"), sink);
         http.end(sink)
     };
     let chunks = "7\r\nhello, \r\nd\r\nworld and all\r\n0\r\n\r\n";
@@ -180,11 +180,11 @@ fn a_body_is_as_long_as_its_head_says_or_the_connection_breaks() {
 #[test]
 fn one_answer_for_each_request_and_none_for_nobody() {
     let (mut http, mut sink) = (Http::new(10), Vec::new());
-    assert_eq!(http.say(Message::Text("hello"), &mut sink), Progress::Nothing);
+    assert_eq!(http.answer_message(Message::Text("hello"), &mut sink), Progress::Nothing);
     open(&mut http, GET);
-    assert_eq!(http.say(Message::Text("hello"), &mut sink), Progress::Done);
+    assert_eq!(http.answer_message(Message::Text("hello"), &mut sink), Progress::Done);
     let len = sink.len();
-    assert_eq!(http.say(Message::Text("again"), &mut sink), Progress::Nothing);
+    assert_eq!(http.answer_message(Message::Text("again"), &mut sink), Progress::Nothing);
     assert_eq!(http.piece(b"more", &mut sink), Progress::Nothing);
     assert_eq!(http.end(&mut sink), Progress::Nothing);
     assert_eq!(sink.len(), len);

@@ -284,8 +284,8 @@ impl Chat {
                 self.answer(board, from, &Event::Left { room: &self.rooms[&key].name });
                 Ok(())
             }
-            Ask::Say { text } => self.say(board, from, &text),
-            Ask::Tell { to, text } => self.tell(board, from, &to, &text),
+            Ask::Say { text } => self.post_text(board, from, &text),
+            Ask::Tell { to, text } => self.send_private(board, from, &to, &text),
             Ask::Topic { text } => self.topic(board, from, text.as_deref()),
             Ask::Nick { nick } => self.rename(board, from, &nick),
             Ask::Who { after } => {
@@ -416,10 +416,10 @@ impl Chat {
     }
 
     /// Tells the room the news of its members that wait: behind those, what else it is told keeps its order.
-    fn tell_news(&mut self, board: &mut Switchboard<'_>, key: &RoomKey) {
+    fn post_news(&mut self, board: &mut Switchboard<'_>, key: &RoomKey) {
         let at = self.time(board);
         if let Some(room) = self.rooms.get_mut(key) {
-            self.counts.dropped += room.tell_news(board, at, board.now(), self.rules.slow_readers);
+            self.counts.dropped += room.post_news(board, at, board.now(), self.rules.slow_readers);
         }
     }
 
@@ -509,25 +509,31 @@ impl Chat {
         self.await_news(board, &key);
     }
 
-    fn say(&mut self, board: &mut Switchboard<'_>, from: Peer, text: &str) -> Result<(), Trouble> {
+    fn post_text(&mut self, board: &mut Switchboard<'_>, from: Peer, text: &str) -> Result<(), Trouble> {
         let text = &*check_words(text, TEXT_BYTES_MAX)?;
         let (key, seat) = self.place(from)?;
         let at = self.time(board);
-        self.tell_news(board, &key);
+        self.post_news(board, &key);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
         let seq = room.number();
         let nick = Rc::clone(&room.seats[seat].nick);
         let post = Rc::new(Post::new(&Event::Said { seq, at, nick: &nick, text }));
         // Who types at a terminal sees it there; a program is told that it has been said, and as what number.
         let but = (!room.seats[seat].is_program()).then_some(from);
-        self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, but);
+        self.counts.dropped += room.post(board, &post, self.rules.slow_readers, but);
         room.remember(post);
         self.counts.said += 1;
         Ok(())
     }
 
-    /// To one alone.
-    fn tell(&mut self, board: &mut Switchboard<'_>, from: Peer, to: &str, text: &str) -> Result<(), Trouble> {
+    /// Sends a text to one member only.
+    fn send_private(
+        &mut self,
+        board: &mut Switchboard<'_>,
+        from: Peer,
+        to: &str,
+        text: &str,
+    ) -> Result<(), Trouble> {
         let to = &*names::nick(to)?;
         let text = &*check_words(text, TEXT_BYTES_MAX)?;
         let (key, seat) = self.place(from)?;
@@ -558,12 +564,12 @@ impl Chat {
             return Ok(());
         };
         let text = &*words::text(text, TOPIC_BYTES_MAX)?;
-        self.tell_news(board, &key);
+        self.post_news(board, &key);
         let room = self.rooms.get_mut(&key).expect("a room with members stays");
         room.topic = text.to_owned();
         let nick = Rc::clone(&room.seats[seat].nick);
         let post = Rc::new(Post::new(&Event::Topic { seq: room.number(), at, nick: &nick, text }));
-        self.counts.dropped += room.tell(board, &post, self.rules.slow_readers, None);
+        self.counts.dropped += room.post(board, &post, self.rules.slow_readers, None);
         Ok(())
     }
 
@@ -656,7 +662,7 @@ impl Service for Chat {
         let Some(key) = self.waits.remove(&wait) else { return };
         let Some(room) = self.rooms.get_mut(&key) else { return };
         if room.end_wait(board.now()) {
-            self.tell_news(board, &key);
+            self.post_news(board, &key);
         }
         self.await_news(board, &key);
     }

@@ -440,7 +440,7 @@ impl Room {
 
     /// Tells everybody of the members who came, went and were renamed; but for those who know it all. Returns how many
     /// posts were dropped for that. At a stop nobody is told: it would be a flood, of no use to anyone.
-    pub(super) fn tell_news(
+    pub(super) fn post_news(
         &mut self,
         board: &mut impl Broadcasts,
         at: u64,
@@ -533,7 +533,7 @@ impl Room {
     }
 
     /// Tells everybody but one; how many posts were dropped for that. News are told before.
-    pub(super) fn tell(
+    pub(super) fn post(
         &mut self,
         board: &mut impl Broadcasts,
         post: &Rc<Post>,
@@ -692,7 +692,7 @@ mod tests {
         let policy = SlowReaders::Close;
         for step in steps.into_iter().chain([Step::News]) {
             let news = |room: &mut Room, programs: &mut Programs| {
-                room.tell_news(programs, 0, Moment::default(), policy);
+                room.post_news(programs, 0, Moment::default(), policy);
                 let there: BTreeSet<String> = room.seats.iter().map(|seat| seat.nick.to_string()).collect();
                 for (peer, (names, _)) in &programs.0 {
                     assert_eq!(names, &there, "{peer}");
@@ -727,7 +727,7 @@ mod tests {
                     news(&mut room, &mut programs);
                     let post =
                         Rc::new(Post::new(&Event::Said { seq: room.number(), at: 0, nick: "x", text: "y" }));
-                    room.tell(&mut programs, &post, policy, None);
+                    room.post(&mut programs, &post, policy, None);
                 }
                 Step::News => news(&mut room, &mut programs),
                 Step::Leave(_) | Step::Rename(..) => {}
@@ -781,7 +781,7 @@ mod tests {
         programs.0.clear();
         room.seats.iter_mut().for_each(|seat| seat.knows = u64::MAX); // whom they are told is not the question
         assert!(room.end_wait(now));
-        room.tell_news(&mut programs, 0, now, SlowReaders::Close);
+        room.post_news(&mut programs, 0, now, SlowReaders::Close);
         room.leave(3, now);
         assert_eq!(room.await_news(now), Some(NEWS_EVERY * 1000), "a tenth of a second for 1,000");
         assert_eq!(room.await_news(now), None, "a timer is set");
@@ -797,11 +797,11 @@ mod tests {
         let (alice, bob) = (Peer::of_nobody(1), Peer::of_nobody(2));
         room.enter(Seat::new(alice, "alice".into(), Framing::WebSocket));
         programs.0.insert(alice, (BTreeSet::from(["alice".to_owned()]), room.seq + 1));
-        room.tell_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
+        room.post_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
         let seq = room.seq;
         let seat = room.enter(Seat::new(bob, "bob".into(), Framing::WebSocket));
         room.leave(seat, Moment::default());
-        room.tell_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
+        room.post_news(&mut programs, 0, Moment::default(), SlowReaders::Close);
         assert_eq!(
             (programs.0[&alice].1, room.seq),
             (seq + 1, seq),

@@ -204,7 +204,7 @@ impl<S: Service> Handler for Exchange<S> {
     }
 
     fn on_stop(&mut self, board: &mut Board<Stream, Conversation>, peer: Peer) -> bool {
-        if self.web.says_goodbye_later(board, peer) {
+        if self.web.queue_goodbye(board, peer) {
             return false;
         }
         board.finish_because(peer, CloseReason::Drained);
@@ -239,7 +239,7 @@ impl<S: Service> Handler for Exchange<S> {
 
     fn on_timer(&mut self, board: &mut Board<Stream, Conversation>, timer: Timer) {
         match timer.owner {
-            OWNER => self.web.say_some_goodbyes(board),
+            OWNER => self.web.send_goodbyes(board),
             owner => self.service.on_timer(&mut Switchboard::of_owner(board, owner), timer.key),
         }
     }

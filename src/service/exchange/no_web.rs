@@ -17,11 +17,11 @@ impl Web {
         Web
     }
 
-    pub(super) fn says_goodbye_later(&mut self, _: &mut Board<Stream, Conversation>, _: Peer) -> bool {
+    pub(super) fn queue_goodbye(&mut self, _: &mut Board<Stream, Conversation>, _: Peer) -> bool {
         false
     }
 
-    pub(super) fn say_some_goodbyes(&mut self, _: &mut Board<Stream, Conversation>) {}
+    pub(super) fn send_goodbyes(&mut self, _: &mut Board<Stream, Conversation>) {}
 }
 
 pub(super) fn is_yet_to_upgrade(_: &Conversation, _: &mut Places) -> bool {

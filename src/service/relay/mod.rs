@@ -194,7 +194,7 @@ impl Relay {
         self.send(board, way, &wire::refusal(why));
     }
 
-    fn hear(&mut self, board: &mut Switchboard<'_>, way: Way, bytes: &[u8]) {
+    fn receive(&mut self, board: &mut Switchboard<'_>, way: Way, bytes: &[u8]) {
         let now = board.now();
         let said = match (wire::parse(bytes), way) {
             (Some(said), _) => said,
@@ -280,7 +280,7 @@ impl Relay {
         let silent: Vec<Way> =
             self.players.iter().filter(|player| player.is_silent(now)).map(|it| it.way).collect();
         silent.into_iter().for_each(|way| self.leave(way));
-        self.tell_everybody(board, now, late);
+        self.send_states(board, now, late);
         if self.players.is_empty() {
             self.next = None;
             return;
@@ -292,7 +292,7 @@ impl Relay {
         self.schedule(board, due.after(period * (1 + missed)));
     }
 
-    fn tell_everybody(&mut self, board: &mut Switchboard<'_>, now: Moment, late: Duration) {
+    fn send_states(&mut self, board: &mut Switchboard<'_>, now: Moment, late: Duration) {
         let late_us = u32::try_from(late.as_micros()).unwrap_or(u32::MAX);
         self.map.draw(self.players.iter().map(|player| player.at));
         let (mut message, mut seen) = (std::mem::take(&mut self.message), std::mem::take(&mut self.seen));
@@ -395,14 +395,14 @@ impl Counts {
 impl Service for Relay {
     fn on_datagram(&mut self, board: &mut Switchboard<'_>, from: Origin, bytes: &[u8]) {
         if !from.is_server() {
-            self.hear(board, Way::Datagrams(from), bytes);
+            self.receive(board, Way::Datagrams(from), bytes);
         }
     }
 
     fn on_message(&mut self, board: &mut Switchboard<'_>, from: Peer, message: Message<'_>) {
         match (board.framing(from), message) {
             (Some(Framing::WebSocket), Message::Binary(bytes)) => {
-                self.hear(board, Way::WebSocket(from), bytes)
+                self.receive(board, Way::WebSocket(from), bytes)
             }
             (Some(Framing::WebSocket), Message::Text(_)) => {
                 self.refuse(board, Way::WebSocket(from), Refusal::NotUnderstood);

@@ -118,7 +118,13 @@ impl Web {
     }
 
     /// Answers with a few words, and logs it.
-    fn say(&mut self, board: &mut Switchboard<'_>, to: Peer, request: &Request<'_>, response: Response<'_>) {
+    fn answer_status(
+        &mut self,
+        board: &mut Switchboard<'_>,
+        to: Peer,
+        request: &Request<'_>,
+        response: Response<'_>,
+    ) {
         let text = match response.status {
             204 | 304 => "",
             301 => "It is elsewhere.\n",
@@ -135,10 +141,16 @@ impl Web {
             503 => response.field("Retry-After", "1"),
             _ => response,
         };
-        self.say_text(board, to, request, response.field("Content-Type", "text/plain; charset=utf-8"), text);
+        self.answer_text(
+            board,
+            to,
+            request,
+            response.field("Content-Type", "text/plain; charset=utf-8"),
+            text,
+        );
     }
 
-    fn say_text(
+    fn answer_text(
         &mut self,
         board: &mut Switchboard<'_>,
         to: Peer,
@@ -146,10 +158,10 @@ impl Web {
         response: Response<'_>,
         text: &str,
     ) {
-        self.say_bytes(board, to, request, response, text.as_bytes());
+        self.answer_bytes(board, to, request, response, text.as_bytes());
     }
 
-    fn say_bytes(
+    fn answer_bytes(
         &mut self,
         board: &mut Switchboard<'_>,
         to: Peer,
@@ -177,7 +189,7 @@ impl Web {
     fn serve(&mut self, board: &mut Switchboard<'_>, to: Peer, request: &Request<'_>) {
         let path = match path::decode(request.path()) {
             Ok(path) => path,
-            Err(status) => return self.say(board, to, request, Response::new(status)),
+            Err(status) => return self.answer_status(board, to, request, Response::new(status)),
         };
         if self.root.look_in(board.turn()) {
             self.recent.forget();
@@ -191,7 +203,7 @@ impl Web {
         let (known, file) = self.look_up(&key, request);
         self.recent.keep(&key, &known);
         if let Answered::NeedsFile = self.answer(board, to, request, &key.1, &known, file) {
-            self.say(board, to, request, Response::new(500)); // it is open, so this does not happen
+            self.answer_status(board, to, request, Response::new(500)); // it is open, so this does not happen
         }
     }
 
@@ -222,18 +234,18 @@ impl Web {
         file: Option<File>,
     ) -> Answered {
         match known {
-            Known::Nothing(status) => self.say(board, to, request, Response::new(*status)),
+            Known::Nothing(status) => self.answer_status(board, to, request, Response::new(*status)),
             Known::File(version) => return self.serve_file(board, to, request, version, file),
             Known::Directory(_) if !path.is_empty() && !path.ends_with(b"/") => {
                 // Relative links in it are relative to it only with the slash.
                 let query = request.query().map_or(String::new(), |query| format!("?{query}"));
                 let location = format!("{}/{query}", request.path());
-                self.say(board, to, request, Response::new(301).field("Location", &location));
+                self.answer_status(board, to, request, Response::new(301).field("Location", &location));
             }
             Known::Directory(identity) if self.site.listing => {
                 return self.serve_listing(board, to, request, path, *identity, file);
             }
-            Known::Directory(_) => self.say(board, to, request, Response::new(404)),
+            Known::Directory(_) => self.answer_status(board, to, request, Response::new(404)),
         }
         Answered::Yes
     }
@@ -252,7 +264,7 @@ impl Web {
             .field("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
             .field("Cache-Control", "no-cache");
         if let Some(page) = self.pages.get(path, &identity, board.turn(), board.now()) {
-            self.say_text(board, to, request, response, &page);
+            self.answer_text(board, to, request, response, &page);
             return Answered::Yes;
         }
         if request.method == "HEAD" {
@@ -264,14 +276,14 @@ impl Web {
             return Answered::Yes;
         }
         if !self.pages.has_time(board.turn()) {
-            self.say(board, to, request, Response::new(503));
+            self.answer_status(board, to, request, Response::new(503));
             return Answered::Yes;
         }
         let Some(directory) = directory else { return Answered::NeedsFile };
         let time = self.clock.time(board.now());
         match self.pages.make(&self.root, path, &directory, identity, time, || board.clock()) {
-            Ok(page) => self.say_text(board, to, request, response, &page),
-            Err(_) => self.say(board, to, request, Response::new(500)),
+            Ok(page) => self.answer_text(board, to, request, response, &page),
+            Err(_) => self.answer_status(board, to, request, Response::new(500)),
         }
         Answered::Yes
     }
@@ -296,16 +308,16 @@ impl Web {
             }
             Outcome::NotSatisfiable => {
                 range = format!("bytes */{}", stamp.len);
-                self.say(board, to, request, Response::new(416).field("Content-Range", &range));
+                self.answer_status(board, to, request, Response::new(416).field("Content-Range", &range));
                 return Answered::Yes;
             }
             Outcome::Failed => {
-                self.say(board, to, request, Response::new(412));
+                self.answer_status(board, to, request, Response::new(412));
                 return Answered::Yes;
             }
             Outcome::NotModified => {
                 let response = Response::new(304).field("ETag", &stamp.etag).field("Vary", "Accept-Encoding");
-                self.say_text(board, to, request, response, "");
+                self.answer_text(board, to, request, response, "");
                 return Answered::Yes;
             }
         };
@@ -329,7 +341,7 @@ impl Web {
         }
         // The range lies within the file, and a file of which the bytes are here is small.
         if let Some(bytes) = version.bytes.get() {
-            self.say_bytes(board, to, request, response, &bytes[begin as usize..end as usize]);
+            self.answer_bytes(board, to, request, response, &bytes[begin as usize..end as usize]);
             return Answered::Yes;
         }
         let Some(file) = file else { return Answered::NeedsFile };
@@ -337,18 +349,18 @@ impl Web {
             let mut bytes = vec![0; stamp.len as usize];
             match file.read_exact_at(&mut bytes, 0) {
                 Ok(()) => {
-                    self.say_bytes(board, to, request, response, &bytes[begin as usize..end as usize]);
+                    self.answer_bytes(board, to, request, response, &bytes[begin as usize..end as usize]);
                     self.recent.keep_bytes(version, bytes);
                 }
                 Err(error) => {
                     log::warn!("a file could not be read to its end: {error}");
-                    self.say(board, to, request, Response::new(500));
+                    self.answer_status(board, to, request, Response::new(500));
                 }
             }
             return Answered::Yes;
         }
         let Some(descriptor) = board.claim_descriptor() else {
-            self.say(board, to, request, Response::new(503));
+            self.answer_status(board, to, request, Response::new(503));
             return Answered::Yes;
         };
         let entry = self.entry(board, to, request, response.status);
@@ -398,10 +410,18 @@ impl Service for Web {
                 board.respond(from, &response, b"ok\n");
             }
             "GET" | "HEAD" => self.serve(board, from, request),
-            "OPTIONS" => {
-                self.say(board, from, request, Response::new(204).field("Allow", "GET, HEAD, OPTIONS"))
-            }
-            _ => self.say(board, from, request, Response::new(405).field("Allow", "GET, HEAD, OPTIONS")),
+            "OPTIONS" => self.answer_status(
+                board,
+                from,
+                request,
+                Response::new(204).field("Allow", "GET, HEAD, OPTIONS"),
+            ),
+            _ => self.answer_status(
+                board,
+                from,
+                request,
+                Response::new(405).field("Allow", "GET, HEAD, OPTIONS"),
+            ),
         }
     }
 

@@ -47,7 +47,7 @@ impl Goodbyes {
     }
 
     /// Closes the next group.
-    pub(super) fn say_some(&mut self, board: &mut Board<Stream, Conversation>) {
+    pub(super) fn send_some(&mut self, board: &mut Board<Stream, Conversation>) {
         let groups = (self.within.as_nanos() / GROUP_EVERY.as_nanos()).max(1);
         let groups = usize::try_from(groups).unwrap_or(usize::MAX);
         let count = (self.waiting.len() / groups + 1).max(GROUP_MIN).min(self.waiting.len());

@@ -43,7 +43,7 @@ impl Web {
         }
     }
 
-    pub(in crate::service::exchange) fn says_goodbye_later(
+    pub(in crate::service::exchange) fn queue_goodbye(
         &mut self,
         board: &mut Board<Stream, Conversation>,
         peer: Peer,
@@ -51,11 +51,8 @@ impl Web {
         self.goodbyes.add(board, peer)
     }
 
-    pub(in crate::service::exchange) fn say_some_goodbyes(
-        &mut self,
-        board: &mut Board<Stream, Conversation>,
-    ) {
-        self.goodbyes.say_some(board);
+    pub(in crate::service::exchange) fn send_goodbyes(&mut self, board: &mut Board<Stream, Conversation>) {
+        self.goodbyes.send_some(board);
     }
 
     /// Keeps the memory of `scratch` for the next body or message that must be put together, if it is not too much.
