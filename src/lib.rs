@@ -51,7 +51,7 @@
 //! # Reading order
 //!
 //! 1. `examples/01_socket.rs` to `18_cores.rs`: the road to the event loop and onto it, one idea each.
-//! 2. [`reactor`]: the event loop. `mod.rs` has the phases of one turn, `serve.rs` the way of one byte; then `connection.rs`,
+//! 2. [`reactor`]: the event loop. `mod.rs` has the phases of one turn, `serve.rs` the path of one byte; then `connection.rs`,
 //!    `board.rs`.
 //! 3. [`protocol`], [`service`]: what is put on top; [`server`] binds it together.
 //! 4. `load` (with the feature of that name): the load generator, whose clients stand on the same reactor; begin

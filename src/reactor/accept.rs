@@ -20,8 +20,7 @@ use super::transport::Transport;
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl<H: Handler> Reactor<H> {
-    /// Watches a listener, whose connections go as far as the reactor's own limits; returns its index, which
-    /// [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
+    /// Watches a listener. The reactor's own limits hold for its connections. Returns its index, which [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
     ///
     /// # Errors
     /// Where the poll refuses it.
@@ -58,9 +57,9 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Gives the socket of a listener to a new one, with these limits, and changed as `change` says: connections that are
-    /// there keep the old index, and later ones get the new one, which is returned. Connections in the backlog are later
-    /// ones. `None` where it listens no more.
+    /// Gives the socket of a listener to a new listener with these limits, and returns the new index. `change` may change the
+    /// socket. Connections that are open keep the old index; those in the backlog, and all later ones, get the new one. `None`
+    /// if the old listener listens no more.
     pub fn renew_listener(
         &mut self,
         index: usize,
@@ -103,8 +102,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Listens no more there, and gives the socket back; its connections live on. Who waits in its backlog is
-    /// accepted first, or is left there for another process that listens on the same socket (`shared`).
+    /// Stops listening there, and returns the socket. Its connections live on. Connections that wait in the backlog are accepted
+    /// first; or, if another process listens on the same socket (`shared`), they are left to that process.
     pub fn unlisten(&mut self, index: usize, shared: bool) -> Option<<H::Transport as Transport>::Listener> {
         self.listeners.get(index)?.socket.as_ref()?;
         // One budget after the other, until the backlog is empty or there is no room for more.

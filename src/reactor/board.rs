@@ -129,8 +129,8 @@ impl<T: Transport, S> Board<T, S> {
         bytes.clear();
     }
 
-    /// The way into the peer's outbox, for who writes a message in pieces, with the connection's state
-    /// at hand. `None` where [`Board::send`] would send nothing.
+    /// Returns the peer's outbox, to write a message into it in pieces, and the connection's state. `None` where [`Board::send`]
+    /// would send nothing.
     #[inline(always)]
     pub fn outbox(&mut self, to: Peer) -> Option<(&mut S, Outbox<'_>)> {
         let connection = lookup(&mut self.connections, to)?;

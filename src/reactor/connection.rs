@@ -131,7 +131,7 @@ pub(super) struct Connection<T, S> {
     /// Its share of a turn was spent, and the inbox still holds messages: they come before anything more is read.
     pub(super) unserved: bool,
     /// Bytes to read in one turn: as much as it uses up, between [`READ_SIZE_MIN`] and a block. What is read and not served
-    /// takes memory until it is, so a peer of whom nothing is known yet is not read a whole block from.
+    /// takes memory until it is served, so a new connection is not read a whole block from.
     read_size: u32,
     /// Its deadline has come. It stands in the queue, to be served once more before it is closed for its silence: what it
     /// did may not have been reported yet.

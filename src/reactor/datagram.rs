@@ -5,7 +5,7 @@
 //! an ICMP message about an earlier one, and never about the socket: it is counted and passed over.
 //!
 //! An answer leaves from the address that was asked: a client drops what comes from another one, and so does every firewall
-//! on the way. The kernel knows that address; who asks the kernel for it is the [`DatagramSocket`]. The core carries it from
+//! on the way. The kernel knows that address, and a [`DatagramSocket`] gets it from there. The core carries it from
 //! the question to the answer, in a [`Route`].
 
 use std::collections::{BTreeMap, VecDeque};
@@ -140,9 +140,9 @@ pub(super) struct Datagrams<D> {
     /// The latch: a receive may get somewhere.
     pub(super) readable: bool,
     pub(super) queued: bool,
-    /// What handlers sent in this callback, end to end ...
+    /// The datagrams that handlers sent in this callback, one behind the other.
     outbox: Buffer,
-    /// ... and whose each piece is, with its length.
+    /// For each of them, where it goes, and its length.
     addressees: VecDeque<(Route, usize)>,
 }
 

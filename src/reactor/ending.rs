@@ -100,7 +100,7 @@ impl CloseReason {
         CloseReason::NAMES[self.row()]
     }
 
-    /// What an error of a read or a write says of the connection's end.
+    /// The reason that an error of a read or a write is for the connection's end.
     #[cold]
     pub(super) fn of(error: &io::Error) -> CloseReason {
         match error.kind() {

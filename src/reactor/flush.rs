@@ -36,8 +36,8 @@ impl<H: Handler> Reactor<H> {
     /// Writes what handlers sent to others than the one they served.
     ///
     /// The outboxes that were filled since the last flush are a batch. One slice of it is written, and one slice of what
-    /// earlier batches left; the rest goes on in the next turn, behind the events. So 9,000 members of a room who
-    /// are sent something hold up another connection for a millisecond, and not for the 50 that all their writes take. No
+    /// earlier batches left; the rest goes on in the next turn, behind the events. So a post to 9,000 members
+    /// of a room holds up another connection for a millisecond, and not for the 50 that all the writes take. No
     /// byte overtakes another: what a member is sent meanwhile stands in the same outbox, behind.
     pub(super) fn flush(&mut self) {
         if self.board.to_flush.is_empty() && self.unwritten.is_empty() {
@@ -71,7 +71,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Writes the first outboxes of the batch, up to the end of the slice.
     fn write_slice(&mut self, batch: &mut VecDeque<Peer>) {
-        // A turn that is told the time has no clock to look at: there, the writes alone are counted.
+        // Where the caller of the turn names the time, there is no clock to look at: only the writes are counted.
         let ends = if self.board.has_clock && batch.len() > CLOCK_EVERY {
             self.clock().after(SLICE_TIME)
         } else {
@@ -103,7 +103,7 @@ impl<H: Handler> Reactor<H> {
 
     /// Fires the timers that came due during this turn, and writes what they sent: at most [`SLICE_WRITES`] outboxes. A turn can
     /// be long, for example when a room of thousands gets a message, and the ticks of a game must not wait for its end. (Beside
-    /// a thousand members who got 200 messages a second, the ticks of 200 players were 5 ms late at the 99th percentile without
+    /// a thousand members that got 200 messages a second, the ticks of 200 players were 5 ms late at the 99th percentile without
     /// this, and 1 ms with it: `cargo bench --bench relay`.)
     #[cold]
     #[inline(never)]

@@ -12,7 +12,7 @@ use super::transport::{Opening, Transport};
 
 /// What the reactor calls. All of it runs on the loop's thread: a callback that blocks, blocks everyone.
 ///
-/// Callbacks never nest. A handler is lent the [`Board`] and says there what should happen; bytes are
+/// Callbacks never nest. A handler gets the [`Board`] and notes there what should happen: bytes are
 /// written, and connections freed, after it has returned.
 pub trait Handler: Sized {
     /// How this handler's bytes move.
@@ -92,7 +92,7 @@ pub trait Handler: Sized {
     /// calls may arrive as one.
     fn on_wake(&mut self, _board: &mut BoardOf<Self>) {}
 
-    /// The connection is gone, also where it never opened. Its name means nobody from now on.
+    /// The connection is gone. (It may never have opened.) No later connection gets its name.
     fn on_close(
         &mut self,
         _board: &mut BoardOf<Self>,

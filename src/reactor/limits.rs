@@ -40,7 +40,7 @@ pub struct Limits {
     /// Time in one turn after which the other handshakes wait. A step takes a tenth of a millisecond of computing with
     /// an elliptic curve, and some milliseconds with a long RSA key.
     pub handshake_time_per_turn: Duration,
-    /// Connections of one listener that may be in their handshake. At the limit it accepts nobody until one
+    /// Connections of one listener that may be in their handshake. At the limit it accepts no connection until one
     /// is through, or has run out of time: the flood must wait, and not the established connections.
     pub handshakes_max: usize,
     /// Time for [`Transport::establish`](super::Transport::establish), from the first moment, whatever bytes arrive.

@@ -14,12 +14,12 @@
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
 //!
-//! Nothing is served while events are noted. So there is one way to be served, whatever was the cause, and no source gets two
-//! budgets in one turn.
+//! Nothing is served while events are noted. So each source is served in one way, whatever queued it, and gets one budget in a
+//! turn.
 //!
 //! Read on in this order:
 //!
-//! 1. `serve`: the way of one byte, from the socket to the handler and back. It ends in `reschedule`, which decides what comes
+//! 1. `serve`: the path of one byte, from the socket to the handler and back. It ends in `reschedule`, which decides what comes
 //!    next.
 //! 2. `connection`: two directions and three latches, with a table of all states.
 //! 3. `board`: what a handler may do, and the queues.
@@ -192,7 +192,7 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Watches a source of signals; [`Turn::signalled`] says when it is readable.
+    /// Watches a source of signals; [`Turn::signalled`] is set when it is readable.
     ///
     /// # Errors
     /// Where the poll refuses it.
@@ -236,8 +236,8 @@ impl<H: Handler> Reactor<H> {
         Ok(self.go_through(count))
     }
 
-    /// A turn without the kernel: the caller says what time it is, and what a poll would report, by the tokens with which the
-    /// sources were registered (a [`Peer`] is one, too). This is how the loop is tested, simulated and measured over the
+    /// A turn without the kernel: the caller names the time, and the events that a poll would report, by the tokens with which the
+    /// sources were registered. (A [`Peer`] is a token, too.) This is how the loop is tested, simulated and measured over the
     /// scripted wire, and stepped by another loop.
     ///
     /// With the machine's clock, time stands still at `now` during this turn, so no time limit within the turn strikes. With a

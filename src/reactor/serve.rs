@@ -1,5 +1,5 @@
-//! The way of one byte, for every connection and whatever was the cause. It ends in [`reschedule`], which decides what comes
-//! next.
+//! The path of one byte. Every connection takes it, whatever queued the connection. It ends in [`reschedule`], which decides
+//! what comes next.
 
 use std::io;
 use std::mem;
@@ -15,8 +15,7 @@ use super::token::Peer;
 use super::transport::Transport;
 
 impl<H: Handler> Reactor<H> {
-    /// The way of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket. All connections go
-    /// this way, whatever was the cause.
+    /// The path of one byte: from the socket to the inbox, to the handler, to the outbox, to the socket.
     ///
     /// The reply is written here and not in the flush phase: the buffers are still in the cache, and are free again before the
     /// next connection needs some. With 16 connections that echo 64 KiB, one warm block is in use instead of 16 cold ones.
@@ -96,7 +95,7 @@ impl<H: Handler> Reactor<H> {
 #[inline(never)]
 fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, S>, spares: &mut Spares) {
     if connection.reading == Half::Finished || connection.stage == Stage::Closed {
-        return; // nobody will ask for it
+        return; // the handler gets nothing more
     }
     connection.inbox.take_from(inbox, spares);
     if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
@@ -110,7 +109,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
 }
 
 /// Decides what comes next for a connection that has been served or written to: its end, a deadline, or another turn. If its
-/// outbox has drained, the handler is told, and what it then sends is written at once, while it is warm in the cache: a file
+/// outbox has drained, `on_drain` is called, and what the handler then sends is written at once, while it is warm in the cache: a file
 /// that is sent in slices needs one block of memory, and not one for each connection.
 #[inline(never)]
 pub(super) fn reschedule<H: Handler>(

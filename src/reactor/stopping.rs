@@ -109,7 +109,7 @@ impl<H: Handler> Reactor<H> {
     }
 }
 
-/// Everything that arrived before the peer's end of file, or before a stop, has been served: tells the handler.
+/// Everything that arrived before the peer's end of file, or before a stop, has been served: calls `on_finish` or `on_stop`.
 pub(super) fn finish_reading<H: Handler>(
     handler: &mut H,
     board: &mut BoardOf<H>,

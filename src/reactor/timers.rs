@@ -1,10 +1,9 @@
 //! Time: the clock's unit, the handler's timers, and the deadlines of connections.
 //!
-//! A connection's deadline moves with every byte; a timer that is moved with every byte costs more
-//! than the byte. So the hot path only stores *when* something happened, and the one entry that a
-//! connection has in the heap is allowed to be too early: when it comes up, the true deadline is worked
-//! out from the stored times and the entry goes back in if there is time left. A million idle
-//! connections cost nothing per message and one heap operation per timeout.
+//! A connection's deadline moves with every byte, and to move a timer costs more than the byte. So the hot path only
+//! stores *when* something happened. The connection's one entry in the heap may be too early: when it comes up, the true
+//! deadline is computed from the stored times, and the entry goes back in if there is time left. A million idle
+//! connections cost nothing per message, and one heap operation per timeout.
 //!
 //! An entry belongs to the *slot*, not to its connection: it outlives the connection, and the next one in
 //! the slot inherits it. So connections that come and go leave nothing behind in the heap.
@@ -53,7 +52,7 @@ impl Moment {
     }
 }
 
-/// What tells the time.
+/// A clock: the machine's, or one that its owner moves.
 #[derive(Debug, Clone)]
 pub struct Clock(Kind);
 

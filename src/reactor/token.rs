@@ -28,7 +28,7 @@ pub struct Peer {
 
 #[cfg(all(test, feature = "web"))]
 impl Peer {
-    /// A name of nobody, for tests of what keeps names.
+    /// A name that no connection has, for tests of code that keeps names.
     pub(crate) fn of_nobody(slot: u32) -> Peer {
         Peer { slot, generation: NonZeroU32::MIN }
     }
