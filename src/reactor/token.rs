@@ -1,13 +1,13 @@
 //! What a `mio::Token` means, and the name that a connection goes by.
 //!
-//! The kernel hands back 64 bits with each event. We pack a slot and a generation into them: the slot
-//! says where the connection lies in the slab, the generation says which of the slot's tenants is
-//! meant. An event that was queued for a connection that has been closed since, in the same batch or
-//! long before, carries an old generation and finds nobody. That is the whole defence against the
-//! oldest bug of event loops: to serve a stranger's event because a slot (or a descriptor) was reused.
+//! The kernel returns 64 bits with each event. We pack a slot and a generation into them: the slot is
+//! the connection's place in the slab, and the generation tells it from earlier connections in the same
+//! slot. An event for a connection that has been closed meanwhile, in the same batch or
+//! long before, carries an old generation and finds nothing. That is the whole defence against the
+//! oldest bug of event loops: a slot (or a descriptor) is reused, and the new connection gets an event of the old one.
 //!
-//! Invariant: a connection's generation is never 0; 0 marks the sources that are not connections. The type says so,
-//! and only the board makes names, when a connection comes: nobody can put one together for a closed connection.
+//! Invariant: a connection's generation is never 0, because 0 marks the sources that are not connections. The type ensures
+//! that, and only the board makes names, when a connection comes. So no code can make the name of a closed connection.
 
 use std::num::NonZeroU32;
 
