@@ -150,6 +150,7 @@ fn pauses_of_a_listener_that_follow_each_other_within_ten_seconds_are_one_episod
 fn a_renewed_listener_without_a_backlog_does_not_rest() {
     let mut bench = Bench::with_look(Limits::default(), Duration::ZERO);
     let index = bench.reactor.listen(WireListener::default()).expect("a listener");
+    assert!(bench.reactor.listener_mut(index).is_some());
     let index = bench.reactor.renew_listener(index, Limits::default(), |socket| socket).expect("it listens");
     bench.turn();
     assert!(bench.reactor.listeners[index].hold == Hold::No, "the poll knows it now");
@@ -162,6 +163,20 @@ fn an_event_of_a_listener_that_brings_no_connection_is_no_reason_to_rest() {
     bench.reactor.turn_with(bench.now, &[(Source::Listener(index as u32).token(), Readiness::READABLE)]);
     assert!(bench.reactor.listeners[index].hold == Hold::No);
     assert_eq!(bench.reactor.board().counters().accept_holds, 0);
+}
+
+#[test]
+fn a_listener_that_closes_with_a_backlog_leaves_no_work_behind() {
+    let limits = Limits { accepts_per_turn: 1, ..Limits::default() };
+    let mut bench = Bench::with_look(limits, Duration::ZERO);
+    let listener = bench.listener.clone();
+    let index = bench.reactor.listen(listener.clone()).expect("a listener");
+    (0..5).for_each(|_| listener.put(Ok(wire().0)));
+    bench.turn();
+    assert!(bench.reactor.listener(index).is_some() && bench.reactor.has_work(), "more of them wait");
+    bench.reactor.unlisten(index, true).expect("it listens");
+    assert!(bench.reactor.listener(index).is_none());
+    assert!(!bench.reactor.board.queue.contains(&Source::Listener(index as u32).token()));
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub(super) struct Bench {
     pub(super) reactor: Reactor<Sevens>,
     pub(super) now: Moment,
     lines: Vec<(Peer, Remote)>,
-    listener: WireListener,
+    pub(super) listener: WireListener,
 }
 
 impl Bench {
