@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_option_of_serve_has_an_audience_and_no_other_has() {
-        let command = super::super::settings::command();
+        let command = super::super::options::command();
         let mut options: Vec<_> = command.get_arguments().map(|it| it.get_id().as_str().to_owned()).collect();
         let mut known: Vec<_> = AUDIENCES.iter().map(|it| it.0.to_owned()).collect();
         options.sort();

@@ -364,7 +364,7 @@ mod tests {
     const COMMAND_LINE: &str = "serve";
 
     fn command() -> Command {
-        super::super::settings::command()
+        super::super::options::command()
     }
 
     fn parse(text: &str) -> Result<File, String> {

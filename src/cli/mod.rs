@@ -91,7 +91,7 @@ fn with_settings(
     words: Vec<OsString>,
     run: impl FnOnce(&config::CommandLine) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
-    let line = config::CommandLine::new(&settings::command(), words);
+    let line = config::CommandLine::new(&options::command(), words);
     run(&line.map_err(|error| Failure::Usage(one_line(&error)))?).map(|()| 0)
 }
 

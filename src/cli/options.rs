@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use log::LevelFilter;
 
 use super::units;
@@ -338,6 +338,11 @@ fn octal(text: &str) -> Result<u32, String> {
         Ok(mode @ 0..=0o777) => Ok(mode),
         _ => Err("write permission bits in octal, like 660".into()),
     }
+}
+
+/// The options of `serve`, alone.
+pub(super) fn command() -> Command {
+    Options::augment_args(Command::new("serve").args_override_self(false).disable_version_flag(true))
 }
 
 impl Options {

@@ -11,13 +11,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{Args, Command, FromArgMatches};
+use clap::{Command, FromArgMatches};
 use log::LevelFilter;
 
 use super::audience;
 use super::config::{CommandLine, File, Words};
 use super::failure::{Failure, one_line};
-use super::options::{Options, Proxies};
+use super::options::{Options, Proxies, command};
 use crate::endpoint::Endpoint;
 use crate::guard::{self, Guard, IpNet, Rules, Sites};
 use crate::logging::Levels;
@@ -60,11 +60,6 @@ pub(super) struct Wanted {
     pub(super) url: usize,
     /// Where its self-signed certificate is written, once it listens.
     pub(super) shown_in: Option<PathBuf>,
-}
-
-/// The options of `serve`, alone.
-pub(super) fn command() -> Command {
-    Options::augment_args(Command::new("serve").args_override_self(false).disable_version_flag(true))
 }
 
 impl Settings {

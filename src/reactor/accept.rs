@@ -20,7 +20,8 @@ use super::transport::Transport;
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl<H: Handler> Reactor<H> {
-    /// Watches a listener. The reactor's own limits hold for its connections. Returns its index, which [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
+    /// Watches a listener. Its connections get the reactor's limits of this moment; later, [`Reactor::set_listener_limits`] changes
+    /// them. Returns its index, which [`Handler::admit`] gets. The index of a listener that is gone is used again when its last connection is gone, too.
     ///
     /// # Errors
     /// Where the poll refuses it.
@@ -152,10 +153,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Takes waiting connections, within the budget and the limits.
     ///
-    /// Edge-triggered, one would go on until accept(2) would block. But an accept that comes to nothing
-    /// costs as much as one that succeeds (Linux makes the descriptor and the socket first, and throws
-    /// them away): 5 % of a connection's whole life where they come one by one. So after one accept the poll is asked to report
-    /// again if there are more, which costs a fifth of that. While it does so at once, twice as many are taken the next time.
+    /// It tries one accept, then two, four and so on, and after each time registers the socket again, so that the poll reports at
+    /// once if more connections wait. To accept until accept(2) would block costs more: Linux makes the descriptor and the
+    /// socket first, so an accept that comes to nothing costs as much as one that succeeds, 5 % of a connection's whole life
+    /// if they come one by one. Registering again costs a fifth of that.
     #[inline(never)]
     pub(super) fn accept(&mut self, index: usize) {
         let turn = self.board.counters.turns;
@@ -175,6 +176,7 @@ impl<H: Handler> Reactor<H> {
         let listener = &mut listeners[index];
         let Some(socket) = &mut listener.socket else { return };
         listener.asked_in = Some(turn);
+        // At the full budget, more are likely to wait: it is queued without asking the poll.
         if count < budget && board.watch_again(socket, Source::Listener(index as u32).token()).is_ok() {
             listener.is_watched = true;
             listener.readable = false;

@@ -6,8 +6,8 @@
 //!
 //! A [`Peer`] is the name of a connection. "The peer" is the other end.
 //!
-//! Invariant: a source that can make progress without a new event from the kernel is in `opening`, `queue`, `later`, `to_flush`, `closed`
-//! or the reactor's `unwritten`. The reactor does not sleep while one of them, or `soon`, holds anything.
+//! Invariant: a source that can make progress without a new event from the kernel is in `opening`, `queue`, `queue_behind`, `to_flush`, `closed`
+//! or the reactor's `unwritten`. The reactor does not sleep while one of them, or `without_delay`, holds anything.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,13 +40,13 @@ pub struct Board<T: Transport, S> {
     /// The most connections that there were at a time, since [`Board::shrink`].
     connections_peak: usize,
     pub(super) datagrams: Sockets<T::Datagrams>,
-    /// Connections that are being established, and have had an event.
+    /// Connections that are being established and can be tried now: they are new, have had an event, or have done a step.
     pub(super) opening: VecDeque<Peer>,
-    /// Sources to serve in the next pass, each once.
+    /// Sources to serve, each once: in this turn what `note` and `establish` queue, in the next one what later phases queue.
     pub(super) queue: VecDeque<Token>,
     /// The same for connections that have had their share of this turn, and wait for their next one behind all others: so
     /// a new connection, or one with little to say, does not wait for a round of flooders.
-    pub(super) later: VecDeque<Token>,
+    pub(super) queue_behind: VecDeque<Token>,
     /// Connections with new bytes in the outbox, or a half to finish.
     pub(super) to_flush: Vec<Peer>,
     /// Connections that are marked closed, to be freed at the end of the turn.
@@ -54,7 +54,7 @@ pub struct Board<T: Transport, S> {
     pub(super) deadlines: Deadlines,
     pub(super) timers: Timers<Timer>,
     /// Timers without a delay. The fire phase calls them, after those that are due.
-    pub(super) soon: Vec<Timer>,
+    pub(super) without_delay: Vec<Timer>,
     pub(super) spares: Spares,
     /// Connections by stage.
     tally: Arc<Counts>,
@@ -69,8 +69,8 @@ pub struct Board<T: Transport, S> {
     pub(super) shutdown: bool,
     /// What is left of the share of the connection that is being served.
     pub(super) share: Share,
-    /// The time is the clock's, and not one that the caller of the turn names.
-    pub(super) has_clock: bool,
+    /// Time advances during this turn. It does not in `turn_with` with the machine's clock, where the caller names the time.
+    pub(super) time_runs: bool,
     registry: Registry,
     last_generation: NonZeroU32,
     /// The clock. [`Moment`]s count from its start.
@@ -86,18 +86,18 @@ impl<T: Transport, S> Board<T, S> {
             datagrams: Sockets::default(),
             opening: VecDeque::new(),
             queue: VecDeque::new(),
-            later: VecDeque::new(),
+            queue_behind: VecDeque::new(),
             to_flush: Vec::new(),
             closed: Vec::new(),
             deadlines: Deadlines::new(),
             timers: Timers::new(),
-            soon: Vec::new(),
+            without_delay: Vec::new(),
             spares: Spares::default(),
             tally: Arc::default(),
             descriptors: Descriptors::default(),
             now: Moment::default(),
             share: Share::default(),
-            has_clock: true,
+            time_runs: true,
             limits,
             counters: Counters::default(),
             draining: false,
@@ -256,7 +256,7 @@ impl<T: Transport, S> Board<T, S> {
     pub fn set_timer_of(&mut self, owner: u64, delay: Duration, key: u64) {
         let timer = Timer { owner, key };
         match delay.is_zero() {
-            true => self.soon.push(timer),
+            true => self.without_delay.push(timer),
             false => self.timers.set(self.now.after(delay), timer),
         }
     }
@@ -332,10 +332,10 @@ impl<T: Transport, S> Board<T, S> {
     }
 
     /// The same for one that has had its share of this turn: it is served behind all others.
-    pub(super) fn enqueue_later(&mut self, peer: Peer) {
+    pub(super) fn enqueue_behind(&mut self, peer: Peer) {
         let Some(connection) = lookup(&mut self.connections, peer) else { return };
         if !mem::replace(&mut connection.queued, true) {
-            self.later.push_back(Source::Connection(peer).token());
+            self.queue_behind.push_back(Source::Connection(peer).token());
         }
     }
 
@@ -407,7 +407,7 @@ impl<T: Transport, S> Board<T, S> {
             return None;
         }
         if self.share.unchecked == 0 {
-            let time = self.has_clock.then(|| self.clock.now());
+            let time = self.time_runs.then(|| self.clock.now());
             self.share.extend(&connection.limits, time, self.now.after(self.limits.serve_time_per_turn));
             if self.share.is_spent {
                 return None;
@@ -516,7 +516,7 @@ impl<T: Transport, S> Board<T, S> {
         }
         self.opening.shrink_to(KEPT_ENTRIES);
         self.queue.shrink_to(KEPT_ENTRIES);
-        self.later.shrink_to(KEPT_ENTRIES);
+        self.queue_behind.shrink_to(KEPT_ENTRIES);
         true
     }
 

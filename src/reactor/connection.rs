@@ -1,8 +1,9 @@
 //! One connection: its two directions, what is known of their readiness, and the bytes in between.
 //!
 //! The kernel reports *edges*: it says "readable" when bytes arrive, and not again until new ones do. So each direction has a
-//! latch. An event sets it, and only would-block clears it (or a short read, where the transport promises that this means the
-//! same and no event gave reason to doubt). While a latch is set there may be work left, so the connection must be queued: no
+//! latch. An event sets it; and so does the loop itself where it wants one more try: at a deadline, at a stop, after a handshake.
+//! Would-block clears it, and the end of file; and a short read, where the transport promises that this means the
+//! same and no event gave reason to doubt. While a latch is set there may be work left, so the connection must be queued: no
 //! event will come to remind of it.
 //!
 //! The two directions end separately, in three steps each (see [`Half`]). A peer that has finished sending may still be
@@ -121,9 +122,9 @@ pub(super) struct Connection<T, S> {
     /// The handler holds the connection, because it is not done with the last message.
     is_held: bool,
     pub(super) pressure: Pressure,
-    /// While the transport holds bytes that the peer did not take (TLS: records): how many it had passed on when that was noted
-    /// last. The outbox may be empty then.
-    passed_on_before: Option<u64>,
+    /// `Some` while the transport holds bytes that the socket did not take (TLS: records); the outbox may be empty then. The
+    /// number is [`Transport::passed_on`] at the last look: if it has grown since, the peer has taken something.
+    transport_backlog: Option<u64>,
     /// It has been established, and counts no longer as one in its handshake.
     pub(super) established: bool,
     /// It stands in the queue of sources to serve.
@@ -174,7 +175,7 @@ impl<T: Transport, S> Connection<T, S> {
             meter: Meter::new(limits.read_bytes_per_s),
             is_held: false,
             pressure: Pressure::Relaxed,
-            passed_on_before: None,
+            transport_backlog: None,
             established: false,
             queued: false,
             unserved: false,
@@ -273,14 +274,14 @@ impl<T: Transport, S> Connection<T, S> {
         self.is_held = true;
     }
 
-    /// The handler is ready again; whether it had not been.
+    /// Ends the hold. Returns whether there was one.
     pub(super) fn release(&mut self) -> bool {
         std::mem::take(&mut self.is_held)
     }
 
-    /// The beginning of a message waits in the inbox; whether of one that was not there before.
-    pub(super) fn wait_for_the_rest(&mut self, is_new: bool, now: Moment) {
-        if is_new {
+    /// An unfinished message waits in the inbox. If it is another one than before (`starts_new`), its time begins now.
+    pub(super) fn note_unfinished_message(&mut self, starts_new: bool, now: Moment) {
+        if starts_new {
             self.unfinished_since = now;
         }
     }
@@ -345,8 +346,8 @@ impl<T: Transport, S> Connection<T, S> {
         self.writing == Half::Finished && self.reading == Half::Finished
     }
 
-    /// It has been served: reads less the next time where its share of the turn did not suffice for what was there, and
-    /// more where it did and more is there to be read.
+    /// It has been served: reads less the next time if its share of the turn was not enough for what it had read, and more if it
+    /// was, and more is there.
     pub(super) fn adapt_read_size(&mut self) {
         if self.read_size == READ_SIZE_UNLIMITED {
             // It stays so.
@@ -385,7 +386,7 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Goes as far as these limits from now on; whether there may be something to read now that had to wait.
+    /// Sets its limits from now on. Returns whether there may be something to read now that had to wait.
     pub(super) fn set_limits(&mut self, limits: Arc<Limits>) -> bool {
         let paused = self.meter.is_paused();
         self.limits = limits;
@@ -476,8 +477,8 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(0) => return (waiting - self.outbox.len(), Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.outbox.consume(count);
-                    match self.passed_on_before {
-                        Some(_) => {} // the transport has taken it, and not the peer: see `note_held`
+                    match self.transport_backlog {
+                        Some(_) => {} // the transport has taken it, and not the peer: see `note_transport_backlog`
                         None if self.outbox.is_empty() => self.waiting_since = now,
                         None => self.credit(count, now),
                     }
@@ -485,7 +486,7 @@ impl<T: Transport, S> Connection<T, S> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.latches.clear(Readiness::WRITABLE);
                     if self.transport.passed_on() > 0 {
-                        self.note_held(true, now); // it takes no more before the peer has taken what it holds
+                        self.note_transport_backlog(true, now); // it takes no more before the peer has taken what it holds
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -509,7 +510,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Bytes wait for the peer, here or in the transport.
     #[inline]
     pub(super) fn owes_bytes(&self) -> bool {
-        !self.outbox.is_empty() || self.passed_on_before.is_some()
+        !self.outbox.is_empty() || self.transport_backlog.is_some()
     }
 
     /// Nothing waits for the peer, and no `on_drain` is due.
@@ -518,24 +519,25 @@ impl<T: Transport, S> Connection<T, S> {
         !self.owes_bytes() && self.pressure == Pressure::Relaxed && self.writing == Half::Open
     }
 
-    /// The peer took some bytes of those that wait. A byte now and then is not enough: each one buys its part of a second.
+    /// The peer took `count` bytes of those that wait. Each byte moves the deadline by its part of a second
+    /// ([`Limits::stall_bytes_per_s_min`]), so a byte now and then is not enough.
     fn credit(&mut self, count: usize, now: Moment) {
-        // A window opens in large steps, seldom: what the kernel took is credited up to once more the time, because the peer
-        // may still be reading it.
+        // The kernel takes many bytes at once, and the peer needs time to read them. So the start of the wait may lie in the
+        // future, by `stall_after` at most.
         let credited = self.waiting_since.after(self.limits.taking_time(count));
         self.waiting_since = credited.min(now.after(self.limits.stall_after));
     }
 
     /// Notes whether the transport holds bytes back, and what the peer has taken of them.
-    fn note_held(&mut self, holds: bool, now: Moment) {
+    fn note_transport_backlog(&mut self, holds: bool, now: Moment) {
         if !holds {
-            if self.passed_on_before.take().is_some() {
+            if self.transport_backlog.take().is_some() {
                 self.waiting_since = now; // the peer has taken all
             }
             return;
         }
         let passed_on = self.transport.passed_on();
-        if let Some(before) = self.passed_on_before.replace(passed_on) {
+        if let Some(before) = self.transport_backlog.replace(passed_on) {
             self.credit(passed_on.saturating_sub(before) as usize, now);
         }
     }
@@ -545,7 +547,7 @@ impl<T: Transport, S> Connection<T, S> {
         let finishing = self.writing == Half::Finishing;
         loop {
             let flushed = self.transport.flush();
-            self.note_held(flushed.is_err(), now);
+            self.note_transport_backlog(flushed.is_err(), now);
             match flushed
                 .and_then(|()| if finishing { self.transport.finish(self.peer_finished) } else { Ok(()) })
             {

@@ -25,7 +25,7 @@ pub enum CloseReason {
     Lingered,
     /// More than `outbox_bytes_max` waited for the peer.
     SlowReader,
-    /// More than `inbox_bytes_max` waited for the rest of a message.
+    /// As much as `inbox_bytes_max` waited for the rest of a message.
     InboxFull,
     /// The peer's bytes ended without an end of file (in TLS: without a close_notify). An attacker in between may have cut off
     /// the last message, so it was not served.

@@ -29,8 +29,8 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Decides about a connection that has just been served because its deadline had come. It must be here, directly after
-    /// the read and the write: a turn later more could have arrived.
+    /// Decides about a connection that has just been served because its deadline had come. Called directly after the read and
+    /// the write: only then does a deadline that has not moved prove that nothing was there.
     pub(super) fn end_last_look(&mut self, peer: Peer) {
         let Reactor { board, handler, .. } = self;
         let Some(connection) = lookup(&mut board.connections, peer) else { return };
@@ -83,7 +83,7 @@ fn end_overdue<H: Handler>(handler: &mut H, board: &mut BoardOf<H>, peer: Peer) 
             if !handler.on_idle(board, peer) {
                 return board.close_because(peer, CloseReason::Idle);
             }
-            // It has as long again: from now, and not from when the question is delivered, which changes nothing.
+            // Its next `idle_after` begins now. (When a ping has been written, it begins once more: see `write_outbox`.)
             if let Some(connection) = board.get_mut(peer) {
                 connection.waiting_since = now;
             }

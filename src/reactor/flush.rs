@@ -72,7 +72,7 @@ impl<H: Handler> Reactor<H> {
     /// Writes the first outboxes of the batch, up to the end of the slice.
     fn write_slice(&mut self, batch: &mut VecDeque<Peer>) {
         // Where the caller of the turn names the time, there is no clock to look at: only the writes are counted.
-        let ends = if self.board.has_clock && batch.len() > CLOCK_EVERY {
+        let ends = if self.board.time_runs && batch.len() > CLOCK_EVERY {
             self.clock().after(SLICE_TIME)
         } else {
             Moment::NEVER
@@ -108,7 +108,7 @@ impl<H: Handler> Reactor<H> {
     #[cold]
     #[inline(never)]
     pub(super) fn fire_due_now(&mut self, done: usize) {
-        if done % CLOCK_EVERY != CLOCK_EVERY - 1 || !self.board.has_clock {
+        if done % CLOCK_EVERY != CLOCK_EVERY - 1 || !self.board.time_runs {
             return;
         }
         let now = self.clock();

@@ -58,7 +58,7 @@ pub trait Handler: Sized {
         board.finish(from);
     }
 
-    /// The outbox had risen above its low mark and has fallen below it: there is [room](Board::room) again. Not called
+    /// The outbox had risen above its low mark and has fallen to it or below: there is [room](Board::room) again. Not called
     /// once our direction is finishing: nothing more can be sent then.
     fn on_drain(&mut self, _board: &mut BoardOf<Self>, _peer: Peer) {}
 

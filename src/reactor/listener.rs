@@ -114,7 +114,7 @@ impl<L> Listener<L> {
     }
 }
 
-/// Ends a listener's rest, unless the loop's owner wants it. Its latch was kept, so that the waiting connections are not
+/// Ends a listener's pause, except one that the loop's owner asked for. Its latch was kept, so that the waiting connections are not
 /// forgotten.
 pub(super) fn resume_unless_by_owner<T: Transport, S>(
     board: &mut Board<T, S>,

@@ -9,7 +9,7 @@
 //! | establish | connects, headers of proxies and handshakes go a step further | `handshakes_per_turn`, `handshake_time_per_turn`, `serve_time_per_turn` |
 //! | serve | each queued source once: a connection, a listener, a socket of datagrams | a budget for each source, and `serve_time_per_turn` |
 //! | expire | connections and listeners whose moment has come; a silent connection is served once more before it is closed | `timers_per_turn` |
-//! | fire | timers of the handler; `serve` and `flush` look in here, too | `timers_per_turn` |
+//! | fire | timers of the handler; in long turns they also fire in the middle of `serve` and `flush` | `timers_per_turn` |
 //! | flush | what was sent to other connections than the one that was served | two slices of `SLICE_WRITES` |
 //! | reap | frees the connections that were closed, and calls `on_close` | `serve_time_per_turn` |
 //! | account | the figures of the turn | |
@@ -36,8 +36,8 @@
 //! Words for amounts. A *limit* is what the loop's owner sets ([`Limits`]). A *budget* is the part of it that one source, or
 //! one phase, may use in a turn. A connection's *share* is its budget of messages and time; `Board::admit_message` spends it. Its
 //! *read size* is how much is read at once, and adapts to what it uses. Its *rate* is its bytes per second. A *slice* is the
-//! part of a batch of outboxes that one turn writes. Of an outbox's two marks, reading stops above the low one, and serving at the
-//! high one.
+//! part of a batch of outboxes that one turn writes. An outbox has two marks: above the low one, nothing more is
+//! read from its peer; at the high one, nothing more is served.
 //!
 //! What the loop promises, whatever peers do:
 //!
@@ -181,8 +181,8 @@ impl<H: Handler> Reactor<H> {
         })
     }
 
-    /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of connections without
-    /// limits of their own.
+    /// Replaces the reactor's own limits: those of a turn, of the number of connections in all, and of connections that
+    /// we opened ourselves. Those of a listener change with [`Reactor::set_listener_limits`].
     pub fn set_limits(&mut self, limits: Limits) {
         let limits = Limits::checked(limits);
         self.board.set_limits_of(NO_LISTENER, &limits);
@@ -227,7 +227,7 @@ impl<H: Handler> Reactor<H> {
     /// Those of the poll.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         self.wait(timeout)?;
-        self.board.has_clock = true;
+        self.board.time_runs = true;
         self.begin(self.clock());
         // The batch is lifted out so that it can be read while the board is written.
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
@@ -243,7 +243,7 @@ impl<H: Handler> Reactor<H> {
     /// With the machine's clock, time stands still at `now` during this turn, so no time limit within the turn strikes. With a
     /// [manual](Clock::manual) clock, time advances at each look, and the limits strike as in [`Reactor::turn`].
     pub fn turn_with(&mut self, now: Moment, ready: &[(Token, Readiness)]) -> Turn {
-        self.board.has_clock = self.board.clock.is_manual();
+        self.board.time_runs = self.board.clock.is_manual();
         self.begin(self.board.now.max(now));
         let count = self.note(ready.iter().copied());
         self.go_through(count)
@@ -316,7 +316,10 @@ impl<H: Handler> Reactor<H> {
             && board.queue.is_empty()
             && board.to_flush.is_empty()
             && board.closed.is_empty();
-        !(is_idle && board.later.is_empty() && board.soon.is_empty() && self.unwritten.is_empty())
+        !(is_idle
+            && board.queue_behind.is_empty()
+            && board.without_delay.is_empty()
+            && self.unwritten.is_empty())
     }
 
     /// The moment at which the next timer, deadline or listener's hold comes due. Until then the loop sleeps, if it has no
@@ -367,15 +370,15 @@ impl<H: Handler> Reactor<H> {
         count
     }
 
-    /// Serves each source in the queue once, within its budget, and then those in `later`. Sources that are queued
+    /// Serves each source in the queue once, within its budget, and then those in `queue_behind`. Sources that are queued
     /// meanwhile are served in the next turn.
     ///
     /// When the turn's time is over, the rest waits for the next turn, in its order and before newer entries. A few sources
     /// of each list are served in any case, so both always move on.
     fn serve(&mut self) {
-        let (queued, waiting) = (self.board.queue.len(), self.board.later.len());
+        let (queued, waiting) = (self.board.queue.len(), self.board.queue_behind.len());
         self.serve_first(queued, |board| &mut board.queue);
-        self.serve_first(waiting, |board| &mut board.later);
+        self.serve_first(waiting, |board| &mut board.queue_behind);
     }
 
     /// Serves the first `count` sources of this list, or fewer, when the time is over.
@@ -383,11 +386,12 @@ impl<H: Handler> Reactor<H> {
         if count == 0 {
             return;
         }
-        // What came before in this turn may have used up its time. Then the list still gets half as much.
+        // The list may run until the turn's time is over, or for half of the time that the turn has used so far, whichever ends
+        // later.
         let (now, ends) = (self.clock(), self.began.after(self.board.limits.serve_time_per_turn));
         let ends = ends.max(now.after(now.since(self.began) / 2));
         for served in 0..count {
-            if served % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
+            if served % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.time_runs && self.clock() >= ends {
                 return;
             }
             self.fire_due_now(served);
@@ -414,7 +418,7 @@ impl<H: Handler> Reactor<H> {
             self.handler.on_timer(&mut self.board, timer);
         }
         let mut timers = mem::take(&mut self.spare_timers);
-        mem::swap(&mut timers, &mut self.board.soon);
+        mem::swap(&mut timers, &mut self.board.without_delay);
         for timer in timers.drain(..) {
             self.handler.on_timer(&mut self.board, timer);
         }

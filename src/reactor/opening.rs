@@ -13,18 +13,17 @@ use super::transport::{Opening, Transport};
 use super::{CLOCK_EVERY, Reactor};
 
 impl<H: Handler> Reactor<H> {
-    /// Takes each connection that is being established, and had an event, a step further. One that comes to its end here is
-    /// served in the same turn.
+    /// Takes each connection in `opening` a step further. One that opens here is served in the same turn.
     ///
     /// A handshake takes computing, so handshakes have a budget of their own (`handshakes_per_turn`,
-    /// `handshake_time_per_turn`). Those beyond it wait for the next turn, in their order. When the turn's time is over, all
+    /// `handshake_time_per_turn`). Those beyond it wait for the next turn. When the turn's time is over, all
     /// others wait as well.
     pub(super) fn establish(&mut self) {
         let mut handshakes = self.board.limits.handshakes_per_turn;
         let mut time_left = self.board.limits.handshake_time_per_turn;
         let ends = self.began.after(self.board.limits.serve_time_per_turn);
         for stepped in 0..self.board.opening.len() {
-            if stepped % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.has_clock && self.clock() >= ends {
+            if stepped % CLOCK_EVERY == CLOCK_EVERY - 1 && self.board.time_runs && self.clock() >= ends {
                 return;
             }
             let Reactor { board, handler, listeners, .. } = self;
@@ -36,7 +35,7 @@ impl<H: Handler> Reactor<H> {
                 continue;
             }
             connection.queued = false;
-            let began = (computes && board.has_clock).then(|| board.clock());
+            let began = (computes && board.time_runs).then(|| board.clock());
             step(handler, board, listeners, peer);
             handshakes -= usize::from(computes);
             if let Some(began) = began {

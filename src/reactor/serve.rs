@@ -33,11 +33,11 @@ impl<H: Handler> Reactor<H> {
         };
 
         // From the socket to the inbox.
-        let mut is_new = connection.inbox.is_empty();
+        let mut starts_new = connection.inbox.is_empty();
         inbox.take_from(&mut connection.inbox, &mut board.spares);
         let mut outcome = Ok(());
         if some_waited {
-            // See above.
+            // Nothing is read: older messages come first.
         } else if connection.can_fill() {
             let (count, filled) = connection.fill(inbox, &mut board.spares, board.now);
             if count > 0 {
@@ -55,12 +55,12 @@ impl<H: Handler> Reactor<H> {
         // To the handler. After a callback, which may have closed this very connection, it is looked up again. Its slot
         // stays: only `reap` frees slots.
         if !inbox.is_empty() && connection.can_serve() {
-            // Its own replies are written below, and not in the flush phase. (If it stands in a list to be flushed already, it
-            // keeps that one place: a second one for each message would let the lists grow without bound.)
+            // While this flag is set, `Board::outbox` does not put the connection into `to_flush`: its own replies are written
+            // below. (If it stands in that list already, it keeps its one place there.)
             let was_arranged = mem::replace(&mut connection.flush_is_arranged, true);
             let waited = inbox.len();
             handler.on_bytes(board, peer, inbox);
-            is_new |= inbox.len() < waited;
+            starts_new |= inbox.len() < waited;
             board.connections[peer.slot as usize].flush_is_arranged = was_arranged;
         }
         connection = &mut board.connections[peer.slot as usize];
@@ -68,8 +68,8 @@ impl<H: Handler> Reactor<H> {
         connection.adapt_read_size();
 
         // The end of reading.
-        let served = connection.stage == Stage::Open && !connection.is_held_up();
-        if served && connection.reading == Half::Finishing {
+        let all_is_served = connection.stage == Stage::Open && !connection.is_held_up();
+        if all_is_served && connection.reading == Half::Finishing {
             finish_reading(handler, board, peer, inbox);
             connection = &mut board.connections[peer.slot as usize];
         }
@@ -77,16 +77,16 @@ impl<H: Handler> Reactor<H> {
         // What the handler left, and its replies.
         if !inbox.is_empty() {
             put_back(inbox, connection, &mut board.spares);
-            connection.wait_for_the_rest(is_new, board.now);
+            connection.note_unfinished_message(starts_new, board.now);
         }
         inbox.reset(&mut board.spares);
         if connection.stage == Stage::Closed {
             return;
         }
-        let (count, drained) = connection.write_outbox(board.now, &mut board.spares);
+        let (count, written) = connection.write_outbox(board.now, &mut board.spares);
         board.counters.bytes_out += count as u64;
         // The error of the read comes last: what was read before it has been served like all else.
-        reschedule(handler, board, peer, drained.and(outcome));
+        reschedule(handler, board, peer, written.and(outcome));
     }
 }
 
@@ -99,7 +99,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
     }
     connection.inbox.take_from(inbox, spares);
     if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
-        // More can't be read, and what is there is no message: its handler should have said so.
+        // The inbox is full and holds no whole message. The handler's own limit should have ended it earlier.
         connection.reason = Some(CloseReason::InboxFull);
         connection.reading = Half::Finished;
         connection.inbox.clear();
@@ -133,7 +133,7 @@ pub(super) fn reschedule<H: Handler>(
     let (count, outcome) = connection.write_outbox(board.now, &mut board.spares);
     board.counters.bytes_out += count as u64;
     if plan_next(board, peer, outcome) {
-        board.enqueue_later(peer); // it may send more in the next turn
+        board.enqueue_behind(peer); // `on_drain` is due once more; serving it in the next turn leads here again
     }
 }
 
@@ -161,10 +161,10 @@ fn plan_next<T: Transport, S>(board: &mut Board<T, S>, peer: Peer, outcome: io::
         && connection.outbox.len() <= connection.limits.outbox_bytes_low();
     // Work that no event will tell us of: the budget is spent and the latch still set, messages wait for the
     // next turn, or what the outbox had held up can go on.
-    let held_up = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
-    let goes_on = connection.unserved || (drained && held_up);
+    let has_something_to_serve = !connection.inbox.is_empty() || connection.reading == Half::Finishing;
+    let goes_on = connection.unserved || (drained && has_something_to_serve);
     if connection.can_fill() || connection.can_discard() || goes_on {
-        board.enqueue_later(peer);
+        board.enqueue_behind(peer);
     }
     let connection = &mut board.connections[peer.slot as usize];
     if drained && connection.writing != Half::Open {

@@ -11,7 +11,7 @@ pub(super) struct Share {
     /// Messages that may be served before the clock is looked at.
     pub(super) unchecked: usize,
     /// Messages granted so far.
-    served: usize,
+    granted: usize,
     /// When the first look was: with the second message, because most turns of a connection have only one.
     began: Option<Moment>,
     /// It is used up.
@@ -26,7 +26,7 @@ impl Share {
     /// Starts the share of the next connection, with one message granted.
     #[inline(always)]
     pub(super) fn renew(&mut self) {
-        *self = Share { unchecked: 1, served: 1, began: None, is_spent: false };
+        *self = Share { unchecked: 1, granted: 1, began: None, is_spent: false };
     }
 
     /// Allows some messages more, or none. `time` is the clock's, where there is one.
@@ -37,9 +37,9 @@ impl Share {
             time >= turn_ends
                 || time >= began.after(limits.connection_time_per_turn.max(Duration::from_nanos(1)))
         });
-        self.is_spent = late || self.served >= limits.messages_per_turn;
-        self.unchecked = if self.served < Share::FIRST { 1 } else { Share::BETWEEN_LOOKS }
-            .min(limits.messages_per_turn.saturating_sub(self.served));
-        self.served += self.unchecked;
+        self.is_spent = late || self.granted >= limits.messages_per_turn;
+        self.unchecked = if self.granted < Share::FIRST { 1 } else { Share::BETWEEN_LOOKS }
+            .min(limits.messages_per_turn.saturating_sub(self.granted));
+        self.granted += self.unchecked;
     }
 }

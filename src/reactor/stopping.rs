@@ -70,7 +70,7 @@ impl<H: Handler> Reactor<H> {
         let mut freed = 0;
         for peer in &peers {
             let is_late = || board.clock.now() >= ends;
-            if freed % CLOCK_EVERY_CLOSED == CLOCK_EVERY_CLOSED - 1 && board.has_clock && is_late() {
+            if freed % CLOCK_EVERY_CLOSED == CLOCK_EVERY_CLOSED - 1 && board.time_runs && is_late() {
                 break;
             }
             freed += 1;

@@ -183,7 +183,7 @@ impl Bench {
                 && self.lines.iter().all(|(_, far)| far.peek_edge() == Readiness::default());
             let board = &self.reactor.board;
             let idle = board.queue.is_empty()
-                && board.later.is_empty()
+                && board.queue_behind.is_empty()
                 && board.to_flush.is_empty()
                 && board.closed.is_empty();
             if idle && quiet && board.connections.iter().any(|(_, connection)| connection.meter.is_paused()) {
@@ -212,7 +212,7 @@ impl Bench {
             };
             // A connection that stands in a queue knows it, and stands there once.
             let token = Source::Connection(peer).token();
-            let queues = board.queue.iter().chain(&board.later);
+            let queues = board.queue.iter().chain(&board.queue_behind);
             let places = queues.filter(|queued| **queued == token).count()
                 + board.opening.iter().filter(|queued| **queued == peer).count();
             assert_eq!(places, usize::from(connection.queued), "{peer}: queue and flag disagree");
@@ -742,7 +742,7 @@ fn what_the_loops_owner_sends_to_many_is_written_by_one_flush() {
     let mut bench = Bench::new(Limits::default());
     let lines: Vec<_> = (0..300).map(|_| bench.line()).collect();
     lines.iter().for_each(|(peer, _)| bench.reactor.board().send(*peer, b"bye"));
-    bench.reactor.board.has_clock = true;
+    bench.reactor.board.time_runs = true;
     bench.reactor.write_all_now();
     assert!(lines.iter().all(|(_, far)| far.hear() == b"bye"));
 }
@@ -930,7 +930,7 @@ fn thousands_that_close_at_once_are_freed_in_slices_and_all_of_them() {
     let mut bench = Bench::new(Limits { serve_time_per_turn: Duration::ZERO, ..Limits::default() });
     let peers: Vec<Peer> = (0..1000).map(|_| bench.line().0).collect();
     peers.iter().for_each(|peer| bench.reactor.board().close(*peer));
-    bench.reactor.board.has_clock = true; // by which each slice is late at once
+    bench.reactor.board.time_runs = true; // by which each slice is late at once
     let mut slices = 0;
     while bench.reactor.board().connections() > 0 {
         bench.reactor.reap();
@@ -1845,7 +1845,7 @@ fn a_new_connection_does_not_wait_for_a_round_of_flooders() {
     let flooders: Vec<_> = (0..50).map(|_| bench.line()).collect();
     flooders.iter().for_each(|(_, far)| far.say(&[2; 700]));
     bench.turn();
-    assert_eq!(bench.reactor.board.later.len(), 50);
+    assert_eq!(bench.reactor.board.queue_behind.len(), 50);
     let (near, far) = wire();
     far.say(b"1234567");
     let peer = bench.reactor.board().connect(near, ()).expect("room for it");
@@ -1854,7 +1854,7 @@ fn a_new_connection_does_not_wait_for_a_round_of_flooders() {
     bench.reactor.set_limits(Limits { serve_time_per_turn: Duration::ZERO, ..limits });
     bench.turn();
     assert!(bench.reactor.handler().opened.contains(&peer), "it is served before most of the others");
-    assert_eq!(bench.reactor.board.later.len(), 50);
+    assert_eq!(bench.reactor.board.queue_behind.len(), 50);
 }
 
 #[test]

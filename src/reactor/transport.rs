@@ -44,7 +44,7 @@ pub trait Transport: Read + Write + event::Source + Sized {
         Ok(Opening::Done)
     }
 
-    /// Whether to establish this stream takes computing, and more than one event: then it has a budget, and a
+    /// Whether to establish this stream takes computing (TLS, or a PROXY header that may stand in front of it), and more than one event: then it has a budget, and a
     /// cap ([`Limits::handshakes_per_turn`](super::Limits::handshakes_per_turn), [`Limits::handshakes_max`](super::Limits::handshakes_max)).
     fn has_handshake(&self) -> bool {
         false

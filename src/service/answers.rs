@@ -15,7 +15,7 @@ impl Switchboard<'_> {
     }
 
     /// Answers the request that is open with a head; whether a body is wanted behind it. If it is, it is sent in pieces
-    /// with [`Switchboard::send`], now and whenever there is [room](Service::on_drain), until it is as long as was
+    /// with [`Switchboard::send`], now and whenever there is [room](super::Service::on_drain), until it is as long as was
     /// announced, or up to [`Switchboard::end_response`]. The peer's further requests wait for that.
     pub fn begin_response(&mut self, to: Peer, response: &Response<'_>, length: Length) -> bool {
         let Some((conversation, mut outbox)) = self.board.outbox(to) else { return false };

@@ -1,7 +1,7 @@
 //! TLS 1.3 and 1.2 (RFC 8446, RFC 5246), by rustls: records in between, and nothing else changed.
 //!
 //! [`Session`] is the state machine over any non-blocking stream: it never waits, and keeps the promises that
-//! [`Transport`](crate::reactor::Transport) asks for. [`Tls`] is a session with the stream beneath it. What a listener needs
+//! [`Transport`] asks for. [`Tls`] is a session with the stream beneath it. What a listener needs
 //! to know is a [`ServerTls`], what a client needs a [`ClientTls`]; both are values, shared by all their connections,
 //! so that a listener can be given another one while the old connections go on with theirs.
 //!

@@ -3,8 +3,8 @@
 //! It decodes the bytes that came, calls the service between two messages, and stops where the peer's own outbox
 //! is congested: a peer that does not read its replies is not served further, and costs nobody else.
 //!
-//! - [`places`]: what is spoken at each listener, and what holds there;
-//! - [`admission`]: which connections, clients of proxies and datagrams are let in;
+//! - `places`: what is spoken at each listener, and what holds there;
+//! - `admission`: which connections, clients of proxies and datagrams are let in;
 //! - `web` (feature `web`): requests, frames, upgrades, `/metrics`, and the goodbye of WebSockets.
 //!
 //! Invariant: bytes are consumed exactly when the service has received the message that they hold.
