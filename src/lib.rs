@@ -1,8 +1,8 @@
 //! switchboard: a single-threaded event-loop server on mio, to run, to measure with, and to study.
 //!
-//! One operator sits at a switchboard. A lamp lights, she plugs in, listens, connects, moves on, and she
-//! never waits on one line while another is lit. That is an event loop: one thread, one [`mio::Poll`],
-//! every socket a line on the board.
+//! One thread serves all sockets: it asks the kernel which of them are ready ([`mio::Poll`]), and serves these in turn, each
+//! for a short while. That is an event loop. An operator at a telephone switchboard worked the same way: she
+//! connected the lines whose lamps were lit, and never waited on one line while another was lit.
 //!
 //! ```no_run
 //! use switchboard::{Message, Peer, Server, Service, Switchboard};
@@ -26,8 +26,8 @@
 //!            bytes                                                   meaning
 //!   kernel ──────────► Transport ──► Connection ──► Handler ──► Protocol ──► Service
 //!   sockets  read      TCP, Unix,    inbox,         called by   decode       on_message
-//!            write     wire          outbox,        the         encode       ...
-//!          ◄────────── (TLS)     ◄── latches    ◄── Reactor ◄──          ◄── Switchboard::send
+//!            write     custom,       outbox,        the         encode       ...
+//!          ◄────────── TLS       ◄── latches    ◄── Reactor ◄──          ◄── Switchboard::send
 //! ```
 //!
 //! Bytes enter and leave on the left; meaning is on the right. Between the parts there are three interfaces (traits):
@@ -36,10 +36,10 @@
 //! |---|---|---|
 //! | [`Transport`](reactor::Transport) | how bytes move | [`transport`]; your own: [`transport::custom`] |
 //! | [`Handler`](reactor::Handler) | what the reactor calls, in bytes | [`service::exchange`] |
-//! | [`Service`] | messages to reactions | [`service`] |
+//! | [`Service`] | what to do with a message | [`service`] |
 //!
-//! A [`Protocol`](protocol::Protocol) turns bytes into messages and back. It is no interface but a closed set: raw, lines, prefixed, HTTP
-//! and WebSocket. A program with a framing of its own is a `Handler`, and cuts its messages out of the inbox itself: see
+//! A [`Protocol`](protocol::Protocol) turns bytes into messages and back. It is not a trait: there are exactly five, raw, lines, prefixed,
+//! HTTP and WebSocket. A program with a framing of its own is a `Handler`, and cuts its messages out of the inbox itself: see
 //! `examples/08_pressure.rs`, which does so with lines.
 //!
 //! The [`Reactor`](reactor::Reactor) owns a [`Board`](reactor::Board): all connections (a slab), the

@@ -13,7 +13,7 @@
 //! |---|---|---|---|---|---|---|
 //! | `Opening` | | | the handshake | the handshake | `handshake_within` | `establish` succeeds: `Open` |
 //! | `Open` | `Open` | `Open` | messages for the handler | the outbox | `message_within`, `idle_after`; while bytes wait for the peer (here or in the transport) `stall_after` | the peer's end of file; `finish`, `half_close` |
-//! | `Open` | `Finishing` | any | nothing more | the outbox | the same | everything is served: `on_finish`; at a stop `on_stop`, and if that returns false, reading is `Open` again |
+//! | `Open` | `Finishing` | any | nothing more | the outbox | as in the rows with this state of writing | everything is served: `on_finish`; at a stop `on_stop`, and if that returns false, reading is `Open` again |
 //! | `Open` | `Open` | `Finishing` | messages for the handler | the outbox, then our end of file | `stall_after` | the outbox is empty (after `half_close`) |
 //! | `Open` | `Open` | `Finished` | messages for the handler | nothing | `message_within`, `idle_after` | the peer's end of file |
 //! | `Open` | `Finished` | `Open` | bytes to drop | the outbox | `idle_after`; while bytes wait for the peer (here or in the transport) `stall_after` | the handler finishes |
@@ -132,7 +132,7 @@ pub(super) struct Connection<T, S> {
     /// Its share of a turn was spent, and the inbox still holds messages: they come before anything more is read.
     pub(super) unserved: bool,
     /// Bytes to read in one turn: as much as it uses up, between [`READ_SIZE_MIN`] and a block. What is read and not served
-    /// takes memory until it is served, so a new connection is not read a whole block from.
+    /// takes memory until it is served, so we don't read a whole block from a new connection.
     read_size: u32,
     /// Its deadline has come. It stands in the queue, to be served once more before it is closed for its silence: what it
     /// did may not have been reported yet.
