@@ -11,7 +11,7 @@ use super::Reactor;
 use super::board::Board;
 use super::handler::Handler;
 use super::limits::Limits;
-use super::listener::{Hold, Listener, resume_unless_by_owner};
+use super::listener::{Listener, Pause, resume_unless_by_owner};
 use super::token::Source;
 use super::transport::Transport;
 
@@ -89,15 +89,15 @@ impl<H: Handler> Reactor<H> {
     /// loop's owner needs descriptors, so that no connection takes them.
     pub fn pause_accepting(&mut self) {
         for listener in &mut self.listeners {
-            listener.hold = Hold::ByOwner;
+            listener.pause = Pause::ByOwner;
         }
     }
 
     /// Ends what [`Reactor::pause_accepting`] began. Without that, it does nothing.
     pub fn resume_accepting(&mut self) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            if listener.hold == Hold::ByOwner {
-                listener.hold = Hold::No;
+            if listener.pause == Pause::ByOwner {
+                listener.pause = Pause::No;
                 resume_unless_by_owner(&mut self.board, index, listener);
             }
         }
@@ -129,7 +129,7 @@ impl<H: Handler> Reactor<H> {
             self.board.queue.retain(|queued| *queued != token);
         }
         listener.readable = false;
-        listener.hold = Hold::No;
+        listener.pause = Pause::No;
     }
 
     /// The socket of this listener; `None` once it listens no more.
@@ -163,7 +163,7 @@ impl<H: Handler> Reactor<H> {
         let budget = self.board.limits.accepts_per_turn;
         let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.queued = false;
-        if listener.hold != Hold::No || listener.socket.is_none() {
+        if listener.pause != Pause::No || listener.socket.is_none() {
             return;
         }
         let count = listener.accepts_to_try(turn, budget);
@@ -213,7 +213,7 @@ impl<H: Handler> Reactor<H> {
                     listener.readable = false;
                     listener.is_behind = false;
                 } else {
-                    listener.hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
+                    listener.pause = Pause::Starved(board.now.after(ACCEPT_RETRY));
                 }
                 false
             }
@@ -226,8 +226,8 @@ impl<H: Handler> Reactor<H> {
             // connections does not come again. So the latch stays set, and accepting is tried again later: at once would burn
             // the whole core.
             Err(error) => {
-                let hold = Hold::Starved(board.now.after(ACCEPT_RETRY));
-                if listener.pause(hold, board.now, &mut board.counters.accept_holds) {
+                let pause = Pause::Starved(board.now.after(ACCEPT_RETRY));
+                if listener.begin_pause(pause, board.now, &mut board.counters.accept_pauses) {
                     log::warn!("accepting pauses: {error}");
                 }
                 false
@@ -244,7 +244,7 @@ fn has_place<T: Transport, S>(
 ) -> bool {
     let is_full = board.is_full();
     if is_full || listener.connections >= listener.limits.connections_max {
-        if listener.pause(Hold::Full, board.now, &mut board.counters.accept_holds) {
+        if listener.begin_pause(Pause::Full, board.now, &mut board.counters.accept_pauses) {
             let (count, whose) = match (is_full, board.descriptors()) {
                 (true, 0) => (board.connections.len(), String::new()),
                 (true, files) => (board.connections.len(), format!(" and {files} files")),
@@ -255,7 +255,7 @@ fn has_place<T: Transport, S>(
         return false;
     }
     if listener.handshakes >= listener.limits.handshakes_max {
-        if listener.pause(Hold::Handshakes, board.now, &mut board.counters.accept_holds) {
+        if listener.begin_pause(Pause::Handshakes, board.now, &mut board.counters.accept_pauses) {
             let count = listener.handshakes;
             log::warn!("{count} connections of listener {index} are in their handshake: new ones wait");
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::listener::{Hold, Listener};
+use super::listener::{Listener, Pause};
 use super::tests::{Act, Bench};
 use super::*;
 use crate::transport::wire::{Remote, Wire, WireListener, wire};
@@ -136,14 +136,14 @@ fn the_time_of_a_turn_stands_still_while_no_timer_is_due() {
 fn pauses_of_a_listener_that_follow_each_other_within_ten_seconds_are_one_episode() {
     let mut listener = Listener::new((), Arc::default());
     let (mut spells, at) = (0, |seconds, ns| Moment::at(Duration::new(seconds, ns)));
-    assert!(listener.pause(Hold::Full, at(100, 0), &mut spells));
+    assert!(listener.begin_pause(Pause::Full, at(100, 0), &mut spells));
     assert_eq!(spells, 1);
-    assert!(!listener.pause(Hold::Full, at(110, 0), &mut spells));
+    assert!(!listener.begin_pause(Pause::Full, at(110, 0), &mut spells));
     assert_eq!(spells, 1, "it has not caught up in between");
     listener.is_behind = false;
-    assert!(listener.pause(Hold::Full, at(120, 1), &mut spells), "ten seconds and a nanosecond");
+    assert!(listener.begin_pause(Pause::Full, at(120, 1), &mut spells), "ten seconds and a nanosecond");
     assert_eq!(spells, 2);
-    assert!(!listener.pause(Hold::Full, at(121, 0), &mut spells));
+    assert!(!listener.begin_pause(Pause::Full, at(121, 0), &mut spells));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_renewed_listener_without_a_backlog_does_not_rest() {
     assert!(bench.reactor.listener_mut(index).is_some());
     let index = bench.reactor.renew_listener(index, Limits::default(), |socket| socket).expect("it listens");
     bench.turn();
-    assert!(bench.reactor.listeners[index].hold == Hold::No, "the poll knows it now");
+    assert!(bench.reactor.listeners[index].pause == Pause::No, "the poll knows it now");
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn an_event_of_a_listener_that_brings_no_connection_is_no_reason_to_rest() {
     let mut bench = Bench::with_look(Limits::default(), Duration::ZERO);
     let index = bench.reactor.listen(WireListener::default()).expect("a listener");
     bench.reactor.turn_with(bench.now, &[(Source::Listener(index as u32).token(), Readiness::READABLE)]);
-    assert!(bench.reactor.listeners[index].hold == Hold::No);
-    assert_eq!(bench.reactor.board().counters().accept_holds, 0);
+    assert!(bench.reactor.listeners[index].pause == Pause::No);
+    assert_eq!(bench.reactor.board().counters().accept_pauses, 0);
 }
 
 #[test]

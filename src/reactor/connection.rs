@@ -261,11 +261,11 @@ impl<T: Transport, S> Connection<T, S> {
     /// What came may be given to the handler: its replies have somewhere to go.
     #[inline]
     pub(super) fn can_serve(&self) -> bool {
-        self.reading != Half::Finished && !self.is_held_up()
+        self.reading != Half::Finished && !self.must_wait()
     }
 
     /// What came must wait: for the peer to take what it was sent, for the handler, or for the next turn.
-    pub(super) fn is_held_up(&self) -> bool {
+    pub(super) fn must_wait(&self) -> bool {
         self.congested() || self.is_held || self.unserved
     }
 
@@ -290,7 +290,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// may take long, and one that trickles in may not.
     fn overdue_at(&self) -> Moment {
         // What waits in the kernel because of our own pause is not late.
-        match self.inbox.is_empty() || self.is_held_up() || self.meter.is_paused() {
+        match self.inbox.is_empty() || self.must_wait() || self.meter.is_paused() {
             true => Moment::NEVER,
             false => self.unfinished_since.after(self.limits.message_time(self.inbox.len())),
         }

@@ -55,7 +55,7 @@ pub struct Counters {
     /// Turns by how long they worked: up to [`Counters::turn_bound`] of the index, and the rest.
     pub turn_times: [u64; Counters::TURN_TIMES],
     /// Spells in which accepting had to wait for a descriptor, memory or a free slot.
-    pub accept_holds: u64,
+    pub accept_pauses: u64,
 }
 
 impl Counters {

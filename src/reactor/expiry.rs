@@ -5,7 +5,7 @@ use super::board::lookup;
 use super::connection::Half;
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
-use super::listener::{Hold, resume_unless_by_owner};
+use super::listener::{Pause, resume_unless_by_owner};
 use super::readiness::Readiness;
 use super::token::Peer;
 
@@ -23,7 +23,7 @@ impl<H: Handler> Reactor<H> {
             }
         }
         for (index, listener) in listeners.iter_mut().enumerate() {
-            if matches!(listener.hold, Hold::Starved(until) if until <= now) {
+            if matches!(listener.pause, Pause::Starved(until) if until <= now) {
                 resume_unless_by_owner(board, index, listener);
             }
         }

@@ -1,9 +1,9 @@
 //! A listener: its latch, its limits, and whether accepting has to wait. How it accepts: see `accept`.
 //!
 //! An edge-triggered listener that stops accepting goes deaf: the edge that reported the waiting connections
-//! does not come again. So a listener that stops keeps its latch, and a [`Hold`] says until when.
+//! does not come again. So a listener that stops keeps its latch, and a [`Pause`] says until when.
 //!
-//! Invariant: a listener with its latch set stands in the queue, or on hold.
+//! Invariant: a listener with its latch set stands in the queue, or accepting pauses.
 
 use std::mem;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) struct Listener<L> {
     pub(super) queued: bool,
     /// It is about to close: it accepts until that would block.
     pub(super) leaving: bool,
-    pub(super) hold: Hold,
+    pub(super) pause: Pause,
     /// The poll knows the socket under this index.
     pub(super) is_watched: bool,
     /// Accepting pauses, or has paused and not caught up since.
@@ -48,7 +48,7 @@ pub(super) struct Listener<L> {
 
 /// Why a listener with waiting connections does not accept.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum Pause {
     No,
     /// As many connections are open as there may be, in all or of this listener: until one is closed.
     Full,
@@ -70,7 +70,7 @@ impl<L> Listener<L> {
             readable: false,
             queued: false,
             leaving: false,
-            hold: Hold::No,
+            pause: Pause::No,
             is_watched: true,
             is_behind: false,
             paused_at: None,
@@ -107,9 +107,9 @@ impl<L> Listener<L> {
     }
 
     /// Accepting pauses. Returns whether that begins an episode, which gets a line in the log.
-    pub(super) fn pause(&mut self, hold: Hold, now: Moment, spells: &mut u64) -> bool {
-        self.hold = hold;
-        *spells += u64::from(!mem::replace(&mut self.is_behind, true));
+    pub(super) fn begin_pause(&mut self, pause: Pause, now: Moment, pauses: &mut u64) -> bool {
+        self.pause = pause;
+        *pauses += u64::from(!mem::replace(&mut self.is_behind, true));
         self.paused_at.replace(now).is_none_or(|last| now.since(last) > EPISODE_GAP)
     }
 }
@@ -121,10 +121,10 @@ pub(super) fn resume_unless_by_owner<T: Transport, S>(
     index: usize,
     listener: &mut Listener<T::Listener>,
 ) {
-    if listener.hold == Hold::ByOwner {
+    if listener.pause == Pause::ByOwner {
         return;
     }
-    listener.hold = Hold::No;
+    listener.pause = Pause::No;
     if listener.readable {
         listener.enqueue(board, index);
     }

@@ -28,7 +28,7 @@
 //! The others can be taken on trust at first:
 //!
 //! - phases: `opening` (before the first byte), `accept`, `receive` (datagrams), `expiry` (deadlines), `flush` (many outboxes),
-//!   `stopping`;
+//!   `reap`; and `stopping`;
 //! - what they work on: `listener`, `datagram`, `outbox`, `buffer`, `timers`, `token`, `readiness`, `share`, `meter`, `descriptors`,
 //!   `tally`;
 //! - declarations: `limits`, `ending`, `counters`.
@@ -70,6 +70,7 @@ mod meter;
 mod opening;
 mod outbox;
 mod readiness;
+mod reap;
 mod receive;
 mod serve;
 mod share;
@@ -104,7 +105,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use connection::NO_LISTENER;
-use listener::{Hold, Listener, resume_unless_by_owner};
+use listener::{Listener, Pause, resume_unless_by_owner};
 use token::Source;
 
 /// The most events that one turn takes from the kernel. More of them wait there, in their order. So a turn stays short when
@@ -327,7 +328,7 @@ impl<H: Handler> Reactor<H> {
     pub fn next_due(&self) -> Moment {
         let mut next = self.board.deadlines.next().min(self.board.timers.next());
         for listener in &self.listeners {
-            if let Hold::Starved(until) = listener.hold {
+            if let Pause::Starved(until) = listener.pause {
                 next = next.min(until);
             }
         }

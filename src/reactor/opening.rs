@@ -6,7 +6,7 @@ use super::board::lookup;
 use super::connection::Connection;
 use super::ending::CloseReason;
 use super::handler::{BoardOf, Handler};
-use super::listener::{Hold, Listener, resume_unless_by_owner};
+use super::listener::{Listener, Pause, resume_unless_by_owner};
 use super::readiness::Readiness;
 use super::token::Peer;
 use super::transport::{Opening, Transport};
@@ -84,7 +84,7 @@ fn step<H: Handler>(
             board.deadlines.arm(peer.slot, at);
             if let Some(listener) = listeners.get_mut(index) {
                 listener.handshakes -= 1;
-                if listener.hold == Hold::Handshakes {
+                if listener.pause == Pause::Handshakes {
                     resume_unless_by_owner(board, index, listener);
                 }
             }

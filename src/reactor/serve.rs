@@ -68,7 +68,7 @@ impl<H: Handler> Reactor<H> {
         connection.adapt_read_size();
 
         // The end of reading.
-        let all_is_served = connection.stage == Stage::Open && !connection.is_held_up();
+        let all_is_served = connection.stage == Stage::Open && !connection.must_wait();
         if all_is_served && connection.reading == Half::Finishing {
             finish_reading(handler, board, peer, inbox);
             connection = &mut board.connections[peer.slot as usize];
@@ -98,7 +98,7 @@ fn put_back<T: Transport, S>(inbox: &mut Buffer, connection: &mut Connection<T, 
         return; // the handler gets nothing more
     }
     connection.inbox.take_from(inbox, spares);
-    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.is_held_up() {
+    if connection.inbox.len() >= connection.limits.inbox_bytes_max && !connection.must_wait() {
         // The inbox is full and holds no whole message. The handler's own limit should have ended it earlier.
         connection.reason = Some(CloseReason::InboxFull);
         connection.reading = Half::Finished;

@@ -14,7 +14,7 @@ use super::accept::ACCEPT_RETRY;
 use super::buffer::LARGE_BYTES;
 use super::connection::{Half, Stage};
 use super::flush::SLICE_WRITES;
-use super::stopping::CLOCK_EVERY_CLOSED;
+use super::reap::CLOCK_EVERY_CLOSED;
 use super::*;
 use crate::transport::wire::{Remote, Wire, WireListener, wire};
 
@@ -1383,7 +1383,7 @@ fn at_the_limit_new_ones_wait_and_come_in_as_others_leave() {
     alice.finish();
     bench.settle();
     assert_eq!(opened(&mut bench), 2);
-    assert_eq!(bench.reactor.board().counters().accept_holds, 1, "one spell, told once");
+    assert_eq!(bench.reactor.board().counters().accept_pauses, 1, "one spell, told once");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn summary<S: Service>(reactor: &mut Reactor<Exchange<S>>) -> String 
         in_brackets(&refusals),
         counters.closed.iter().sum::<u64>(),
         in_brackets(&closings),
-        counters.accept_holds,
+        counters.accept_pauses,
         counters.bytes_in,
         counters.bytes_out,
         counters.datagrams_in,

@@ -142,7 +142,7 @@ impl Metrics {
         page.figure("datagrams_total", &[("outcome", "in")], counters.datagrams_in as f64);
         page.figure("datagrams_total", &[("outcome", "out")], counters.datagrams_out as f64);
         page.figure("datagrams_total", &[("outcome", "dropped")], counters.datagrams_dropped as f64);
-        page.counter("accept_pauses", "Spells in which accepting had to wait.", counters.accept_holds);
+        page.counter("accept_pauses", "Spells in which accepting had to wait.", counters.accept_pauses);
         page.counter(
             "events",
             "Events that the kernel reported; by the turns, events per turn.",

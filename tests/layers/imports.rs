@@ -131,10 +131,12 @@ fn uses(code: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use ") {
         let line = code[..at].rsplit('\n').next().unwrap_or_default().trim_start();
-        if line.is_empty() || line.starts_with("pub") {
+        // Not the end of another word, as in `pub enum Pause {`.
+        let is_public = line == "pub " || line.starts_with("pub(") && line.ends_with(") ");
+        if line.is_empty() || is_public {
             let statement = code[at + 4..].split(';').next().unwrap_or_default();
             let tree = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-            found.extend(leaves(&tree).into_iter().map(|leaf| (line.starts_with("pub"), leaf)));
+            found.extend(leaves(&tree).into_iter().map(|leaf| (is_public, leaf)));
         }
     }
     found
@@ -188,7 +190,8 @@ fn no_files_import_each_other_in_a_circle() {
 #[test]
 fn use_trees_are_taken_apart() {
     assert_eq!(leaves("a::{b, c::{D, E as F}, self}"), ["a::b", "a::c::D", "a::c::E", "a"]);
-    let code = "use super::x;\npub use y::{A,\n    B};\nlet z = super::w::f(crate::v);";
+    let code =
+        "use super::x;\npub use y::{A,\n    B};\npub enum Pause { No }\nlet z = super::w::f(crate::v);";
     let expected = [(false, "super::x"), (true, "y::A"), (true, "y::B")];
     assert_eq!(uses(code), expected.map(|(is_public, text)| (is_public, text.to_owned())));
     assert_eq!(in_code(code, "super"), ["super::x", "super::w::f"]);

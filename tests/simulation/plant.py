@@ -48,7 +48,7 @@ FAULTS = [
      "    if is_full || listener.connections >= listener.limits.connections_max {\n        listener.readable = false;\n"),
     ("Accepting stops after its budget", "        } else {\n            listener.enqueue(board, index);\n", "        } else {\n"),
     ("A renewed listener forgets who waits", "        listener.is_watched = false;\n        listener.readable = true;\n", "        listener.is_watched = false;\n"),
-    ("A rest after EMFILE never ends", "Hold::Starved(until) if until <= now)", "Hold::Starved(until) if until < super::Moment::default())"),
+    ("A rest after EMFILE never ends", "Pause::Starved(until) if until <= now)", "Pause::Starved(until) if until < super::Moment::default())"),
     ("A free place wakes no listener", "        self.spare_peers = peers;\n        self.resume_listeners();\n", "        self.spare_peers = peers;\n"),
     ("The count of handshakes is not taken back", "                listener.handshakes -= usize::from(!connection.established);\n", ""),
     ("The count of connections is not taken back", "                listener.connections -= 1;\n", ""),
